@@ -1,0 +1,1 @@
+"""The annotated catalog on disk: names, atomic writes, HATS metadata, reading back."""

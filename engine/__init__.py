@@ -1,0 +1,1 @@
+"""Streaming annotation: plan, read, decode, infer, write, exactly once."""

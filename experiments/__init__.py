@@ -1,0 +1,1 @@
+"""Experiments built from the parts: counterfactual skies and the papers' swaps."""

@@ -1,0 +1,1 @@
+"""Training of the networks: the only folder with torch at import time."""

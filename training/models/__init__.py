@@ -1,0 +1,1 @@
+"""The networks, each citing the paper and table that it follows."""

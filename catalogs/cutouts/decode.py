@@ -1,0 +1,140 @@
+"""From encoded bytes to pixels: one interface, two decoders, the same pixels from both.
+
+DALI decodes whole batches and fails whole batches; the reference decoder (simplejpeg for JPEG,
+Pillow for PNG) takes one image at a time. It finds the culprit in a batch that DALI refused, is
+the oracle in tests, and serves platforms that DALI does not. The two are never swapped in
+silence: which one runs is the caller's choice, and recorded.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from catalogs.cutouts.header import UnreadableImageError, read_header
+from catalogs.cutouts.store import ImageBytes
+from catalogs.errors import InputError
+
+Pixels = NDArray[np.uint8]
+DECODERS = ("dali", "reference")
+
+
+class Decoder(Protocol):
+    """Turns encoded images into one array of centre-cropped pixels."""
+
+    name: str
+
+    def decode(self, files: Sequence[ImageBytes]) -> tuple[Pixels, dict[int, str]]:
+        """Decode a batch.
+
+        Parameters
+        ----------
+        files : sequence of uint8 arrays
+            Encoded images, JPEG or PNG, of any sizes.
+
+        Returns
+        -------
+        pixels : ndarray of uint8, shape (len(files), crop, crop, 3)
+            RGB, channels last. Larger images are cropped around the centre, smaller ones padded
+            with zeros. An image that cannot be decoded is all zeros here.
+        problems : dict of int to str
+            Why the images at these positions could not be decoded.
+        """
+
+
+def open_decoder(name: str, crop: int, batch: int = 64, threads: int = 1) -> Decoder:
+    """Return the decoder called ``name``.
+
+    Parameters
+    ----------
+    name : {"dali", "reference"}
+        Which decoder; the caller decides and records it.
+    crop : int
+        Side of the square kept around the centre [px].
+    batch : int
+        Most images that DALI takes at once.
+    threads : int
+        DALI's decoding threads.
+
+    Raises
+    ------
+    InputError
+        No such decoder, or DALI is not installed here.
+    """
+    if crop < 1:
+        raise InputError(f"crop {crop} px is no size; give a positive number of pixels")
+    if name == "reference":
+        return ReferenceDecoder(crop)
+    if name == "dali":
+        from catalogs.cutouts.dali import DaliDecoder
+
+        return DaliDecoder(crop, batch, threads)
+    raise InputError(f"no decoder {name!r}; choose one of {', '.join(DECODERS)}")
+
+
+class ReferenceDecoder:
+    """One image at a time with simplejpeg and Pillow."""
+
+    name = "reference"
+
+    def __init__(self, crop: int) -> None:
+        self.crop = crop
+
+    def decode(self, files: Sequence[ImageBytes]) -> tuple[Pixels, dict[int, str]]:
+        """Decode a batch; see :class:`Decoder`."""
+        pixels = np.zeros((len(files), self.crop, self.crop, 3), dtype=np.uint8)
+        problems = {}
+        for i, data in enumerate(files):
+            try:
+                place(decode_one(data), pixels[i])
+            except UnreadableImageError as error:
+                problems[i] = str(error)
+        return pixels, problems
+
+
+def decode_one(data: ImageBytes) -> Pixels:
+    """Decode one JPEG or PNG to RGB, uint8 of shape (height, width, 3).
+
+    Raises
+    ------
+    UnreadableImageError
+        Empty, damaged, truncated, too large, or neither JPEG nor PNG.
+    """
+    header = read_header(data.data)
+    if header.format == "jpeg":
+        try:
+            return np.asarray(simplejpeg.decode_jpeg(data.data, "RGB"))
+        except ValueError as error:
+            raise UnreadableImageError(f"JPEG: {error}") from None
+    try:
+        with Image.open(io.BytesIO(data.tobytes()), formats=["PNG"]) as image:
+            if image.mode.startswith("I"):  # 16 bits a sample: keep the upper ones, rounded
+                wide = np.asarray(image).astype(np.float64)
+                grey = np.rint(wide / 257.0).astype(np.uint8)
+                return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+            if image.mode in ("RGBA", "LA", "PA"):
+                # Transparency is dropped, not blended: the stored samples are the pixels.
+                return np.asarray(image.convert("RGBA"))[:, :, :3]
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(f"PNG: {error}") from None
+
+
+def place(image: NDArray[Any], target: NDArray[Any]) -> None:
+    """Copy the centre of ``image`` (h, w, c) into ``target`` (crop, crop, c), in place.
+
+    Offsets are truncated towards zero, as in DALI's ``crop`` with ``rounding="truncate"``.
+    """
+    crop = target.shape[0]
+    source, into = [], []
+    for size in image.shape[:2]:
+        offset = int((size - crop) * 0.5)
+        source.append(slice(max(offset, 0), min(offset + crop, size)))
+        into.append(slice(max(-offset, 0), max(-offset, 0) + min(size, crop)))
+    target[into[0], into[1]] = image[source[0], source[1]]

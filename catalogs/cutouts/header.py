@@ -1,0 +1,63 @@
+"""What an encoded image says of itself, read from its first bytes without decoding it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import simplejpeg
+
+MOST_PIXELS = 1 << 26  # a larger one is a decompression bomb, not a cutout
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Format (``jpeg`` or ``png``) and size in pixels of an encoded image."""
+
+    format: str
+    height: int
+    width: int
+
+
+class UnreadableImageError(Exception):
+    """The bytes are no image that can be decoded; the message says why, in a few words."""
+
+
+def read_header(data: bytes | memoryview) -> Header:
+    """Return format and size of an encoded image.
+
+    Raises
+    ------
+    UnreadableImageError
+        The bytes are empty, of another format, damaged, or announce more than 2**26 pixels.
+    """
+    start = bytes(data[:24])
+    if not start:
+        raise UnreadableImageError("empty file")
+    if start.startswith(b"\xff\xd8"):
+        try:
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        except ValueError as error:
+            raise UnreadableImageError(f"JPEG header: {error}") from None
+        header = Header("jpeg", height, width)
+    elif start.startswith(b"\x89PNG\r\n\x1a\n") and len(start) == 24:
+        width, height = struct.unpack(">II", start[16:24])
+        header = Header("png", height, width)
+    else:
+        raise UnreadableImageError("neither JPEG nor PNG")
+    if not 0 < header.height * header.width <= MOST_PIXELS:
+        raise UnreadableImageError(f"{header.width}x{header.height} pixels are not a cutout")
+    return header
+
+
+def sizes_of(files: Sequence[bytes]) -> set[tuple[int, int]]:
+    """Return the (height, width) that occur among the readable images."""
+    sizes = set()
+    for data in files:
+        try:
+            header = read_header(data)
+        except UnreadableImageError:
+            continue
+        sizes.add((header.height, header.width))
+    return sizes

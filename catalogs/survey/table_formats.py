@@ -77,6 +77,8 @@ def open_table(path: Path) -> Source:
     if not path.exists():
         raise InputError(f"{path}: no such table; give a file or a catalog folder")
     if path.is_dir():
+        if (path / "collection.properties").exists():
+            return _Hats(_primary_table(path))
         if (path / "dataset").is_dir() or (path / "hats.properties").exists():
             return _Hats(path)
         return _Parquet(path)
@@ -162,12 +164,22 @@ class _Hats(_Parquet):
             )
 
     def _stated_rows(self) -> int | None:
-        text = (self.path / "hats.properties").read_text(encoding="utf-8")
-        for line in text.splitlines():
-            key, _, value = line.partition("=")
-            if key.strip() == "hats_nrows" and value.strip().isdigit():
-                return int(value)
-        return None
+        stated = _properties(self.path / "hats.properties").get("hats_nrows", "")
+        return int(stated) if stated.isdigit() else None
+
+
+def _properties(path: Path) -> dict[str, str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("=") for line in lines if not line.startswith("#"))
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _primary_table(collection: Path) -> Path:
+    """Return the main catalog of a HATS collection (catalog with margins and indexes)."""
+    name = _properties(collection / "collection.properties").get("hats_primary_table_url", "")
+    if not name or Path(name).name != name or not (collection / name / "hats.properties").exists():
+        raise InputError(f"{collection}: the HATS collection's primary table {name!r} is not in it")
+    return collection / name
 
 
 def _pixel_key(path: Path) -> tuple[int, ...]:

@@ -120,6 +120,7 @@ def test_folder_and_hats_catalog_order_pixels_by_number(tmp_path: Path) -> None:
     assert read_table(plain)["id"].to_pylist() == [1, 2]
 
 
+@pytest.mark.filterwarnings("ignore")  # lsdb's own use of pandas
 def test_hats_writers_own_catalog_reads_back(tmp_path: Path) -> None:
     lsdb = pytest.importorskip("lsdb")
     pandas = pytest.importorskip("pandas")

@@ -1,1 +1,1 @@
-"""The networks, each citing the paper and table that it follows."""
+"""Networks, each citing the table or section that it follows."""

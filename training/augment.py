@@ -1,0 +1,128 @@
+"""Random views of galaxies: what does not change a galaxy's class.
+
+Everything works on a whole batch at once and draws only from the generator given, so a batch is
+reproduced by its seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+Uniform = Callable[..., Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentSettings:
+    """Ranges of the random changes; 0 (or 1 for ``zoom``) turns one off.
+
+    Parameters
+    ----------
+    rotate, flip : bool
+        Turn by any angle; mirror every second image.
+    zoom : float
+        Sizes are multiplied by ``zoom ** u``, u uniform in -1..1.
+    shift : float
+        Largest shift of the centre in x and in y, as a fraction of the output's side.
+    gain, colour : float
+        Brightness is multiplied by ``exp(gain u)``, and each channel by ``exp(colour u)``.
+    saturation : float
+        Colour contrast about the grey image is multiplied by ``1 + saturation u``.
+    background : float
+        Largest grey level added to, or taken from, the whole image.
+    noise : float
+        Largest standard deviation of added Gaussian noise, grey levels.
+    blur : float
+        Largest standard deviation of a Gaussian blur, output pixels.
+    """
+
+    rotate: bool = True
+    flip: bool = True
+    zoom: float = 1.2
+    shift: float = 0.04
+    gain: float = 0.25
+    colour: float = 0.08
+    saturation: float = 0.3
+    background: float = 6.0
+    noise: float = 6.0
+    blur: float = 1.0
+
+
+def augment(images: Tensor, side: int, settings: AugmentSettings, generator: Generator) -> Tensor:
+    """Return one random view of each image.
+
+    Parameters
+    ----------
+    images : Tensor of float32, shape (n, 3, s, s)
+        Grey levels 0 to 255; s >= side, at the scale at which ``side`` pixels are the framing,
+        so that the margin fills the corners of a turned image (mirrored where it does not).
+    side : int
+        Size of the views, pixels.
+    settings : AugmentSettings
+    generator : torch.Generator
+
+    Returns
+    -------
+    Tensor of float32, shape (n, 3, side, side)
+        Rounded to whole grey levels, like the cutouts that inference sees.
+    """
+    count = images.shape[0]
+
+    def uniform(*shape: int) -> Tensor:
+        """Draw from -1..1."""
+        return torch.rand(count, *shape, generator=generator) * 2.0 - 1.0
+
+    views = _warp(images, side, settings, uniform)
+    views = _blur(views, settings.blur, uniform)
+    if settings.saturation:
+        grey = views.mean(dim=1, keepdim=True)
+        views = grey + (views - grey) * (1.0 + settings.saturation * uniform(1, 1, 1))
+    gain = torch.exp(settings.gain * uniform(1, 1, 1) + settings.colour * uniform(3, 1, 1))
+    views = views * gain + settings.background * uniform(1, 1, 1)
+    if settings.noise:
+        sigma = settings.noise * uniform(1, 1, 1).clamp(min=0.0)
+        views = views + sigma * torch.randn(views.shape, generator=generator)
+    return views.clamp(0.0, 255.0).round()
+
+
+def _warp(images: Tensor, side: int, settings: AugmentSettings, uniform: Uniform) -> Tensor:
+    """Turn, mirror, zoom and shift by one bilinear interpolation."""
+    count, _, _, width = images.shape
+    angle = math.pi * uniform() if settings.rotate else torch.zeros(count)
+    mirror = torch.sign(uniform()) if settings.flip else torch.ones(count)
+    scale = side / width * settings.zoom ** uniform()
+    cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
+    shift = settings.shift * uniform(2) * (side / width) * 2.0
+    matrix = torch.stack(
+        [
+            torch.stack([cosine * mirror, -sine, shift[:, 0]], dim=1),
+            torch.stack([sine * mirror, cosine, shift[:, 1]], dim=1),
+        ],
+        dim=1,
+    )
+    grid = functional.affine_grid(matrix, [count, 3, side, side], align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def _blur(images: Tensor, largest: float, uniform: Uniform) -> Tensor:
+    """Blur half of the images by Gaussians of standard deviation up to ``largest`` pixels."""
+    if not largest:
+        return images
+    sigma = largest * uniform().clamp(min=1e-3)
+    reach = math.ceil(3 * largest)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma.unsqueeze(1)) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0)
+    count, channels, height, width = images.shape
+    flat = functional.pad(images, [reach] * 4, mode="reflect").reshape(
+        1, count * channels, height + 2 * reach, width + 2 * reach
+    )
+    groups = count * channels
+    flat = functional.conv2d(flat, kernel[:, None, :, None], groups=groups)
+    flat = functional.conv2d(flat, kernel[:, None, None, :], groups=groups)
+    return flat.reshape(count, channels, height, width)

@@ -1,0 +1,64 @@
+"""Probabilities that mean what they say: Platt's two numbers, fitted on validation galaxies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The calibrated log-odds are ``scale * logit + bias``; (1, 0) changes nothing.
+
+    ``scale`` is the inverse of the temperature.
+    """
+
+    scale: float = 1.0
+    bias: float = 0.0
+
+    def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the probability of the second class."""
+        return np.asarray(expit(self.scale * logits + self.bias), dtype=np.float64)
+
+
+def fit_calibration(
+    logits: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> Calibration:
+    """Fit scale and bias by maximum likelihood (Platt 1999), with his smoothed targets.
+
+    Parameters
+    ----------
+    logits : ndarray of float64, shape (n,)
+    targets : ndarray of int64, shape (n,)
+        0 or 1.
+    weights : ndarray of float64, shape (2,)
+        Weight of each class; equal classes make probabilities under equal priors.
+
+    Returns
+    -------
+    Calibration
+        The neutral one when a class does not occur, or when the logits order the classes
+        backwards.
+    """
+    positive, negative = int(targets.sum()), int((1 - targets).sum())
+    if positive == 0 or negative == 0:
+        return Calibration()
+    soft = np.where(targets == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    weight = weights[targets]
+    weight = weight / weight.sum()
+
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        z = parameters[0] * logits + parameters[1]
+        value = np.sum(weight * (np.logaddexp(0.0, z) - soft * z))
+        slope = weight * (expit(z) - soft)
+        return float(value), np.asarray([np.sum(slope * logits), np.sum(slope)])
+
+    found = minimize(loss, np.asarray([1.0, 0.0]), jac=True, method="BFGS")
+    scale, bias = (float(value) for value in found.x)
+    return Calibration(scale, bias) if scale > 0 else Calibration()

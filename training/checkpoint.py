@@ -1,0 +1,253 @@
+"""A training run on disk: ``NAME.run/``. Nothing in it is pickled.
+
+::
+
+    settings.json              what decides the result
+    data.json                  classes, counts, crop, fingerprint of the data, code version
+    log.jsonl                  one line per epoch
+    state.safetensors          where training stands: weights, their mean, the optimiser
+    weights.safetensors        the result, written last but one
+    result.json                calibration and metrics, written last: the run is complete
+    holdout.csv                the test galaxies' answers
+    training_sky.moc.fits      where the training galaxies lie
+    curves.png                 loss and ROC AUC by epoch
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from catalogs.errors import InputError, IntegrityError
+from training.calibrate import Calibration
+from training.metrics import Measured
+from training.settings import TrainSettings
+
+SETTINGS, DATA, RESULT, LOG = "settings.json", "data.json", "result.json", "log.jsonl"
+STATE, WEIGHTS, SKY = "state.safetensors", "weights.safetensors", "training_sky.moc.fits"
+HOLDOUT, CURVES = "holdout.csv", "curves.png"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class RunData(BaseModel):
+    """What a run was trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    survey: str
+    survey_uuid: str
+    names: tuple[str, ...]
+    crop: int
+    fingerprint: str
+    counts: dict[str, dict[str, int]]
+    code_version: str
+
+
+class RunResult(BaseModel):
+    """What came out of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calibration: Calibration
+    threshold: float
+    metrics: dict[str, Measured]
+    validation: dict[str, Measured]
+    undecodable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A complete run, read back."""
+
+    path: Path
+    settings: TrainSettings
+    data: RunData
+    result: RunResult
+    weights: dict[str, Tensor]
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Read a complete run.
+
+        Raises
+        ------
+        InputError
+            There is no run at ``path``, or it is not complete.
+        IntegrityError
+            A file of it cannot be read.
+        """
+        if not (path / SETTINGS).is_file():
+            raise InputError(f"{path} is no training run; make one with `skytally train`")
+        if not (path / RESULT).is_file():
+            raise InputError(f"{path} is not complete; run the same `skytally train` again")
+        return cls(
+            path,
+            read_settings(path),
+            _read_model(path / DATA, RunData),
+            _read_model(path / RESULT, RunResult),
+            read_tensors(path / WEIGHTS),
+        )
+
+
+def begin(path: Path, settings: TrainSettings, data: RunData) -> bool:
+    """Start a run, or find that it has been started with the same settings and data.
+
+    Returns
+    -------
+    bool
+        Whether the run is complete already.
+
+    Raises
+    ------
+    InputError
+        ``path`` is something else, or a run with other settings or data; names the field.
+    """
+    if path.exists() and not (path / SETTINGS).is_file() and any(path.iterdir()):
+        raise InputError(f"{path} exists and is no training run; choose another name")
+    path.mkdir(parents=True, exist_ok=True)
+    if (path / SETTINGS).is_file() and (path / DATA).is_file():
+        old = dump(read_settings(path)) | _read_model(path / DATA, RunData).model_dump()
+        new = dump(settings) | data.model_dump()
+        for key in new:
+            if old[key] != new[key]:
+                raise InputError(
+                    f"{path} was started with another {key} ({old[key]!r}, now {new[key]!r}); "
+                    "choose another name or remove it"
+                )
+        return (path / RESULT).is_file()
+    write_json(path / DATA, data.model_dump())
+    write_json(path / SETTINGS, dump(settings))
+    return False
+
+
+def dump(settings: TrainSettings) -> dict[str, Any]:
+    """Return settings as JSON values."""
+    values: dict[str, Any] = TypeAdapter(TrainSettings).dump_python(settings, mode="json")
+    return values
+
+
+def parse_settings(values: Mapping[str, Any], origin: str) -> TrainSettings:
+    """Read settings from JSON or TOML values.
+
+    Raises
+    ------
+    InputError
+        Unknown names or impossible values, all of them in one line.
+    """
+    try:
+        return TypeAdapter(TrainSettings).validate_python(dict(values))
+    except ValidationError as error:
+        found = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_url=False, include_input=False)
+        )
+        raise InputError(f"{origin}: {found}") from None
+
+
+def read_settings(path: Path) -> TrainSettings:
+    """Read the settings of the run at ``path``."""
+    return parse_settings(_read_json(path / SETTINGS), str(path / SETTINGS))
+
+
+def save_state(
+    path: Path, epochs: int, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+) -> None:
+    """Keep where training stands after ``epochs`` epochs, atomically."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for index, values in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{k}": v for k, v in values.items()}
+    write_tensors(path / STATE, tensors, {"epochs": str(epochs)})
+
+
+def load_state(
+    path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+) -> int:
+    """Restore what `save_state` kept; return the number of epochs done, 0 without a state."""
+    file = path / STATE
+    if not file.is_file():
+        return 0
+    tensors = read_tensors(file)
+    with safetensors.safe_open(file, "pt") as stream:
+        epochs = int((stream.metadata() or {}).get("epochs", "0"))
+    model.load_state_dict(_below(tensors, "model."))
+    average.load_state_dict(_below(tensors, "average."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in _below(tensors, "optimiser.").items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict(
+        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+    )
+    return epochs
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write named tensors, atomically."""
+    content = safetensors.torch.save(
+        {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, metadata
+    )
+    write_bytes(file, content)
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read named tensors.
+
+    Raises
+    ------
+    IntegrityError
+        The file is missing or damaged.
+    """
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(file.read_bytes())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise IntegrityError(f"{file} cannot be read ({error}); train again") from None
+    return tensors
+
+
+def write_json(file: Path, values: Any) -> None:  # noqa: ANN401  (any JSON value)
+    """Write JSON for people to read, atomically."""
+    write_bytes(file, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = file.with_name(f".{file.name}.partial")
+    with partial.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{file} cannot be read ({error}); train again") from None
+    if not isinstance(values, dict):
+        raise IntegrityError(f"{file} is not what a training run writes; train again")
+    return values
+
+
+def _read_model(file: Path, kind: type[Model]) -> Model:
+    try:
+        return kind.model_validate(_read_json(file))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise IntegrityError(f"{file}: {first['loc']}: {first['msg']}; train again") from None

@@ -1,0 +1,218 @@
+"""Labelled galaxies of a survey store, decoded once and kept in memory at the network's scale."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from catalogs.cutouts.decode import Decoder, open_decoder
+from catalogs.cutouts.store import Survey
+from catalogs.errors import InputError
+from catalogs.progress import Reporter
+from catalogs.sky import FloatArray
+from training.preprocess import resize
+
+DEFAULT_CROP = 240
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labelled rows of a survey, in store order.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, shape (n,)
+        Row in the store.
+    classes : ndarray of str, shape (n,)
+    names : tuple of str
+        The classes that occur, sorted.
+    ra, dec : ndarray of float64, shape (n,)
+        ICRS, degrees.
+    fingerprint : str
+        Digest of the survey's content and of these labels.
+    """
+
+    rows: NDArray[np.int64]
+    classes: NDArray[Any]
+    names: tuple[str, ...]
+    ra: FloatArray
+    dec: FloatArray
+    fingerprint: str
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """Index of each row's class in ``names``."""
+        return np.searchsorted(np.asarray(self.names), self.classes.astype(str)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Images of selected rows, ready for training and for evaluation.
+
+    Attributes
+    ----------
+    wide : Tensor of uint8, shape (n, s, s, 3)
+        At the network's scale, with a margin beyond the framing so that a turned image has
+        corners; s >= the network's size.
+    cutouts : Tensor of uint8, shape (n, size, size, 3)
+        The framing that inference sees, at the network's size.
+    kept : ndarray of int64
+        Positions among the requested rows; fewer where images could not be decoded.
+    problems : dict of int to str
+        Requested row to the reason why it is missing.
+    """
+
+    wide: Tensor
+    cutouts: Tensor
+    kept: NDArray[np.int64]
+    problems: dict[int, str]
+
+
+def read_labels(survey: Survey, column: str) -> Labels:
+    """Read which rows have a label.
+
+    Raises
+    ------
+    InputError
+        There is no such column, or it has no two classes.
+    """
+    values = survey.column(column)
+    labelled = np.asarray([value is not None and value != "" for value in values], dtype=np.bool_)
+    rows = np.flatnonzero(labelled).astype(np.int64)
+    classes = np.asarray([str(value) for value in values[labelled]], dtype=object)
+    names = tuple(sorted(set(classes.tolist())))
+    if len(names) != 2:
+        shown = ", ".join(names[:5]) or "none"
+        raise InputError(
+            f"column {column!r} of {survey.path} has {len(names)} classes ({shown}); training "
+            "needs two: name them with `skytally ingest --classes`"
+        )
+    digest = hashlib.sha256()
+    for append in survey.attributes.appends:
+        digest.update(bytes.fromhex(append.fingerprint))
+    digest.update("\n".join(f"{r} {c}" for r, c in zip(rows, classes, strict=True)).encode())
+    return Labels(
+        rows=rows,
+        classes=classes,
+        names=names,
+        ra=survey.column("ra")[labelled],
+        dec=survey.column("dec")[labelled],
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def crop_of(survey: Survey, asked: int | None) -> int:
+    """Return the side [px] of the central square that shows the framing.
+
+    What is asked for, else what the survey asks for, else Galaxy Zoo's 240 of 423 px; a survey
+    of smaller cutouts shows the framing in the whole cutout.
+    """
+    if asked is not None:
+        return asked
+    if survey.attributes.crop is not None:
+        return survey.attributes.crop
+    size = survey.attributes.image_size
+    return DEFAULT_CROP if size is None else min(DEFAULT_CROP, *size)
+
+
+def read_views(
+    survey: Survey,
+    rows: NDArray[np.int64],
+    crop: int,
+    size: int,
+    reporter: Reporter,
+    threads: int = 1,
+) -> Views:
+    """Decode the images of some rows of the store and bring them to the network's scale.
+
+    Parameters
+    ----------
+    survey : Survey
+    rows : ndarray of int64, shape (n,)
+        Rows in store order, ascending.
+    crop : int
+        Side of the framing [px].
+    size : int
+        The network's input size [px].
+    reporter : Reporter
+    threads : int
+        Decoding threads.
+
+    Raises
+    ------
+    InputError
+        None of the images can be decoded.
+    """
+    side = _margin(crop, size, survey.attributes.image_size)
+    decoder = open_decoder("dali", side, BATCH, threads)
+    wide_size, border = round(side * size / crop), (side - crop) // 2
+    wide = torch.empty((len(rows), wide_size, wide_size, 3), dtype=torch.uint8)
+    cutouts = torch.empty((len(rows), size, size, 3), dtype=torch.uint8)
+    kept, problems = [], {}
+    done = 0
+    for pixels, positions, reasons in _decoded(survey, rows, decoder):
+        problems.update({int(rows[i]): reason for i, reason in reasons.items()})
+        good = [k for k, i in enumerate(positions) if i not in reasons]
+        images = torch.from_numpy(pixels[good]).permute(0, 3, 1, 2).to(torch.float32)
+        centre = images[:, :, border : border + crop, border : border + crop]
+        here = slice(len(kept), len(kept) + len(good))
+        wide[here] = _grey_levels(resize(images, wide_size))
+        cutouts[here] = _grey_levels(resize(centre, size))
+        kept += [positions[k] for k in good]
+        done += len(positions)
+        reporter.progress("decode", done, len(rows), "images")
+    if not kept:
+        raise InputError(f"none of the {len(rows)} labelled images of {survey.path} can be decoded")
+    return Views(wide[: len(kept)], cutouts[: len(kept)], np.asarray(kept), problems)
+
+
+def _grey_levels(images: Tensor) -> Tensor:
+    return images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _margin(crop: int, size: int, image_size: tuple[int, int] | None) -> int:
+    """Return a side that holds the turned framing, lies in the image, and scales to whole pixels.
+
+    Sides that keep the centre aligned before and after scaling: crop plus an even number of
+    pixels that scales to an even number.
+    """
+    wanted = math.ceil(crop * math.sqrt(2.0))
+    if image_size is not None:
+        wanted = min(wanted, *image_size)
+    step = 2 * crop // math.gcd(crop, size)
+    return crop + max(0, wanted - crop) // step * step
+
+
+def _decoded(survey: Survey, rows: NDArray[np.int64], decoder: Decoder) -> Any:  # noqa: ANN401
+    """Yield decoded batches: pixels, their positions in ``rows``, and what failed by position."""
+    starts, total = {}, 0
+    for append in survey.attributes.appends:
+        starts[append.name] = total
+        total += append.rows
+    for partition in survey.partitions:
+        first = starts[partition.append] + partition.start
+        chosen = np.arange(*np.searchsorted(rows, [first, first + partition.rows]))
+        if len(chosen) == 0:
+            continue
+        core = survey.read_rows(partition)
+        position_of = {int(rows[i]) - first: int(i) for i in chosen}
+        for block in survey.read_images(partition, core):
+            wanted = [
+                (position_of[block.start + k], k)
+                for k in range(len(block.files))
+                if block.start + k in position_of
+            ]
+            for start in range(0, len(wanted), BATCH):
+                batch = wanted[start : start + BATCH]
+                pixels, failed = decoder.decode([block.files[k] for _, k in batch])
+                reasons = {batch[j][0]: reason for j, reason in failed.items()}
+                reasons |= {i: block.problems[k] for i, k in batch if k in block.problems}
+                yield pixels, [i for i, _ in batch], reasons

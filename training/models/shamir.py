@@ -1,0 +1,96 @@
+"""The spiral/elliptical network of Dhar & Shamir (2022).
+
+Section 2.1 and figure 1 of Dhar & Shamir 2022, Astronomy and Computing 38, 100545: LeNet-5 grown
+to 120x120 RGB input, with five convolutions, four max-poolings, flatten and dense layers, ReLU
+activations and one sigmoid output. The paper does not give widths or kernels; those below are
+this package's choice. Batch normalisation (folded into the convolutions at export) and dropout
+are additions as well; `ShamirShape.batch_norm` and `ShamirShape.dropout` turn them off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class ShamirShape:
+    """Widths and kernels of the five convolutions, and of the dense layer.
+
+    Parameters
+    ----------
+    widths, kernels : tuple of int, length 5
+        Output channels and (odd) kernel size of each convolution. Each of the first four is
+        followed by a 2x2 max-pooling: 120, 60, 30, 15, 7 pixels.
+    dense : int
+        Width of the hidden dense layer.
+    dropout : float
+        Probability of dropping an input of either dense layer.
+    batch_norm : bool
+        Normalise after each convolution.
+    """
+
+    widths: tuple[int, int, int, int, int] = (16, 32, 64, 96, 128)
+    kernels: tuple[int, int, int, int, int] = (5, 3, 3, 3, 3)
+    dense: int = 128
+    dropout: float = 0.4
+    batch_norm: bool = True
+
+
+class ShamirNet(nn.Module):
+    """Five convolutions, four max-poolings, two dense layers, one logit.
+
+    ``forward`` maps normalised images, float32 (n, 3, 120, 120), to logits, float32 (n, 1).
+    """
+
+    trained_size = 120
+
+    def __init__(self, shape: ShamirShape | None = None) -> None:
+        super().__init__()
+        shape = shape or ShamirShape()
+        layers: list[nn.Module] = []
+        channels, side = 3, self.trained_size
+        for index, (width, kernel) in enumerate(zip(shape.widths, shape.kernels, strict=True)):
+            layers.append(
+                nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=not shape.batch_norm)
+            )
+            if shape.batch_norm:
+                layers.append(nn.BatchNorm2d(width))
+            layers.append(nn.ReLU())
+            if index < 4:
+                layers.append(nn.MaxPool2d(2))
+                side //= 2
+            channels = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(shape.dropout),
+            nn.Linear(channels * side * side, shape.dense),
+            nn.ReLU(),
+            nn.Dropout(shape.dropout),
+            nn.Linear(shape.dense, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return one logit per image, shape (n, 1)."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
+def multiply_accumulates(model: ShamirNet) -> int:
+    """Return the multiply-accumulate operations of one image, convolutions and dense layers."""
+    total, side = 0, model.trained_size
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            total += layer.weight.numel() * side * side
+        elif isinstance(layer, nn.MaxPool2d):
+            side //= 2
+        elif isinstance(layer, nn.Linear):
+            total += layer.weight.numel()
+    return total
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Return the number of trained parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,104 @@
+"""The settings of a training run: everything that decides its result."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from training.augment import AugmentSettings
+from training.models.shamir import ShamirShape
+
+_STRICT = ConfigDict(extra="forbid")
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class SplitSettings:
+    """Sky blocks: HEALPix order, fractions of the blocks, and the seed of their roles.
+
+    Order 3 has tiles of 7.3 degrees.
+    """
+
+    order: Annotated[int, Field(ge=0, le=12)] = 3
+    validation: Fraction = 0.1
+    test: Fraction = 0.2
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class TrainSettings:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    model : {"shamir"}
+        The network.
+    label : str
+        Column of the survey store with class names; null or empty where there is no label.
+    crop : int, optional
+        Central square of the survey's cutouts [px]; by default what the survey asks for, or 240.
+    epochs, batch : int
+    learning_rate, weight_decay : float
+        Of AdamW (Loshchilov & Hutter 2019); the rate rises over ``warmup`` steps and then
+        follows a cosine to zero when ``cosine``.
+    average : float
+        Decay per step of the running mean of the weights that is kept as the result; 0: the
+        last weights themselves.
+    balanced : bool
+        Weight the classes equally in the loss, however many galaxies each has.
+    precision : {"bf16", "fp32"}
+        Arithmetic of convolutions and dense layers in training; weights are fp32 in both.
+    threads : int
+        Torch's threads; part of the settings because sums depend on it in the last bit.
+    seed : int
+        Of initial weights, order, augmentation and dropout.
+    regions : dict of str to str
+        Class name to the region (``RA0..RA1,DEC0..DEC1``) its training galaxies come from.
+    """
+
+    model: Literal["shamir"] = "shamir"
+    label: str = "label"
+    crop: Annotated[int, Field(gt=0, le=8192)] | None = None
+    epochs: Annotated[int, Field(gt=0)] = 40
+    batch: Annotated[int, Field(gt=1)] = 64
+    learning_rate: Positive = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    warmup: Annotated[int, Field(ge=0)] = 150
+    cosine: bool = True
+    average: Fraction = 0.998
+    balanced: bool = True
+    precision: Literal["bf16", "fp32"] = "bf16"
+    threads: Annotated[int, Field(gt=0)] = 2
+    seed: int = 0
+    regions: dict[str, str] = Field(default_factory=dict)
+    shape: ShamirShape = Field(default_factory=ShamirShape)
+    augment: AugmentSettings | None = Field(default_factory=AugmentSettings)
+    split: SplitSettings = Field(default_factory=SplitSettings)
+
+
+def paper_settings(seed: int = 0) -> TrainSettings:
+    """Return the training of Dhar & Shamir 2022, section 2.1.
+
+    Adam, binary cross-entropy, 250 epochs, classes of equal size (here: equal weight), no
+    augmentation, no batch normalisation or dropout. The paper gives neither batch size nor rate;
+    those are Keras' defaults (32 and 0.001).
+    """
+    return TrainSettings(
+        epochs=250,
+        batch=32,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        warmup=0,
+        cosine=False,
+        average=0.0,
+        precision="fp32",
+        seed=seed,
+        shape=ShamirShape(dropout=0.0, batch_norm=False),
+        augment=None,
+    )
+
+
+PRESETS = {"default": TrainSettings, "paper": paper_settings}

@@ -1,0 +1,83 @@
+"""HATS metadata of a finished catalog, built from its receipts and written last."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from catalogs.annotated import names
+from catalogs.annotated.atomic import write_file
+from catalogs.cutouts.partition import Pixel
+from catalogs.schema import HEALPIX_COLUMN
+from catalogs.sky import FINEST_ORDER
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogFacts:
+    """What the properties file says beside the layout."""
+
+    name: str
+    rows: int
+    survey_uuid: str
+    bundle_sha256: str
+
+
+def write_metadata(catalog: Path, pixels: Sequence[Pixel], facts: CatalogFacts) -> None:
+    """Write ``_metadata``, ``_common_metadata``, ``partition_info.csv`` and ``hats.properties``.
+
+    Parameters
+    ----------
+    catalog : Path
+        The catalog; the file of every pixel exists.
+    pixels : sequence of Pixel
+        Every partition, from the receipts and not from a listing.
+    facts : CatalogFacts
+        Name, rows and origin. No date: the same inputs give the same bytes.
+    """
+    # hats brings pandas along, which workers and the command line's help do not need.
+    from hats.catalog.catalog_type import CatalogType
+    from hats.catalog.dataset.table_properties import TableProperties
+    from hats.catalog.partition_info import PartitionInfo
+    from hats.pixel_math.healpix_pixel import HealpixPixel
+    from hats.pixel_math.healpix_pixel_function import sort_pixels
+
+    ordered = sort_pixels([HealpixPixel(pixel.order, pixel.number) for pixel in pixels])
+    footers = []
+    for pixel in ordered:
+        name = names.pixel_file(Pixel(int(pixel.order), int(pixel.pixel)))
+        footer = pq.read_metadata(catalog / name)
+        footer.set_file_path(name.removeprefix(f"{names.DATASET}/"))
+        footers.append(footer)
+    schema = footers[0].schema.to_arrow_schema()
+    write_file(catalog / names.METADATA, _footer(schema, footers))
+    write_file(catalog / names.COMMON_METADATA, _footer(schema, []))
+    properties = TableProperties.model_validate(
+        {
+            "catalog_name": facts.name,
+            "catalog_type": CatalogType.OBJECT,
+            "total_rows": facts.rows,
+            "ra_column": "ra",
+            "dec_column": "dec",
+            "healpix_column": HEALPIX_COLUMN,
+            "healpix_order": FINEST_ORDER,
+            "npix_suffix": ".parquet",
+            "skytally_survey_uuid": facts.survey_uuid,
+            "skytally_bundle_sha256": facts.bundle_sha256,
+        }
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        PartitionInfo.from_healpix(ordered).write_to_file(catalog_path=scratch)
+        properties.to_properties_file(scratch)
+        for name in (names.PARTITION_INFO, names.PROPERTIES):
+            write_file(catalog / name, (Path(scratch) / name).read_bytes())
+
+
+def _footer(schema: object, footers: list[pq.FileMetaData]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_metadata(schema, sink, metadata_collector=footers or None)
+    return sink.getvalue()

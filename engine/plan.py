@@ -1,0 +1,153 @@
+"""What is to be done, decided before anything is: pure, and the same on every resume.
+
+The plan holds everything that could change an answer. On resume it may only grow; any other
+difference is refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from catalogs.cutouts.partition import Pixel
+from catalogs.cutouts.store import Partition
+from catalogs.errors import InputError
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The resolved choices that change answers, whoever made them.
+
+    Attributes
+    ----------
+    crop : int
+        Side of the square around the centre that the network sees [px].
+    batch : int
+        Cutouts per inference call; batches are consecutive rows of a partition.
+    decoder, decoder_version : str
+        Which decoder, and its release.
+    provider, precision, runtime_version : str
+        ONNX Runtime's provider, its arithmetic, its release.
+    threads : int
+        Threads within one operator.
+    columns : tuple of str
+        Columns of the survey that travel into the catalog.
+    """
+
+    crop: int
+    batch: int
+    decoder: str
+    decoder_version: str
+    provider: str
+    precision: str
+    runtime_version: str
+    threads: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A survey, a bundle, the options, and the ordered partitions."""
+
+    survey_uuid: str
+    survey_name: str
+    bundle_sha256: str
+    options: Options
+    partitions: tuple[Partition, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of objects to annotate."""
+        return sum(partition.rows for partition in self.partitions)
+
+    @property
+    def recipe_id(self) -> str:
+        """Digest of all but the partitions: what an answer depends on beside its object."""
+        recipe = self.to_json()
+        del recipe["partitions"]
+        text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON values."""
+        return {
+            "plan_version": PLAN_VERSION,
+            "survey_uuid": self.survey_uuid,
+            "survey_name": self.survey_name,
+            "bundle_sha256": self.bundle_sha256,
+            "options": asdict(self.options) | {"columns": list(self.options.columns)},
+            "partitions": [
+                [p.append, p.pixel.order, p.pixel.number, p.start, p.stop, p.fingerprint]
+                for p in self.partitions
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Plan:
+        """Return the plan that `to_json` described.
+
+        Raises
+        ------
+        InputError
+            It was written by another version.
+        """
+        if values.get("plan_version") != PLAN_VERSION:
+            raise InputError(
+                f"the catalog's plan has version {values.get('plan_version')!r}; this skytally "
+                f"resumes version {PLAN_VERSION}: annotate into another catalog"
+            )
+        options = dict(values["options"])
+        return cls(
+            survey_uuid=values["survey_uuid"],
+            survey_name=values["survey_name"],
+            bundle_sha256=values["bundle_sha256"],
+            options=Options(**(options | {"columns": tuple(options["columns"])})),
+            partitions=tuple(
+                Partition(append, Pixel(order, number), start, stop, fingerprint)
+                for append, order, number, start, stop, fingerprint in values["partitions"]
+            ),
+        )
+
+
+def check_resumable(begun: Plan, asked: Plan) -> None:
+    """Refuse to go on with a catalog that was begun with anything else.
+
+    Raises
+    ------
+    InputError
+        A field differs; the message names it and both values.
+    """
+    differences = [
+        (name, getattr(begun, name), getattr(asked, name))
+        for name in ("survey_uuid", "survey_name", "bundle_sha256")
+    ]
+    differences += [
+        (f"options.{name}", getattr(begun.options, name), getattr(asked.options, name))
+        for name in Options.__slots__
+    ]
+    for name, old, new in differences:
+        if old != new:
+            raise InputError(
+                f"the catalog was begun with {name} = {old!r}, now it is {new!r}; "
+                "use the same, or annotate into another catalog"
+            )
+    known = begun.partitions
+    if asked.partitions[: len(known)] != known:
+        at = next(
+            (
+                i
+                for i, pair in enumerate(zip(known, asked.partitions, strict=False))
+                if len(set(pair)) > 1
+            ),
+            len(asked.partitions),
+        )
+        where = known[at]
+        raise InputError(
+            f"the survey has changed since the catalog was begun: partition {at} (pixel "
+            f"{where.pixel}, fingerprint {where.fingerprint[:12]}) is not there any more; "
+            "restore the survey, or annotate into another catalog"
+        )

@@ -47,6 +47,12 @@ class Conditions:
         )
 
 
+def check_name(name: str) -> None:
+    """Raise ``InputError`` when no conditions have this name."""
+    if name not in get_args(ConditionsName):
+        raise InputError(f"conditions {name!r}: expected {' or '.join(get_args(ConditionsName))}")
+
+
 def conditions_at(ra: FloatArray, dec: FloatArray, name: ConditionsName, seed: int) -> Conditions:
     """Return the conditions at positions [deg].
 
@@ -62,8 +68,7 @@ def conditions_at(ra: FloatArray, dec: FloatArray, name: ConditionsName, seed: i
     InputError
         No conditions have this name.
     """
-    if name not in get_args(ConditionsName):
-        raise InputError(f"conditions {name!r}: expected {' or '.join(get_args(ConditionsName))}")
+    check_name(name)
     if name == "even":
         ones = np.ones(len(ra))
         return Conditions(EVEN.seeing * ones, EVEN.background * ones, EVEN.depth * ones)

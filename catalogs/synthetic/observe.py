@@ -14,8 +14,8 @@ import numpy as np
 import simplejpeg
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy import fft
 from scipy.optimize import brentq
-from scipy.special import erf
 
 from catalogs.synthetic.render import MARGIN, NATIVE_PIXEL, Grid, Image
 
@@ -81,49 +81,67 @@ def noise_per_pixel(depth: float) -> float:
     return float(limit / 5 / np.sqrt(4 * np.pi * sigma_psf**2))
 
 
-def _gaussian_rows(size: int, margin: int, sigma: float) -> Image:
-    """Return the matrix (size, size + 2 margin) that blurs by a Gaussian, integrated per pixel."""
-    steps = np.arange(-(size + margin), size + margin + 1) + 0.0
-    edge = np.sqrt(2) * sigma
-    kernel = 0.5 * (erf((steps + 0.5) / edge) - erf((steps - 0.5) / edge))
-    middle = size + margin
-    column = np.arange(size + 2 * margin)[None, :]
-    row = np.arange(size)[:, None] + margin
-    return np.asarray(kernel[middle + column - row], dtype=np.float32)
+def blur(scene: Image, fwhm: NDArray[np.float64], margin: int = MARGIN) -> Image:
+    """Convolve with the point spread function and cut the margins off.
 
-
-def blur(scene: Image, fwhm: float, margin: int = MARGIN) -> Image:
-    """Convolve one band with the point spread function and cut the margins off.
+    The convolution is periodic; the margins keep one edge's light off the other.
 
     Parameters
     ----------
-    scene : ndarray of float32, shape (m, m)
-    fwhm : float
+    scene : ndarray of float32, shape (bands, m, m)
+    fwhm : ndarray of float64, shape (bands,)
         In pixels.
     margin : int
         Pixels to drop on each side.
 
     Returns
     -------
-    ndarray of float32, shape (m - 2 margin, m - 2 margin)
+    ndarray of float32, shape (bands, m - 2 margin, m - 2 margin)
     """
-    size = scene.shape[-1] - 2 * margin
-    core = _gaussian_rows(size, margin, fwhm * _core_of_fwhm())
-    wing = _gaussian_rows(size, margin, fwhm * _core_of_fwhm() * WING_WIDTH)
-    seen = np.float32(1 - WING_LIGHT) * (core @ scene @ core.T)
-    seen += np.float32(WING_LIGHT) * (wing @ scene @ wing.T)
-    return np.asarray(seen, dtype=np.float32)
+    m = scene.shape[-1]
+    spectrum = fft.rfft2(scene)
+    rows, columns = fft.fftfreq(m) ** 2, fft.rfftfreq(m) ** 2
+    for band, width in enumerate(fwhm):
+        transfer = np.zeros((m, len(columns)), dtype=np.float32)
+        for light, wider in ((1 - WING_LIGHT, 1.0), (WING_LIGHT, WING_WIDTH)):
+            # The transform of a Gaussian of width sigma is exp(-2 pi^2 sigma^2 f^2).
+            rate = -2 * (np.pi * width * _core_of_fwhm() * wider) ** 2
+            transfer += np.outer(light * np.exp(rate * rows), np.exp(rate * columns))
+        spectrum[band] *= transfer
+    seen = fft.irfft2(spectrum, s=(m, m))
+    return np.asarray(seen[:, margin : m - margin, margin : m - margin], dtype=np.float32)
 
 
-def _resampling(size: int, scale: float, offset: float) -> Image:
-    """Return the matrix (size, native) of linear interpolation from native pixels."""
-    step = scale / NATIVE_PIXEL
-    native = int(np.ceil(size * step)) + 4
-    centre = (np.arange(size) + 0.5) * step + 1.0 + offset
+def _interpolate(native: Image, size: int, step: float, start: float) -> Image:
+    """Interpolate along the last axis to ``size`` points, ``step`` native pixels apart.
+
+    Linear between neighbours; where points lie further apart than pixels the triangle widens, so
+    that no pixel is passed over.
+    """
     reach = max(1.0, step)
-    distance = np.abs(centre[:, None] - (np.arange(native) + 0.5)[None, :]) / reach
-    weight = np.clip(1 - distance, 0, None)
-    return np.asarray(weight / weight.sum(axis=1, keepdims=True), dtype=np.float32)
+    points = start + step * np.arange(size)
+    first = np.ceil(points - reach).astype(np.int64)
+    taps = first[:, None] + np.arange(int(np.ceil(2 * reach)))
+    weights = np.clip(1 - np.abs(points[:, None] - taps) / reach, 0, None)
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    terms = (native[..., taps[:, k]] * weights[:, k] for k in range(taps.shape[1]))
+    return np.asarray(sum(terms), dtype=np.float32)
+
+
+def detector_noise(rng: Generator, bands: int, size: int, scale: float) -> Image:
+    """Return noise (bands, size, size), white and of unit variance on the native pixels."""
+    step = scale / NATIVE_PIXEL
+    reach = max(1.0, step)
+    count = int(np.ceil(size * step + 2 * reach)) + 2
+    start = reach + rng.random()  # the cutout's pixels lie anywhere on the detector's
+    noise = rng.standard_normal((bands, count, count), dtype=np.float32)
+    along = _interpolate(noise, size, step, start)
+    return _interpolate(along.swapaxes(1, 2), size, step, start).swapaxes(1, 2)
+
+
+def _per_band(values: tuple[float, ...]) -> Image:
+    """Return one number per band, to be broadcast against pictures."""
+    return np.array(values, dtype=np.float32)[:, None, None]
 
 
 def observe(scene: Image, grid: Grid, exposure: Exposure, rng: Generator) -> Image:
@@ -142,21 +160,14 @@ def observe(scene: Image, grid: Grid, exposure: Exposure, rng: Generator) -> Ima
     -------
     ndarray of float32, shape (3, m - 2 MARGIN, m - 2 MARGIN)
     """
-    size = grid.size - 2 * MARGIN
-    resample = _resampling(size, grid.scale, rng.random())
-    sigma = noise_per_pixel(exposure.depth)
-    pedestal = exposure.background * NATIVE_PIXEL**2
-    seen = np.empty((len(scene), size, size), dtype=np.float32)
-    for band in range(len(scene)):
-        fwhm = exposure.seeing * SEEING_OF_BAND[band] / grid.scale
-        light = blur(scene[band], fwhm)
-        native = rng.standard_normal((resample.shape[1], resample.shape[1]), dtype=np.float32)
-        noise = resample @ native @ resample.T
-        # Photon noise: the galaxy's light adds to the sky's.
-        bright = np.sqrt(1 + np.maximum(light, 0) / np.float32(SKY_FLUX[band]))
-        seen[band] = light + np.float32(pedestal * BACKGROUND_OF_BAND[band])
-        seen[band] += np.float32(sigma * NOISE_OF_BAND[band]) * bright * noise
-    return seen
+    fwhm = exposure.seeing * np.array(SEEING_OF_BAND) / grid.scale
+    light = blur(scene, fwhm)
+    noise = detector_noise(rng, len(scene), light.shape[-1], grid.scale)
+    # Photon noise: the galaxy's light adds to the sky's.
+    noise *= np.sqrt(1 + np.maximum(light, 0) / _per_band(SKY_FLUX))
+    noise *= (noise_per_pixel(exposure.depth) * _per_band(NOISE_OF_BAND)).astype(np.float32)
+    pedestal = exposure.background * NATIVE_PIXEL**2 * _per_band(BACKGROUND_OF_BAND)
+    return light + noise + pedestal.astype(np.float32)
 
 
 def compose(seen: Image) -> NDArray[np.uint8]:
@@ -174,9 +185,8 @@ def compose(seen: Image) -> NDArray[np.uint8]:
     -------
     ndarray of uint8, shape (h, w, 3)
     """
-    scale = np.array(BAND_SCALE, dtype=np.float32)[:, None, None]
-    black = SOFTENING / BRIGHTNESS * np.array(PEDESTAL, dtype=np.float32)[:, None, None]
-    scaled = np.maximum(seen * scale + black, 0)[::-1]
+    black = np.float32(SOFTENING / BRIGHTNESS) * _per_band(PEDESTAL)
+    scaled = np.maximum(seen * _per_band(BAND_SCALE) + black, 0)[::-1]
     mean = scaled.mean(axis=0) / np.float32(SOFTENING) + np.float32(1e-6)
     rgb = scaled * (np.float32(BRIGHTNESS / SOFTENING) * np.arcsinh(mean) / mean)
     rgb = np.minimum(rgb, np.float32(255))

@@ -198,7 +198,7 @@ def _ellipticals(rng: Generator) -> dict[str, NDArray[np.float64]]:
     radius = _radius(rng, 4.7, 0.30)
     return {
         "radius": radius,
-        "mag": _magnitude(rng, radius, 16.55, 0.40),
+        "mag": _magnitude(rng, radius, 16.4, 0.40),
         "spheroid": np.ones(BLOCK),
         "spheroid_re": _intrinsic(radius, 1.35) * np.exp(0.08 * rng.normal(size=BLOCK)),
         "spheroid_n": _truncated_normal(rng, 2.9, 1.0, 1.4, 6.0),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +19,13 @@ from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
 from catalogs.sky import IntArray
-from catalogs.synthetic.conditions import Conditions, ConditionsName, conditions_at
+from catalogs.synthetic.conditions import Conditions, ConditionsName, check_name, conditions_at
 from catalogs.synthetic.observe import compose, encode, observe
 from catalogs.synthetic.population import Dipole, Patch, PopulationSettings, draw_population
 from catalogs.synthetic.render import FRAME, Grid, add_neighbours, render
 from catalogs.synthetic.streams import stream
 
 SKY_VERSION = 1  # grows when the same settings would give other galaxies or other pictures
-_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +64,7 @@ class SimulationSettings:
     quality: int = 90
 
     def __post_init__(self) -> None:
+        check_name(self.conditions)
         if self.galaxies < 1:
             raise InputError(f"galaxies {self.galaxies}: expected 1 or more")
         if not 32 <= self.size <= 1024:
@@ -209,7 +207,7 @@ def _in_processes(
         return
     waiting: deque[Future[list[bytes]]] = deque()
     context = multiprocessing.get_context("spawn")
-    with _one_thread_each(), ProcessPoolExecutor(settings.workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(settings.workers, mp_context=context) as pool:
         try:
             for chunk in chunks:
                 waiting.append(
@@ -221,18 +219,3 @@ def _in_processes(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Have child processes start with one thread for linear algebra: the processes are enough."""
-    before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

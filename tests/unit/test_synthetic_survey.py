@@ -1,0 +1,128 @@
+"""Simulated surveys: conditions over the sky, stores, and whether a real network believes them."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from catalogs.cutouts.store import Survey
+from catalogs.errors import InputError
+from catalogs.sky import unit_vectors
+from catalogs.synthetic.conditions import EVEN, RUN_SCALE, Conditions, conditions_at, run_field
+from catalogs.synthetic.population import draw_population
+from catalogs.synthetic.simulate import SimulationSettings, render_jpegs, simulate
+
+GALAXIES = draw_population(0, 4_000, SimulationSettings(seed=9).population)
+
+
+def conditions(name: str, seed: int = 9) -> Conditions:
+    return conditions_at(GALAXIES["ra"], GALAXIES["dec"], name, seed)
+
+
+def decode(files: list[bytes]) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in files])
+
+
+def test_even_conditions_are_the_same_everywhere():
+    even = conditions("even")
+    for name in ("seeing", "background", "depth"):
+        assert (getattr(even, name) == getattr(EVEN, name)).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_uneven_conditions_are_plausible_and_vary(seed):
+    uneven = conditions("uneven", seed)
+    assert uneven.seeing.min() >= 1.0
+    assert uneven.seeing.max() <= 1.9
+    assert np.abs(uneven.depth - EVEN.depth).max() <= 0.4
+    assert uneven.background.min() >= 0
+    assert np.ptp(uneven.seeing) > 0.5
+    # Bad weather is bad in every respect.
+    assert stats.spearmanr(uneven.seeing, uneven.depth).statistic < -0.5
+
+
+def test_observing_runs_are_smooth_of_unit_variance():
+    values = np.stack([run_field(GALAXIES["ra"], GALAXIES["dec"], s, 0) for s in range(60)])
+    assert values.std() == pytest.approx(1, abs=0.1)
+    assert values.mean() == pytest.approx(0, abs=0.1)
+    near = unit_vectors(GALAXIES["ra"], GALAXIES["dec"])
+    angle = np.degrees(np.arccos(np.clip(near @ near[0], -1, 1)))
+    correlation = (values * values[:, :1]).mean(axis=0)
+    assert (correlation[angle < 3] > 0.6).all()
+    assert abs(correlation[angle > 3 * RUN_SCALE].mean()) < 0.25
+
+
+def test_cutouts_do_not_depend_on_their_neighbours_in_the_batch():
+    settings, uneven = SimulationSettings(seed=9, conditions="uneven"), conditions("uneven")
+    rows = np.arange(12)
+    together = render_jpegs(GALAXIES[rows], uneven[rows], settings)
+    shuffled = rows[::-1].copy()
+    backwards = render_jpegs(GALAXIES[shuffled], uneven[shuffled], settings)
+    alone = [render_jpegs(GALAXIES[r : r + 1], uneven[rows[r : r + 1]], settings)[0] for r in rows]
+    assert together == backwards[::-1] == alone
+    assert len(set(together)) == len(rows)
+
+
+def test_two_surveys_see_the_same_galaxies_with_their_own_noise():
+    rows = np.arange(24)
+    same = conditions("even")[rows]  # under the same sky only the noise may differ
+    pictures = [
+        decode(render_jpegs(GALAXIES[rows], same, SimulationSettings(seed=9, conditions=name)))
+        for name in ("even", "uneven")
+    ]
+    assert not np.array_equal(*pictures)
+    difference = pictures[0].astype(float) - pictures[1]
+    assert np.abs(difference).mean() < 6
+    assert abs(difference.mean()) < 0.2
+    # Each picture is most like the other survey's picture of the same galaxy.
+    distance = np.abs(pictures[0][:, None].astype(float) - pictures[1][None]).mean(axis=(2, 3, 4))
+    assert np.array_equal(distance.argmin(axis=1), rows)
+
+
+def test_stores_are_equal_whatever_the_workers(tmp_path):
+    settings = SimulationSettings(galaxies=300, seed=3, conditions="uneven", workers=1, size=64)
+    alone = simulate(tmp_path / "a.zarr", settings)
+    parallel = simulate(
+        tmp_path / "b.zarr",
+        SimulationSettings(galaxies=300, seed=3, conditions="uneven", workers=2, size=64),
+    )
+    stores = [Survey.open(result.path) for result in (alone, parallel)]
+    assert alone.made
+    assert stores[0].attributes.uuid == stores[1].attributes.uuid  # digest of rows and checksums
+    assert stores[0].rows == 300
+
+
+def test_truth_and_conditions_travel_with_the_survey(tmp_path):
+    settings = SimulationSettings(galaxies=40, seed=9, conditions="uneven", workers=1, size=48)
+    survey = Survey.open(simulate(tmp_path / "s.zarr", settings).path)
+    drawn = GALAXIES[survey.column("id")]
+    where = conditions("uneven")[survey.column("id")]
+    assert np.array_equal(survey.column("truth") == "spiral", drawn["spiral"])
+    assert np.array_equal(survey.column("ra"), drawn["ra"])
+    for name in ("seeing", "background", "depth"):
+        np.testing.assert_allclose(survey.column(name), getattr(where, name), rtol=1e-12)
+    record = survey.attributes.provenance["simulation"]
+    assert record["seed"] == 9
+    assert record["conditions"] == "uneven"
+    assert record["dipole"] is None
+
+
+def test_a_finished_simulation_is_kept_and_another_refused(tmp_path):
+    settings = SimulationSettings(galaxies=20, workers=1, size=48)
+    store = tmp_path / "s.zarr"
+    (tmp_path / "s.zarr.partial").mkdir()  # what an interrupted run leaves
+    assert simulate(store, settings).made
+    assert not simulate(store, settings).made
+    with pytest.raises(InputError, match="seed = 1, not 2"):
+        simulate(store, SimulationSettings(galaxies=20, seed=2, workers=1, size=48))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"galaxies": 0}, {"size": 8}, {"workers": 0}, {"quality": 0}, {"conditions": "foggy"}],
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(InputError, match=str(next(iter(wrong.values())))):
+        SimulationSettings(**wrong)

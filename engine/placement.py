@@ -10,6 +10,7 @@ from typing import Literal
 
 from catalogs.errors import InputError
 from export.providers import available, resolve, runtime
+from export.session import Precision
 
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES = ("auto", "cpu", "cuda")
@@ -34,7 +35,7 @@ class Placement:
     decoder: str
     decoder_version: str
     provider: str
-    precision: str
+    precision: Precision
     runtime_version: str
     workers: int
     threads: int
@@ -50,7 +51,7 @@ class Placement:
 def place(
     device: str = "auto",
     provider: str | None = None,
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     decoder: str | None = None,
     workers: int | None = None,
 ) -> Placement:
@@ -94,9 +95,8 @@ def place(
         decoder = "dali" if importlib.util.find_spec("nvidia.dali") else "reference"
     if decoder not in DECODER_PACKAGES:
         raise InputError(f"decoder {decoder!r} is none of {', '.join(DECODER_PACKAGES)}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if workers is None:
-        workers = cores or 1
+        workers = _cores()
     if workers < 1:
         raise InputError(f"workers is {workers}; it must be 1 or more")
     return Placement(
@@ -118,3 +118,30 @@ def _version(package: str, decoder: str) -> str:
             f"decoder {decoder!r} is not installed here; install {package}, "
             "or choose --decoder reference"
         ) from None
+
+
+def doctor_report() -> dict[str, str]:
+    """Return what this machine offers, by name; what is missing is said, not raised."""
+    facts = {"cores": str(_cores())}
+    for decoder, package in DECODER_PACKAGES.items():
+        try:
+            facts[f"decoder {decoder}"] = f"{package} {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            facts[f"decoder {decoder}"] = f"missing ({package})"
+    try:
+        facts["onnxruntime"] = str(runtime().__version__)
+        facts["providers"] = ", ".join(provider.name for provider in available())
+    except InputError as error:
+        facts["onnxruntime"] = str(error)
+    for package, extra in (("torch", "train"), ("lsdb", "lsdb")):
+        try:
+            facts[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            facts[package] = f"missing (pip install 'skytally[{extra}]')"
+    return facts
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -14,6 +14,7 @@ from typing import Any
 from catalogs.cutouts.partition import Pixel
 from catalogs.cutouts.store import Partition
 from catalogs.errors import InputError
+from export.session import Precision
 
 PLAN_VERSION = 1
 
@@ -43,7 +44,7 @@ class Options:
     decoder: str
     decoder_version: str
     provider: str
-    precision: str
+    precision: Precision
     runtime_version: str
     threads: int
     columns: tuple[str, ...]

@@ -21,7 +21,7 @@ from engine.placement import Placement, place
 from engine.plan import Options, Plan
 from engine.task import Job, annotate_partition
 from export.bundle import Bundle, shipped
-from export.session import Session
+from export.session import Precision, Session
 
 BATCH = 64
 
@@ -48,7 +48,7 @@ class AnnotateSettings:
     cluster: str = "local"
     device: str = "auto"
     provider: str | None = None
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     decoder: str | None = None
     workers: int | None = None
     crop: int | None = None
@@ -157,7 +157,7 @@ def annotate(
         annotated = 0
         if missing:
             # Opened here first, so that a provider that cannot run fails before workers start.
-            Session(bundle, placement.provider, placement.precision, placement.threads)  # type: ignore[arg-type]
+            Session(bundle, placement.provider, placement.precision, placement.threads)
             job = Job(
                 survey=str(survey.resolve()),
                 bundle=str(bundle.path.resolve()),

@@ -61,12 +61,7 @@ def _tools(job: Job) -> _Tools:
     if bundle.sha256 != job.bundle_sha256:
         raise IntegrityError(f"{job.bundle} on this worker is not the bundle of the plan")
     options = job.options
-    session = Session(
-        bundle,
-        options.provider,
-        options.precision,
-        options.threads,  # type: ignore[arg-type]
-    )
+    session = Session(bundle, options.provider, options.precision, options.threads)
     if session.runtime_version != options.runtime_version:
         raise IntegrityError(
             f"this worker has ONNX Runtime {session.runtime_version}, the plan says "

@@ -102,7 +102,8 @@ def agreement(answers: NDArray[np.float32]) -> NDArray[np.float32]:
     p = answers.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = -np.where(p > 0, p * np.log(p), 0.0).sum(axis=1)
-    return np.clip(1.0 - entropy / np.log(p.shape[1]), 0.0, 1.0).astype(np.float32)
+    share = np.clip(1.0 - entropy / np.log(p.shape[1]), 0.0, 1.0)
+    return np.asarray(share, dtype=np.float32)
 
 
 def id_digest(rows: Rows) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from catalogs.errors import InputError
 from training.augment import AugmentSettings
 from training.models.shamir import ShamirShape
 
@@ -102,3 +106,54 @@ def paper_settings(seed: int = 0) -> TrainSettings:
 
 
 PRESETS = {"default": TrainSettings, "paper": paper_settings}
+
+
+def read_settings(
+    preset: str = "default", path: Path | None = None, given: dict[str, Any] | None = None
+) -> TrainSettings:
+    """Return a preset's settings, changed by a TOML file, changed by what was given besides.
+
+    Parameters
+    ----------
+    preset : str
+        One of `PRESETS`.
+    path : Path, optional
+        TOML with the names of `TrainSettings`; tables for ``shape``, ``augment``, ``split``.
+    given : dict, optional
+        Further values, the last word.
+
+    Raises
+    ------
+    InputError
+        An unknown preset, an unreadable file, unknown names or values out of range; all of the
+        settings' faults at once.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
+    values = asdict(PRESETS[preset]())
+    if path is not None:
+        try:
+            values = _merged(values, tomllib.loads(path.read_text()))
+        except OSError as error:
+            raise InputError(f"settings {path} cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"settings {path} is not TOML: {error}") from None
+    values = _merged(values, given or {})
+    try:
+        return TypeAdapter(TrainSettings).validate_python(values)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+        raise InputError(f"training settings: {'; '.join(faults)}") from None
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the values of ``over``, table by table."""
+    result = dict(base)
+    for name, value in over.items():
+        below = result.get(name)
+        both = isinstance(value, dict) and isinstance(below, dict)
+        result[name] = _merged(below, value) if both and below is not None else value
+    return result

@@ -1,0 +1,78 @@
+"""A complete catalog as one file: FITS, VOTable, CSV or Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from catalogs.annotated import names
+from catalogs.annotated.atomic import disk_error
+from catalogs.errors import InputError
+from catalogs.survey.tables import read_table
+
+FORMATS = (".fits", ".vot", ".csv", ".parquet")
+
+
+def convert(catalog: Path, to: Path) -> int:
+    """Write a catalog as one file and return its number of rows.
+
+    Parameters
+    ----------
+    catalog : Path
+        A complete annotated catalog.
+    to : Path
+        File to make; its ending says the format.
+
+    Raises
+    ------
+    InputError
+        No such catalog, it is not complete, the ending is unknown, or ``to`` exists.
+    """
+    if to.suffix not in FORMATS:
+        raise InputError(f"{to} has no ending of {', '.join(FORMATS)}; choose one of these")
+    if to.exists():
+        raise InputError(f"{to} exists already; name another file, or remove it first")
+    if not names.is_catalog(catalog):
+        raise InputError(f"{catalog} is no annotated catalog; make one with `skytally annotate`")
+    if not (catalog / names.PROPERTIES).is_file():
+        raise InputError(f"{catalog} is not complete; run the same `skytally annotate` again")
+    table = read_table(catalog)
+    partial = to.with_name(f".{to.name}{names.TEMPORARY_SUFFIX}")
+    try:
+        if to.suffix == ".parquet":
+            pq.write_table(table, partial)
+        elif to.suffix == ".csv":
+            csv.write_csv(table, partial)
+        else:
+            kind = {".fits": "fits", ".vot": "votable"}[to.suffix]
+            _astropy(table).write(partial, format=kind, overwrite=True)
+        partial.replace(to)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise disk_error(to, error) from error
+    return int(table.num_rows)
+
+
+def _astropy(table: pa.Table) -> Any:  # noqa: ANN401  (astropy has no types)
+    """Return an astropy table; nulls are masked, but NaN in float columns and "" in text."""
+    from astropy.table import MaskedColumn, Table
+
+    columns = []
+    for name in table.column_names:
+        values = table.column(name).combine_chunks()
+        if pa.types.is_floating(values.type):
+            columns.append(MaskedColumn(values.to_numpy(zero_copy_only=False), name=name))
+        elif pa.types.is_integer(values.type) or pa.types.is_boolean(values.type):
+            filled = values.fill_null(False if pa.types.is_boolean(values.type) else 0)
+            mask = np.asarray(values.is_null())
+            data = filled.to_numpy(zero_copy_only=False)
+            columns.append(MaskedColumn(data, name=name, mask=mask if mask.any() else False))
+        else:
+            text = values.cast(pa.string()).fill_null("").to_pylist()
+            columns.append(MaskedColumn(np.asarray(text, dtype=np.str_), name=name))
+    return Table(columns)

@@ -1,0 +1,83 @@
+"""The card of a bundle: what people should know before they use it, written from its manifest."""
+
+from __future__ import annotations
+
+from export.bundle import Manifest, Metric
+
+GALAXY_ZOO_CREDIT = """\
+Labels: Galaxy Zoo 1 (Lintott et al. 2008, MNRAS 389, 1179; 2011, MNRAS 410, 166), the class with
+the most votes. Images: Sloan Digital Sky Survey (SDSS), CC-BY, www.sdss.org. Galaxy Zoo asks to
+be cited in work that uses its classifications."""
+
+
+def card(manifest: Manifest) -> str:
+    """Return the card as Markdown; every number comes from the manifest."""
+    provenance, contract = manifest.provenance, manifest.input
+    rows = "\n".join(
+        f"| {name.replace('_', ' ')} | {_interval(metric)} | {metric.n} |"
+        for name, metric in manifest.metrics.items()
+    )
+    counts = "\n".join(
+        f"| {role} | " + " | ".join(str(by_class[label]) for label in manifest.labels) + " |"
+        for role, by_class in provenance.counts.items()
+    )
+    split = provenance.settings.get("split")
+    order = split.get("order") if isinstance(split, dict) else None
+    regions = "; ".join(f"{name} from {text}" for name, text in provenance.regions.items())
+    return f"""# {manifest.name}
+
+Tells {" from ".join(manifest.labels)} galaxies in colour cutouts. The network is the one of
+Dhar & Shamir 2022 (Astronomy and Computing 38, 100545, section 2.1): five convolutions, four
+max-poolings, dense layers; widths and kernels are this package's choice.
+
+## Answers
+
+{", ".join(f"`{answer}`" for answer in manifest.answers)}: probabilities under equal numbers of
+both classes, calibrated on the validation galaxies. A galaxy is called spiral from
+`{manifest.spiral}` = {manifest.threshold:g} on.
+
+## Input
+
+{contract.dtype} cutouts (n, height, width, {contract.channels}), red, green, blue. The framing is
+Galaxy Zoo's, where the scale follows the galaxy's size: the central {contract.crop} px of
+a 423 px cutout, or the same field at any other size; the graph scales it to
+{contract.trained_size} px. Otherwise framed galaxies will be answered, and worse.
+
+## Training
+
+Survey `{provenance.survey}`, column `{provenance.label_column}`, seed {provenance.seed},
+skytally {provenance.code_version}, data fingerprint `{provenance.data_fingerprint[:16]}`.
+{f"Training regions: {regions}." if regions else "Training sky: `training_sky.moc.fits`."}
+
+| galaxies | {" | ".join(manifest.labels)} |
+|---|{"---|" * len(manifest.labels)}
+{counts}
+
+{GALAXY_ZOO_CREDIT}
+
+## Measured
+
+On the test galaxies, in blocks of sky (HEALPix order {order}) from which nothing was trained,
+chosen or calibrated; 95% intervals.
+
+| measure | value | galaxies |
+|---|---|---|
+{rows}
+
+ONNX Runtime against torch on {manifest.parity.images} images: largest difference of
+a probability {manifest.parity.max_abs_difference:.1e}.
+
+## Not for
+
+- A spiral fraction of the Universe: labels follow what volunteers could see, so faint, small or
+  blurred spirals are called elliptical. The answers inherit that, and follow seeing, depth and
+  background; audit a map of them before believing it.
+- Mergers, irregulars, stars, artefacts and blank sky: they get one of the two answers as well.
+- Single objects whose class matters, redshifts and sizes outside Galaxy Zoo 1's bright sample,
+  other bands, or single-band images.
+- The direction of spiral arms, bars, or any finer class.
+"""
+
+
+def _interval(metric: Metric) -> str:
+    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})"

@@ -1,0 +1,163 @@
+"""From a training run to a bundle: fold, trace to ONNX, compare with torch, write."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from catalogs.errors import InputError
+from catalogs.progress import Reporter, Silent
+from export import bundle as bundles
+from export.bundle import Bundle, InputContract, Manifest, Metric, Parity, Provenance
+from export.card import card
+from export.parity import compare
+from training import checkpoint
+from training.calibrate import Calibration
+from training.checkpoint import Run
+from training.network import Classifier
+
+OPSET = 20
+INPUT = "cutouts"
+SPIRAL = "spiral"
+
+
+class Answers(nn.Module):
+    """The exported graph: a classifier, its calibration, and one probability per class."""
+
+    def __init__(self, classifier: Classifier, calibration: Calibration) -> None:
+        super().__init__()
+        self.classifier, self.calibration = classifier, calibration
+
+    def forward(self, cutouts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the probabilities of the first and of the second class, each (n,)."""
+        z = self.classifier(cutouts) * self.calibration.scale + self.calibration.bias
+        # A sigmoid each: 1 - p would lose small probabilities.
+        return torch.sigmoid(-z), torch.sigmoid(z)
+
+
+def export(
+    run: Path, to: Path, reporter: Reporter | None = None, *, replace: bool = False
+) -> Bundle:
+    """Make a bundle of a complete training run.
+
+    Parameters
+    ----------
+    run : Path
+        ``NAME.run``.
+    to : Path
+        ``NAME.bundle``.
+    reporter : Reporter, optional
+    replace : bool
+        Put the new bundle in the place of an old one at ``to``.
+
+    Raises
+    ------
+    InputError
+        The run is not complete or has no class ``spiral``, or ``to`` exists.
+    IntegrityError
+        ONNX Runtime and torch disagree; no bundle is written.
+    """
+    reporter = reporter or Silent()
+    if to.exists() and not replace:
+        raise InputError(f"{to} exists already; choose another name or remove it")
+    trained = Run.open(run)
+    answers = [f"p_{name}" for name in trained.data.names]
+    if f"p_{SPIRAL}" not in answers:
+        raise InputError(
+            f"{run} has the classes {', '.join(trained.data.names)}, none called {SPIRAL!r}; "
+            "name it so with `skytally ingest --classes`"
+        )
+    module = answers_of(trained)
+    model = to_onnx(module, answers)
+    reporter.event("converted", run=str(run), opset=OPSET, bytes=len(model))
+    examples = checkpoint.read_tensors(run / checkpoint.EXAMPLES)["cutouts"].numpy()
+    parity = compare(
+        model, module, answers, examples, module.classifier.size, trained.result.threshold
+    )
+    reporter.event("parity", **parity.model_dump())
+    manifest = _manifest(to.name, trained, module.classifier.size, answers, parity)
+    files = {
+        bundles.MODEL: model,
+        bundles.SKY: (run / checkpoint.SKY).read_bytes(),
+        bundles.CARD: card(manifest).encode(),
+    }
+    return bundles.write(to, manifest, files, replace=replace)
+
+
+def answers_of(run: Run) -> Answers:
+    """Return the network of a run with its trained weights, ready to answer."""
+    classifier = Classifier(run.settings)
+    classifier.load_state_dict(run.weights)
+    return Answers(classifier, run.result.calibration).eval()
+
+
+def to_onnx(module: nn.Module, answers: Sequence[str]) -> bytes:
+    """Return the ONNX model of a network, any number of cutouts of any height and width.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes uint8 cutouts (n, h, w, 3), gives one float32 tensor (n,) per answer.
+    answers : sequence of str
+        Names of the outputs.
+    """
+    folded = fold_batch_norm(module)
+    example = torch.zeros((2, 240, 232, 3), dtype=torch.uint8)
+    free = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
+    program = torch.onnx.export(
+        folded,
+        (example,),
+        input_names=[INPUT],
+        output_names=list(answers),
+        opset_version=OPSET,
+        dynamo=True,
+        dynamic_shapes=(free,),
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def fold_batch_norm(module: nn.Module) -> nn.Module:
+    """Return a copy, in evaluation mode, whose batch normalisations are inside the convolutions."""
+    folded = copy.deepcopy(module).eval()
+    for layer in folded.modules():
+        if not isinstance(layer, nn.Sequential):
+            continue
+        for index in range(len(layer) - 1):
+            convolution, norm = layer[index], layer[index + 1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                layer[index] = fuse_conv_bn_eval(convolution, norm)
+                layer[index + 1] = nn.Identity()
+    return folded
+
+
+def _manifest(name: str, run: Run, size: int, answers: Sequence[str], parity: Parity) -> Manifest:
+    return Manifest(
+        name=name.removesuffix(".bundle"),
+        labels=list(run.data.names),
+        answers=list(answers),
+        spiral=f"p_{SPIRAL}",
+        threshold=run.result.threshold,
+        input=InputContract(name=INPUT, crop=run.data.crop, trained_size=size, channels=3),
+        provenance=Provenance(
+            survey=run.data.survey,
+            data_fingerprint=run.data.fingerprint,
+            label_column=run.settings.label,
+            counts=run.data.counts,
+            regions=run.settings.regions,
+            seed=run.settings.seed,
+            code_version=run.data.code_version,
+            settings=checkpoint.dump(run.settings),
+        ),
+        metrics={k: Metric(**asdict(v)) for k, v in run.result.metrics.items()},
+        parity=parity,
+    )

@@ -1,0 +1,107 @@
+"""The execution providers of ONNX Runtime: which there are, and one by name, or an error."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Literal, get_args
+
+from catalogs.errors import InputError
+
+ProviderName = Literal["cpu", "openvino", "cuda", "tensorrt"]
+
+_NAMES: dict[ProviderName, str] = {
+    "cpu": "CPUExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider that this machine can use.
+
+    Parameters
+    ----------
+    name : {"cpu", "openvino", "cuda", "tensorrt"}
+    onnx_name : str
+        The name by which ONNX Runtime knows it.
+    devices : tuple
+        ONNX Runtime's devices of a provider that is a plug-in; empty for built-in ones.
+    """
+
+    name: ProviderName
+    onnx_name: str
+    devices: tuple[Any, ...] = ()
+
+
+def runtime() -> ModuleType:
+    """Return the module ``onnxruntime``.
+
+    Raises
+    ------
+    InputError
+        No build of ONNX Runtime is installed.
+    """
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise InputError(
+            "no ONNX Runtime is installed; install one of its builds with "
+            "pip install 'skytally[cpu]' or 'skytally[gpu]'"
+        ) from error
+
+
+def available() -> list[Provider]:
+    """Return the providers of the installed ONNX Runtime that offer a device here.
+
+    A built-in GPU provider is listed when the build has it; only opening a `Session` tells
+    whether its card and libraries work.
+    """
+    ort = runtime()
+    built_in = set(ort.get_available_providers())
+    found = [Provider(name, onnx) for name, onnx in _NAMES.items() if onnx in built_in]
+    plugin = None if "OpenVINOExecutionProvider" in built_in else _openvino_plugin(ort)
+    return found if plugin is None else [*found, plugin]
+
+
+def resolve(name: str) -> Provider:
+    """Return the provider called ``name``; never another one.
+
+    Raises
+    ------
+    InputError
+        No such provider exists, or the installed build and this machine do not offer it.
+    """
+    if name not in get_args(ProviderName):
+        raise InputError(f"provider {name!r} is none of {', '.join(get_args(ProviderName))}")
+    found = {provider.name: provider for provider in available()}
+    if name not in found:
+        raise InputError(
+            f"provider {name!r} is not usable here (usable: {', '.join(found)}); "
+            "install the ONNX Runtime build that has it, or choose another provider"
+        )
+    return found[name]
+
+
+def _openvino_plugin(ort: ModuleType) -> Provider | None:
+    """Register the plug-in wheel's library, once, and return it if it finds a CPU it supports."""
+    try:
+        plugin = importlib.import_module("onnxruntime_ep_openvino")
+    except ImportError:
+        return None
+    name = _NAMES["openvino"]
+    if not any(device.ep_name == name for device in ort.get_ep_devices()):
+        try:
+            ort.register_execution_provider_library(name, plugin.get_library_path())
+        except Exception as error:
+            if "already registered" not in str(error):
+                raise
+    devices = tuple(
+        device
+        for device in ort.get_ep_devices()
+        if device.ep_name == name and device.device.type == ort.OrtHardwareDeviceType.CPU
+    )
+    return Provider("openvino", name, devices) if devices else None

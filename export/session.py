@@ -1,0 +1,129 @@
+"""A bundle's graph, ready to answer: ONNX Runtime behind one narrow interface."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from export.bundle import Bundle
+from export.providers import Provider, resolve, runtime
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Session:
+    """One inference session on one provider, deterministic for a given batch shape.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        An opened bundle; its model is verified again as it is loaded.
+    provider : {"cpu", "openvino", "cuda", "tensorrt"}
+        Where the network runs; nothing else is used in its place.
+    precision : {"fp32", "bf16"}
+        Arithmetic of the network; bf16 only by OpenVINO.
+    threads : int
+        Threads within an operator.
+
+    Attributes
+    ----------
+    provider : str
+        The provider that ONNX Runtime says it uses.
+    runtime_version : str
+        Version of ONNX Runtime.
+
+    Raises
+    ------
+    InputError
+        The provider or the precision cannot be had on this machine.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        provider: str = "cpu",
+        precision: Precision = "fp32",
+        threads: int = 1,
+    ) -> None:
+        if threads < 1:
+            raise InputError(f"threads is {threads}; it must be 1 or more")
+        ort = runtime()
+        chosen = resolve(provider)
+        if precision not in ("fp32", "bf16"):
+            raise InputError(f"precision {precision!r} is none of fp32, bf16")
+        if precision == "bf16" and chosen.name != "openvino":
+            raise InputError(f"provider {provider!r} has no precision bf16; use openvino or fp32")
+        self.bundle = bundle
+        self._answers = bundle.manifest.answers
+        self._input = bundle.manifest.input
+        self._session = _open(ort, bundle, chosen, precision, threads)
+        self.provider: str = self._session.get_providers()[0]
+        self.runtime_version: str = ort.__version__
+        if self.provider != chosen.onnx_name:
+            raise InputError(
+                f"provider {provider!r} was asked for but ONNX Runtime uses {self.provider}; "
+                "check the card and its libraries, or choose another provider"
+            )
+
+    def run(self, cutouts: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Answer for a batch of cutouts.
+
+        Parameters
+        ----------
+        cutouts : ndarray of uint8, shape (n, height, width, channels)
+            Cropped to the framing that the bundle's input contract names.
+
+        Returns
+        -------
+        dict of str to ndarray of float32, shape (n,)
+            One probability per answer of the bundle.
+
+        Raises
+        ------
+        InputError
+            The cutouts do not have the contract's type or layout.
+        """
+        channels = self._input.channels
+        if cutouts.dtype != np.uint8 or cutouts.ndim != 4 or cutouts.shape[3] != channels:
+            raise InputError(
+                f"cutouts are {cutouts.dtype} {cutouts.shape}; the bundle takes uint8 "
+                f"(n, height, width, {channels})"
+            )
+        feed = {self._input.name: np.ascontiguousarray(cutouts)}
+        return dict(zip(self._answers, self._session.run(self._answers, feed), strict=True))
+
+
+def _open(
+    ort: ModuleType, bundle: Bundle, provider: Provider, precision: Precision, threads: int
+) -> Any:  # noqa: ANN401  (onnxruntime has no types)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    model = bundle.model_bytes()
+    if not provider.devices:
+        names = [provider.onnx_name]
+        if provider.name != "cpu":
+            # Shape arithmetic of a GPU graph belongs on the CPU; it is not a fallback.
+            names.append("CPUExecutionProvider")
+        return ort.InferenceSession(model, options, providers=names)
+    # A plug-in takes the whole graph or fails: no operator falls back to the CPU provider.
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.json"
+        config.write_text(
+            json.dumps(
+                {"CPU": {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}}
+            )
+        )
+        options.add_provider_for_devices(list(provider.devices), {"load_config": str(config)})
+        return ort.InferenceSession(model, options)

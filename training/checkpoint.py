@@ -11,6 +11,7 @@
     holdout.csv                the test galaxies' answers
     training_sky.moc.fits      where the training galaxies lie
     curves.png                 loss and ROC AUC by epoch
+    examples.safetensors       validation cutouts, on which an export is compared with torch
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from training.settings import TrainSettings
 
 SETTINGS, DATA, RESULT, LOG = "settings.json", "data.json", "result.json", "log.jsonl"
 STATE, WEIGHTS, SKY = "state.safetensors", "weights.safetensors", "training_sky.moc.fits"
-HOLDOUT, CURVES = "holdout.csv", "curves.png"
+HOLDOUT, CURVES, EXAMPLES = "holdout.csv", "curves.png", "examples.safetensors"
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -156,7 +156,8 @@ def read_views(
     wide_size, border = round(side * size / crop), (side - crop) // 2
     wide = torch.empty((len(rows), wide_size, wide_size, 3), dtype=torch.uint8)
     cutouts = torch.empty((len(rows), size, size, 3), dtype=torch.uint8)
-    kept, problems = [], {}
+    kept: list[int] = []
+    problems: dict[int, str] = {}
     done = 0
     for pixels, positions, reasons in _decoded(survey, rows, decoder):
         problems.update({int(rows[i]): reason for i, reason in reasons.items()})
@@ -172,6 +173,17 @@ def read_views(
     if not kept:
         raise InputError(f"none of the {len(rows)} labelled images of {survey.path} can be decoded")
     return Views(wide[: len(kept)], cutouts[: len(kept)], np.asarray(kept), problems)
+
+
+def read_cutouts(survey: Survey, rows: NDArray[np.int64], crop: int) -> NDArray[np.uint8]:
+    """Decode the framing of some rows, as inference sees it, uint8 (n, crop, crop, 3).
+
+    Images that cannot be decoded are left out.
+    """
+    parts = [np.zeros((0, crop, crop, 3), dtype=np.uint8)]
+    for pixels, positions, reasons in _decoded(survey, rows, open_decoder("dali", crop, BATCH)):
+        parts.append(pixels[[i not in reasons for i in positions]])
+    return np.concatenate(parts)
 
 
 def _grey_levels(images: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ def fit(
     """
     keep_freed_memory()
     with _deterministic(settings.threads, settings.seed):
-        model = Classifier(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = Classifier(settings)
+        model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(model).eval()
         optimiser = _optimiser(model, settings)
         weights = class_weights(train.targets, settings.balanced)
@@ -83,7 +84,7 @@ def fit(
 def predict(model: Classifier, cutouts: Tensor) -> NDArray[np.float64]:
     """Return the logit of each cutout, float64 (n,), computed in fp32."""
     with torch.inference_mode():
-        parts = [model(batch) for batch in cutouts.split(EVALUATION_BATCH)]
+        parts = [model(batch) for batch in torch.split(cutouts, EVALUATION_BATCH)]
     return np.concatenate([part.numpy() for part in parts] or [np.zeros(0)]).astype(np.float64)
 
 
@@ -102,7 +103,7 @@ def _epoch(
     torch.manual_seed(_seed(settings.seed, epoch) + 1)
     model.train()
     order = torch.randperm(len(train.targets), generator=generator)
-    batches = [b for b in order.split(settings.batch) if len(b) > 1] or [order]
+    batches = [b for b in torch.split(order, settings.batch) if len(b) > 1] or [order]
     losses = []
     for number, batch in enumerate(batches):
         step = epoch * len(batches) + number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,8 +94,8 @@ def evaluate(
     found = {"accuracy": wilson(int(right.sum()), len(right))}
     recalls = [wilson(int(right[targets == c].sum()), int((targets == c).sum())) for c in (0, 1)]
     value = (recalls[0].value + recalls[1].value) / 2
-    down = np.hypot(*(r.value - r.low for r in recalls)) / 2
-    up = np.hypot(*(r.high - r.value for r in recalls)) / 2
-    found["balanced_accuracy"] = Measured(value, float(value - down), float(value + up), len(right))
+    down = math.hypot(*(r.value - r.low for r in recalls)) / 2
+    up = math.hypot(*(r.high - r.value for r in recalls)) / 2
+    found["balanced_accuracy"] = Measured(value, value - down, value + up, len(right))
     found["roc_auc"] = roc_auc(probability, targets)
     return found | {f"recall_{names[c]}": recalls[c] for c in (0, 1)}

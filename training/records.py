@@ -8,15 +8,17 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from mocpy import MOC
 from numpy.typing import NDArray
 
 from catalogs.cutouts.store import Survey
 from catalogs.sky import tile_of
 from training import checkpoint
-from training.data import Labels
+from training.data import Labels, read_cutouts
 
 SKY_ORDER = 6
+EXAMPLES = 64
 
 
 def write_sky(run: Path, labels: Labels, chosen: NDArray[np.int64]) -> None:
@@ -50,6 +52,13 @@ def write_holdout(
             ]
         )
     checkpoint.write_bytes(run / checkpoint.HOLDOUT, text.getvalue().encode())
+
+
+def write_examples(run: Path, survey: Survey, rows: NDArray[np.int64], crop: int) -> None:
+    """Write some cutouts, uint8 (n, crop, crop, 3): real input for the comparison at export."""
+    chosen = rows[np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).astype(np.int64)]
+    cutouts = torch.from_numpy(read_cutouts(survey, chosen, crop))
+    checkpoint.write_tensors(run / checkpoint.EXAMPLES, {"cutouts": cutouts}, {})
 
 
 def write_curves(run: Path) -> None:

@@ -118,6 +118,7 @@ def train(
         for role, sample in ((VALIDATION, validation), (TEST, test))
     }
     records.write_holdout(to, store, labels, kept[roles[kept] == TEST], probability[TEST])
+    records.write_examples(to, store, labels.rows[kept[roles[kept] == VALIDATION]], crop)
     records.write_curves(to)
     checkpoint.write_tensors(to / checkpoint.WEIGHTS, model.state_dict(), {})
     result = RunResult(

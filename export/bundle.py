@@ -85,6 +85,8 @@ class Provenance(_Part):
     regions: dict[str, str]
     seed: int
     code_version: str
+    framing: str
+    credit: str
     settings: dict[str, Number | dict[str, object] | list[object]]
 
 

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from export.bundle import Manifest, Metric
 
-GALAXY_ZOO_CREDIT = """\
-Labels: Galaxy Zoo 1 (Lintott et al. 2008, MNRAS 389, 1179; 2011, MNRAS 410, 166), the class with
-the most votes. Images: Sloan Digital Sky Survey (SDSS), CC-BY, www.sdss.org. Galaxy Zoo asks to
-be cited in work that uses its classifications."""
-
 
 def card(manifest: Manifest) -> str:
     """Return the card as Markdown; every number comes from the manifest."""
@@ -38,10 +33,10 @@ both classes, calibrated on the validation galaxies. A galaxy is called spiral f
 
 ## Input
 
-{contract.dtype} cutouts (n, height, width, {contract.channels}), red, green, blue. The framing is
-Galaxy Zoo's, where the scale follows the galaxy's size: the central {contract.crop} px of
-a 423 px cutout, or the same field at any other size; the graph scales it to
-{contract.trained_size} px. Otherwise framed galaxies will be answered, and worse.
+{contract.dtype} cutouts (n, height, width, {contract.channels}), red, green, blue: the central
+{contract.crop} px of the training survey's images, or the same field at any other size; the graph
+scales it to {contract.trained_size} px. {provenance.framing}
+Galaxies in another framing get an answer as well, and a worse one.
 
 ## Training
 
@@ -53,7 +48,7 @@ skytally {provenance.code_version}, data fingerprint `{provenance.data_fingerpri
 |---|{"---|" * len(manifest.labels)}
 {counts}
 
-{GALAXY_ZOO_CREDIT}
+{provenance.credit}
 
 ## Measured
 
@@ -69,12 +64,12 @@ a probability {manifest.parity.max_abs_difference:.1e}.
 
 ## Not for
 
-- A spiral fraction of the Universe: labels follow what volunteers could see, so faint, small or
-  blurred spirals are called elliptical. The answers inherit that, and follow seeing, depth and
+- A spiral fraction of the Universe: labels made by eye follow what could be seen, so faint, small
+  or blurred spirals are called elliptical. The answers inherit that, and follow seeing, depth and
   background; audit a map of them before believing it.
 - Mergers, irregulars, stars, artefacts and blank sky: they get one of the two answers as well.
-- Single objects whose class matters, redshifts and sizes outside Galaxy Zoo 1's bright sample,
-  other bands, or single-band images.
+- Single objects whose class matters; galaxies fainter or smaller than the training sample; other
+  bands, or single-band images.
 - The direction of spiral arms, bars, or any finer class.
 """
 

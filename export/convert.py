@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,10 +24,14 @@ from training import checkpoint
 from training.calibrate import Calibration
 from training.checkpoint import Run
 from training.network import Classifier
+from training.settings import dump
 
 OPSET = 20
 INPUT = "cutouts"
 SPIRAL = "spiral"
+
+# Settings that the provenance names by themselves.
+_ELSEWHERE = frozenset({"label", "seed", "regions", "framing", "credit"})
 
 
 class Answers(nn.Module):
@@ -110,17 +117,18 @@ def to_onnx(module: nn.Module, answers: Sequence[str]) -> bytes:
     folded = fold_batch_norm(module)
     example = torch.zeros((2, 240, 232, 3), dtype=torch.uint8)
     free = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
-    program = torch.onnx.export(
-        folded,
-        (example,),
-        input_names=[INPUT],
-        output_names=list(answers),
-        opset_version=OPSET,
-        dynamo=True,
-        dynamic_shapes=(free,),
-        external_data=False,
-        verbose=False,
-    )
+    with _without_exporter_noise():
+        program = torch.onnx.export(
+            folded,
+            (example,),
+            input_names=[INPUT],
+            output_names=list(answers),
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=(free,),
+            external_data=False,
+            verbose=False,
+        )
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content
@@ -140,6 +148,24 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     return folded
 
 
+@contextmanager
+def _without_exporter_noise() -> Iterator[None]:
+    """Hide two messages of torch's exporter that say nothing about our network.
+
+    It logs that torchvision, which nothing here uses, is not installed, and it uses one of
+    torch's own deprecated checks.
+    """
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def _manifest(name: str, run: Run, size: int, answers: Sequence[str], parity: Parity) -> Manifest:
     return Manifest(
         name=name.removesuffix(".bundle"),
@@ -156,7 +182,9 @@ def _manifest(name: str, run: Run, size: int, answers: Sequence[str], parity: Pa
             regions=run.settings.regions,
             seed=run.settings.seed,
             code_version=run.data.code_version,
-            settings=checkpoint.dump(run.settings),
+            framing=run.settings.framing,
+            credit=run.settings.credit,
+            settings={k: v for k, v in dump(run.settings).items() if k not in _ELSEWHERE},
         ),
         metrics={k: Metric(**asdict(v)) for k, v in run.result.metrics.items()},
         parity=parity,

@@ -26,13 +26,13 @@ from typing import Any, TypeVar
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from catalogs.errors import InputError, IntegrityError
 from training.calibrate import Calibration
 from training.metrics import Measured
-from training.settings import TrainSettings
+from training.settings import TrainSettings, dump, parse_settings
 
 SETTINGS, DATA, RESULT, LOG = "settings.json", "data.json", "result.json", "log.jsonl"
 STATE, WEIGHTS, SKY = "state.safetensors", "weights.safetensors", "training_sky.moc.fits"
@@ -94,7 +94,7 @@ class Run:
             raise InputError(f"{path} is not complete; run the same `skytally train` again")
         return cls(
             path,
-            read_settings(path),
+            _read_settings(path),
             _read_model(path / DATA, RunData),
             _read_model(path / RESULT, RunResult),
             read_tensors(path / WEIGHTS),
@@ -118,7 +118,7 @@ def begin(path: Path, settings: TrainSettings, data: RunData) -> bool:
         raise InputError(f"{path} exists and is no training run; choose another name")
     path.mkdir(parents=True, exist_ok=True)
     if (path / SETTINGS).is_file() and (path / DATA).is_file():
-        old = dump(read_settings(path)) | _read_model(path / DATA, RunData).model_dump()
+        old = dump(_read_settings(path)) | _read_model(path / DATA, RunData).model_dump()
         new = dump(settings) | data.model_dump()
         for key in new:
             if old[key] != new[key]:
@@ -130,35 +130,6 @@ def begin(path: Path, settings: TrainSettings, data: RunData) -> bool:
     write_json(path / DATA, data.model_dump())
     write_json(path / SETTINGS, dump(settings))
     return False
-
-
-def dump(settings: TrainSettings) -> dict[str, Any]:
-    """Return settings as JSON values."""
-    values: dict[str, Any] = TypeAdapter(TrainSettings).dump_python(settings, mode="json")
-    return values
-
-
-def parse_settings(values: Mapping[str, Any], origin: str) -> TrainSettings:
-    """Read settings from JSON or TOML values.
-
-    Raises
-    ------
-    InputError
-        Unknown names or impossible values, all of them in one line.
-    """
-    try:
-        return TypeAdapter(TrainSettings).validate_python(dict(values))
-    except ValidationError as error:
-        found = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-            for item in error.errors(include_url=False, include_input=False)
-        )
-        raise InputError(f"{origin}: {found}") from None
-
-
-def read_settings(path: Path) -> TrainSettings:
-    """Read the settings of the run at ``path``."""
-    return parse_settings(_read_json(path / SETTINGS), str(path / SETTINGS))
 
 
 def save_state(
@@ -230,6 +201,10 @@ def write_bytes(file: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(file)
+
+
+def _read_settings(path: Path) -> TrainSettings:
+    return parse_settings(_read_json(path / SETTINGS), str(path / SETTINGS))
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

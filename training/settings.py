@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,6 +61,8 @@ class TrainSettings:
         Of initial weights, order, augmentation and dropout.
     regions : dict of str to str
         Class name to the region (``RA0..RA1,DEC0..DEC1``) its training galaxies come from.
+    framing, credit : str
+        How the cutouts are framed, and whom labels and images are owed to; for the card.
     """
 
     model: Literal["shamir"] = "shamir"
@@ -78,6 +80,8 @@ class TrainSettings:
     threads: Annotated[int, Field(gt=0)] = 2
     seed: int = 0
     regions: dict[str, str] = Field(default_factory=dict)
+    framing: str = ""
+    credit: str = ""
     shape: ShamirShape = Field(default_factory=ShamirShape)
     augment: AugmentSettings | None = Field(default_factory=AugmentSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
@@ -105,11 +109,14 @@ def paper_settings(seed: int = 0) -> TrainSettings:
     )
 
 
-PRESETS = {"default": TrainSettings, "paper": paper_settings}
+PRESETS: dict[str, Callable[[], TrainSettings]] = {
+    "default": TrainSettings,
+    "paper": paper_settings,
+}
 
 
 def read_settings(
-    preset: str = "default", path: Path | None = None, given: dict[str, Any] | None = None
+    preset: str = "default", path: Path | None = None, given: Mapping[str, Any] | None = None
 ) -> TrainSettings:
     """Return a preset's settings, changed by a TOML file, changed by what was given besides.
 
@@ -119,7 +126,7 @@ def read_settings(
         One of `PRESETS`.
     path : Path, optional
         TOML with the names of `TrainSettings`; tables for ``shape``, ``augment``, ``split``.
-    given : dict, optional
+    given : mapping, optional
         Further values, the last word.
 
     Raises
@@ -130,7 +137,7 @@ def read_settings(
     """
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
-    values = asdict(PRESETS[preset]())
+    values = dump(PRESETS[preset]())
     if path is not None:
         try:
             values = _merged(values, tomllib.loads(path.read_text()))
@@ -138,22 +145,41 @@ def read_settings(
             raise InputError(f"settings {path} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"settings {path} is not TOML: {error}") from None
-    values = _merged(values, given or {})
+    return parse_settings(_merged(values, given or {}), "training settings")
+
+
+def dump(settings: TrainSettings) -> dict[str, Any]:
+    """Return settings as JSON values."""
+    values: dict[str, Any] = _ADAPTER.dump_python(settings, mode="json")
+    return values
+
+
+def parse_settings(values: Mapping[str, Any], origin: str) -> TrainSettings:
+    """Read settings from JSON or TOML values.
+
+    Raises
+    ------
+    InputError
+        Unknown names or impossible values, all of them in one line.
+    """
     try:
-        return TypeAdapter(TrainSettings).validate_python(values)
+        return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        raise InputError(f"training settings: {'; '.join(faults)}") from None
+        found = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_url=False, include_input=False)
+        )
+        raise InputError(f"{origin}: {found}") from None
 
 
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with the values of ``over``, table by table."""
-    result = dict(base)
-    for name, value in over.items():
-        below = result.get(name)
-        both = isinstance(value, dict) and isinstance(below, dict)
-        result[name] = _merged(below, value) if both and below is not None else value
-    return result
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``below`` with the values of ``above``, table by table."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merged(old, value) if nested else value
+    return merged
+
+
+_ADAPTER = TypeAdapter(TrainSettings)

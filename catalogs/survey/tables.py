@@ -26,6 +26,15 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.survey.table_formats import open_table, require_column
 
+__all__ = [
+    "BATCH_ROWS",
+    "column_names",
+    "iter_batches",
+    "positions",
+    "read_table",
+    "require_column",
+]
+
 BATCH_ROWS = 131_072
 
 FloatArray = NDArray[np.float64]

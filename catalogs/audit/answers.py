@@ -1,0 +1,210 @@
+"""Which column answers the question, and a stream of clean positions and answers from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from catalogs import sky
+from catalogs.audit.settings import AuditSettings
+from catalogs.errors import InputError
+from catalogs.survey import tables
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+_LABEL = "label"
+_STATUS, _PIXEL = "status", "_healpix_29"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a table that the audit reads; ``status`` only of skytally's catalogs."""
+
+    ra: str
+    dec: str
+    answer: str
+    status: str | None
+
+    def names(self) -> list[str]:
+        """Return each column once."""
+        wanted = (self.ra, self.dec, self.answer, self.status)
+        return list(dict.fromkeys(name for name in wanted if name is not None))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the rows; all counts together make ``rows``."""
+
+    rows: int = 0
+    not_ok: int = 0
+    no_position: int = 0
+    no_answer: int = 0
+    duplicates: int = 0
+    used: int = 0
+    thresholded: bool = False
+    values_seen: set[str] = field(default_factory=set)
+
+
+def find_columns(source: Path, settings: AuditSettings) -> Columns:
+    """Choose the columns to read.
+
+    Raises
+    ------
+    InputError
+        A named column does not exist, or none or several could hold the answer.
+    """
+    names = tables.column_names(source)
+    skytally_catalog = _PIXEL in names and _STATUS in names
+    return Columns(
+        _position_column(names, settings.ra, "ra", str(source)),
+        _position_column(names, settings.dec, "dec", str(source)),
+        _answer_column(names, settings, str(source)),
+        _STATUS if skytally_catalog else None,
+    )
+
+
+def _position_column(names: list[str], given: str | None, usual: str, where: str) -> str:
+    if given is not None:
+        tables.require_column(given, names, where)
+        return given
+    found = [name for name in names if name.lower() == usual]
+    if len(found) > 1:
+        raise InputError(f"{where}: columns {', '.join(found)}; name the {usual} column to use")
+    if not found:
+        tables.require_column(usual, names, where)
+    return found[0]
+
+
+def _answer_column(names: list[str], settings: AuditSettings, where: str) -> str:
+    probability = f"p_{settings.answer}"
+    if settings.label is not None:
+        tables.require_column(settings.label, names, where)
+        return settings.label
+    if settings.probabilities:
+        tables.require_column(probability, names, where)
+        return probability
+    found = [name for name in (_LABEL, settings.answer) if name in names]
+    if len(found) > 1:
+        raise InputError(
+            f"{where}: both {found[0]!r} and {found[1]!r} could hold the answer "
+            f"{settings.answer!r}; name the answer column to use"
+        )
+    if found:
+        return found[0]
+    if probability in names:
+        return probability
+    shown = ", ".join(names[:20])
+    raise InputError(
+        f"{where}: no column {_LABEL!r}, {settings.answer!r} or {probability!r} holds the answer; "
+        f"name the answer column, one of {shown}"
+    )
+
+
+def iter_answers(
+    source: Path, columns: Columns, settings: AuditSettings, tally: Tally
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Yield (healpix_29, answer) of the usable rows, counting the others in ``tally``.
+
+    Yields
+    ------
+    healpix_29 : ndarray of int64, shape (m,)
+        Nested pixels of order 29.
+    answers : ndarray of float64, shape (m,)
+        1 or 0, or probabilities when they are asked for.
+
+    Raises
+    ------
+    InputError
+        The answer column holds values that are neither labels nor within [0, 1].
+    """
+    for batch in tables.iter_batches(source, columns.names()):
+        answer = _Reader(columns.answer, settings).values(batch.column(columns.answer), tally)
+        ra, dec = tables.positions(batch, columns.ra, columns.dec)
+        ok = np.ones(batch.num_rows, np.bool_)
+        if columns.status is not None:
+            ok = _is_one_of(batch.column(columns.status), ["ok"])
+        placed = np.isfinite(ra) & (np.abs(dec) <= 90) & (np.abs(ra) <= 360)
+        answered = ~np.isnan(answer)
+        tally.rows += batch.num_rows
+        tally.not_ok += int(np.sum(~ok))
+        tally.no_position += int(np.sum(ok & ~placed))
+        tally.no_answer += int(np.sum(ok & placed & ~answered))
+        use = ok & placed & answered
+        yield sky.tile_of(ra[use], dec[use], sky.FINEST_ORDER), answer[use]
+
+
+class _Reader:
+    """Turns a column of any kind into answers between 0 and 1, NaN for null."""
+
+    def __init__(self, name: str, settings: AuditSettings) -> None:
+        self.name = name
+        self.settings = settings
+        self.values_counted = [value.strip() for value in settings.answer.split("|")]
+
+    def values(self, column: pa.Array, tally: Tally) -> FloatArray:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        kind = column.type
+        if pa.types.is_null(kind):
+            return np.full(len(column), np.nan)
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return self._text(column, tally)
+        if pa.types.is_boolean(kind):
+            column = column.cast(pa.int8())
+        elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise InputError(
+                f"answer column {self.name!r} holds {kind}; expected labels, 0/1 or probabilities"
+            )
+        numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return self._numbers(np.asarray(numbers, np.float64), tally)
+
+    def _text(self, column: pa.Array, tally: Tally) -> FloatArray:
+        if self.settings.probabilities:
+            raise InputError(
+                f"answer column {self.name!r} holds text; summing probabilities needs numbers"
+            )
+        chosen = _is_one_of(column, self.values_counted)
+        some = [*pc.unique(column)[:50].to_pylist(), *pc.unique(column.filter(chosen)).to_pylist()]
+        tally.values_seen.update(value for value in some if value is not None)
+        return np.where(np.asarray(column.is_valid()), chosen.astype(np.float64), np.nan)
+
+    def _numbers(self, numbers: FloatArray, tally: Tally) -> FloatArray:
+        bad = (numbers < 0) | (numbers > 1)
+        if bad.any():
+            raise InputError(
+                f"answer column {self.name!r} holds {numbers[bad][0]:g}; expected labels, 0/1 or "
+                "probabilities within 0 to 1"
+            )
+        if self.settings.probabilities:
+            return numbers
+        tally.thresholded = tally.thresholded or bool(np.any((numbers > 0) & (numbers < 1)))
+        return np.where(np.isnan(numbers), np.nan, (numbers >= 0.5).astype(np.float64))
+
+
+def check_answer_occurs(tally: Tally, columns: Columns, settings: AuditSettings) -> None:
+    """Refuse a misspelt answer: a text column of several values, none of which was asked for.
+
+    Raises
+    ------
+    InputError
+    """
+    asked = {value.strip() for value in settings.answer.split("|")}
+    missing = sorted(asked - tally.values_seen)
+    if len(tally.values_seen) > 1 and (asked.isdisjoint(tally.values_seen)):
+        seen = ", ".join(sorted(tally.values_seen)[:20])
+        raise InputError(f"column {columns.answer!r} never says {missing[0]!r}; it says {seen}")
+
+
+def _is_one_of(column: pa.Array, values: list[str]) -> BoolArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    found = pc.is_in(column, pa.array(values, column.type))
+    return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)

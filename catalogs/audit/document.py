@@ -1,0 +1,268 @@
+"""The machine-readable result (``audit.json``) and its sentences in plain English."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from catalogs.audit import verdict
+from catalogs.audit.analysis import Analysis, TileTable, tile_positions
+from catalogs.audit.answers import Columns, Tally
+from catalogs.audit.dipole import Detectable
+from catalogs.audit.settings import AuditSettings
+from catalogs.audit.tiles import TileCounts
+
+SCHEMA_VERSION = 1
+_DIGITS = 10
+_SOFTWARE = ("skytally", "numpy", "scipy", "astropy", "pyarrow", "cdshealpix")
+
+CORRELATED_NOTE = (
+    "The likelihood with spatially correlated residuals was not computed (p_correlated is null). "
+    "The four tests are binomial: they take every galaxy as independent, so a real clustered sky "
+    "(galaxies of one kind live together) is a signal to them. With clustering of 1% rms a "
+    "dipole test of this kind alarms on about 90% of skies that have no dipole."
+)
+CAUSE_NOTE = (
+    "One map alone cannot tell a sky that varies from a classifier that varies over the sky: no "
+    "cause is named without labels, or without the same objects annotated by another network."
+)
+TEST_NAMES = {
+    "global": "Global uniformity (Pearson X²)",
+    "dipole": "Dipole (weighted least squares, χ²)",
+    "scan": "Cap scan (largest |z|)",
+    "tiles": "Single tiles (smallest q)",
+}
+
+
+def build(
+    analysis: Analysis,
+    counts: TileCounts,
+    tally: Tally,
+    columns: Columns,
+    settings: AuditSettings,
+    source: str,
+) -> dict[str, Any]:
+    """Return the content of ``audit.json``: plain JSON types, no NaN, the same for the same sky.
+
+    Parameters
+    ----------
+    analysis, counts, tally, columns, settings
+        What was found, in which data, by which options.
+    source : str
+        The audited table, as the user named it.
+    """
+    decided = analysis.verdict
+    table = analysis.tables[0]
+    document: dict[str, Any] = _plain(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "verdict": decided.verdict,
+            "cause": decided.cause,
+            "reasons": list(decided.reasons),
+            "alarm": {"p": decided.p, "method": verdict.METHOD, "alpha": settings.alpha},
+            "tests": [
+                {
+                    "name": outcome.name,
+                    "statistic": outcome.statistic,
+                    "p": outcome.p,
+                    "p_asymptotic": outcome.p_asymptotic,
+                    "p_correlated": None,
+                    "p_holm": p_holm,
+                    "effect": outcome.effect,
+                    "interval": outcome.interval,
+                    "effect_name": outcome.effect_name,
+                    **outcome.details,
+                }
+                for outcome, p_holm in zip(analysis.outcomes, decided.p_holm, strict=True)
+            ],
+            "detectable": {
+                "power": 0.8,
+                "dipole": _detectable(analysis.detectable, settings.alpha),
+                "dipole_alone_raises_alarm": _detectable(
+                    analysis.detectable_by_alarm, settings.alpha / len(analysis.outcomes)
+                ),
+            },
+            "sky": {
+                "answers": counts.total,
+                "fraction": analysis.fraction,
+                "interval": analysis.fraction_interval,
+                "nside": 2**analysis.order,
+                "order": analysis.order,
+                "tiles_occupied": len(table.tiles),
+                "tiles_tested": np.isfinite(table.p).sum(),
+            },
+            "flagged": _flagged(table),
+            "counts": {
+                "rows": tally.rows,
+                "not_ok": tally.not_ok,
+                "no_position": tally.no_position,
+                "no_answer": tally.no_answer,
+                "duplicate_positions": tally.duplicates,
+                "used": tally.used,
+            },
+            "settings": asdict(settings),
+            "provenance": {
+                "source": source,
+                "columns": asdict(columns),
+                "answers": _answer_kind(tally, columns, settings),
+                "tile_counts_sha256": _digest(counts),
+                "software": {name: importlib.metadata.version(name) for name in _SOFTWARE},
+            },
+            "notes": [CORRELATED_NOTE, CAUSE_NOTE],
+        }
+    )
+    return document
+
+
+def to_json(document: dict[str, Any]) -> str:
+    """Return strict JSON with a final newline."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _detectable(found: Detectable | None, alpha: float) -> dict[str, Any] | None:
+    return None if found is None else {"alpha": alpha, **asdict(found)}
+
+
+def _flagged(table: TileTable) -> list[dict[str, Any]]:
+    ra, dec = tile_positions(table)
+    rows = np.flatnonzero(table.flag)
+    return [
+        {
+            "tile": table.tiles[i],
+            "ra": ra[i],
+            "dec": dec[i],
+            "n": table.n[i],
+            "fraction": table.fraction[i],
+            "interval": [table.low[i], table.high[i]],
+            "difference": table.difference[i],
+            "z": table.z[i],
+            "q": table.q[i],
+        }
+        for i in rows[np.argsort(table.q[rows], kind="stable")]
+    ]
+
+
+def _answer_kind(tally: Tally, columns: Columns, settings: AuditSettings) -> str:
+    if settings.probabilities:
+        return f"probabilities of {columns.answer}, summed; variance from their scatter"
+    if tally.values_seen:
+        return f"labels: {columns.answer} is {settings.answer}"
+    if tally.thresholded:
+        return f"labels: {columns.answer} is at least 0.5"
+    return f"labels: {columns.answer} is 1"
+
+
+def _digest(counts: TileCounts) -> str:
+    digest = hashlib.sha256(str(counts.order).encode())
+    for array in (counts.tiles.astype("<i8"), counts.n.astype("<i8"), counts.k.astype("<f8")):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """Convert to JSON types; floats to ten digits, as the last bits depend on the machine."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    return value
+
+
+# ------------------------------------------------------------------------------- sentences
+
+
+def p_text(p: float | None, simulations: int) -> str:
+    """Return a p value as text; at the floor of the simulations it is only a bound."""
+    if p is None:
+        return "not tested"
+    floor = 1 / (1 + simulations)
+    if math.isclose(p, floor, rel_tol=1e-6):
+        return f"≤ {floor:.1g}"
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+def headline(document: dict[str, Any]) -> str:
+    """Return the verdict as one sentence."""
+    answer = document["settings"]["answer"]
+    alpha = document["alarm"]["alpha"]
+    if document["verdict"] == verdict.ANISOTROPIC:
+        return (
+            f"The fraction of {answer} answers varies over the sky more than chance allows; "
+            "whether the sky or the classifier varies is undetermined."
+        )
+    if document["verdict"] == verdict.INSUFFICIENT:
+        return f"These data do not suffice for a verdict: {'; '.join(document['reasons'])}."
+    smallest = document["detectable"]["dipole"]["mean"]
+    return (
+        f"No variation of the fraction of {answer} answers over the sky was found at the "
+        f"{alpha:g} level, where a dipole of {smallest:.4f} would have been found with 80% power."
+    )
+
+
+def effect_text(test: dict[str, Any]) -> str:
+    """Return what a test measured, in words."""
+    if test["effect"] is None:
+        return "could not be made"
+    low, high = test["interval"]
+    value = f"{test['effect']:.4f} [{low:.4f}, {high:.4f}]"
+    signed = f"{test['effect']:+.4f} [{low:+.4f}, {high:+.4f}]"
+    if test["name"] == "global":
+        return f"true fraction scatters by {value} between {test['tiles']} tiles"
+    if test["name"] == "dipole":
+        return f"amplitude {value}, maximum at RA {test['ra']:.1f}°, Dec {test['dec']:+.1f}°"
+    if test["name"] == "scan":
+        return (
+            f"{signed} inside {test['radius']:g}° of RA {test['ra']:.1f}°, "
+            f"Dec {test['dec']:+.1f}°, the most deviant of {test['caps']:,} caps"
+        )
+    return f"{signed} in the most deviant of {test['tested']} tiles; {test['flagged']} flagged"
+
+
+def left_out(document: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return what was left out and how often, without the zeros."""
+    counts = document["counts"]
+    names = {
+        "not_ok": "status not ok",
+        "no_position": "no valid position",
+        "no_answer": "no answer",
+        "duplicate_positions": "position seen before",
+    }
+    return [(text, counts[name]) for name, text in names.items() if counts[name]]
+
+
+def summary(document: dict[str, Any]) -> list[str]:
+    """Return the result as a few plain lines for a terminal."""
+    sky, simulations = document["sky"], document["settings"]["simulations"]
+    low, high = sky["interval"]
+    cause = f" (cause {document['cause']})" if document["cause"] else ""
+    size = (
+        f"{sky['answers']:,} answers, fraction {document['settings']['answer']} "
+        f"{sky['fraction']:.4f} [{low:.4f}, {high:.4f}]; {sky['tiles_tested']} of "
+        f"{sky['tiles_occupied']} tiles tested at nside {sky['nside']}"
+    )
+    lines = [f"Verdict: {document['verdict']}{cause}", headline(document), size]
+    lines += [
+        f"{test['name']:>7}: p {p_text(test['p'], simulations)}, {effect_text(test)}"
+        for test in document["tests"]
+        if test["p"] is not None
+    ]
+    if document["alarm"]["p"] is not None:
+        lines.append(f"Alarm: smallest of four p after Holm {document['alarm']['p']:.4g}")
+    if document["detectable"]["dipole"] is not None:
+        lines.append(
+            f"Smallest dipole found with 80% power: {document['detectable']['dipole']['mean']:.4f}"
+        )
+    out = left_out(document)
+    if out:
+        lines.append("Left out: " + ", ".join(f"{number:,} {text}" for text, number in out))
+    return lines

@@ -1,0 +1,280 @@
+"""Sky maps of the tiles in Mollweide projection: fraction, z and number of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cdshealpix.nested as cds
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import Colormap, Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+from numpy.typing import NDArray
+
+from catalogs import sky
+from catalogs.audit.analysis import Analysis, TileTable, tile_positions
+
+FloatArray = NDArray[np.float64]
+
+MAPS = ("fraction", "z", "n")
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "skytally",
+}
+_GRID: dict[str, Any] = {"color": "0.72", "linewidth": 0.5, "zorder": 1}
+_CAP = "#111111"
+
+
+@dataclass(frozen=True, slots=True)
+class _Projection:
+    """Mollweide with a chosen central right ascension; right ascension grows to the left."""
+
+    centre: float
+
+    def longitude(self, ra: FloatArray) -> FloatArray:
+        """Return degrees east of the centre, in -180 to 180."""
+        return np.asarray((ra - self.centre + 180) % 360 - 180)
+
+    def xy(self, longitude: FloatArray, dec: FloatArray) -> FloatArray:
+        """Project, shape (..., 2); the map is an ellipse of half axes 2 and 1.
+
+        Solves 2 t + sin 2t = pi sin dec by Newton's method (Snyder 1987, USGS PP 1395, p. 249).
+        """
+        target = np.pi * np.sin(np.radians(dec))
+        t = np.radians(dec) * 0.9
+        for _ in range(30):
+            slope = np.maximum(2 + 2 * np.cos(2 * t), 1e-9)
+            t = np.clip(t - (2 * t + np.sin(2 * t) - target) / slope, -np.pi / 2, np.pi / 2)
+        return np.stack([-2 * longitude / 180 * np.cos(t), np.sin(t)], axis=-1)
+
+
+def draw_maps(analysis: Analysis, answer: str, folder: Path, *, alpha: float) -> None:
+    """Write ``map_fraction``, ``map_z`` and ``map_n``, each as PNG and SVG.
+
+    Flagged tiles are outlined; the cap and the pole of tests below ``alpha`` are marked.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    answer : str
+        Named on the colour bars.
+    folder : Path
+        Existing folder to write into.
+    alpha : float
+        Level below which a Holm-adjusted test is marked.
+    """
+    with mpl.rc_context(_STYLE):
+        for name in MAPS:
+            figure = _figure(analysis, name, answer, alpha)
+            figure.savefig(folder / f"map_{name}.png", dpi=200, metadata={"Software": None})
+            figure.savefig(folder / f"map_{name}.svg", metadata={"Date": None, "Creator": None})
+
+
+def _figure(analysis: Analysis, name: str, answer: str, alpha: float) -> Figure:
+    table = analysis.tables[0]
+    ra, _ = tile_positions(table)
+    projection = _Projection(_central_ra(ra))
+    figure = Figure(figsize=(8.0, 4.9), facecolor="white")
+    axes = figure.add_axes((0.02, 0.16, 0.96, 0.82))
+    _graticule(axes, projection)
+    values, norm, colours, label = _quantity(analysis, name, answer)
+    shapes, owner = _polygons(table, projection)
+    frame = _frame_patch(axes)
+    tiles = PolyCollection(
+        shapes,
+        array=values[owner],
+        cmap=colours,
+        norm=norm,
+        edgecolors="face",
+        linewidths=0.3,
+        zorder=2,
+    )
+    tiles.cmap.set_bad("0.85")
+    axes.add_collection(tiles)
+    tiles.set_clip_path(frame)
+    outlines = [shape for shape, i in zip(shapes, owner, strict=True) if table.flag[i]]
+    if outlines and name != "n":
+        marked = PolyCollection(
+            outlines, facecolors="none", edgecolors="black", linewidths=1.1, zorder=4
+        )
+        axes.add_collection(marked)
+        marked.set_clip_path(frame)
+    notes = _mark_tests(axes, analysis, projection, alpha) if name != "n" else []
+    if outlines and name != "n":
+        notes.insert(0, "outlined: flagged tiles")
+    if not np.all(np.isfinite(values)):
+        notes.append("grey: too few answers")
+    bar_axes = figure.add_axes((0.27, 0.105, 0.46, 0.026))
+    bar = figure.colorbar(tiles, cax=bar_axes, orientation="horizontal", extend="neither")
+    bar.set_label(label, fontsize=9)
+    bar.outline.set_linewidth(0.5)
+    bar_axes.tick_params(labelsize=8, width=0.5, length=3)
+    figure.text(0.985, 0.02, "   ".join(notes), ha="right", va="bottom", fontsize=7.5, color="0.25")
+    figure.text(
+        0.015,
+        0.02,
+        f"HEALPix nside {2**table.order}, ICRS",
+        fontsize=7.5,
+        color="0.25",
+        va="bottom",
+    )
+    return figure
+
+
+def _central_ra(ra: FloatArray) -> float:
+    """Put the map's edge into the widest gap in right ascension, to a multiple of 30 degrees."""
+    order = np.sort(np.unique(ra))
+    gaps = np.diff(np.append(order, order[0] + 360))
+    widest = int(np.argmax(gaps))
+    edge = order[widest] + gaps[widest] / 2
+    return float(round((edge + 180) / 30) * 30 % 360)
+
+
+def _quantity(
+    analysis: Analysis, name: str, answer: str
+) -> tuple[FloatArray, Normalize, Colormap, str]:
+    table = analysis.tables[0]
+    diverging = mpl.colormaps["RdBu_r"].copy()
+    if name == "n":
+        values = table.n.astype(np.float64)
+        top = float(values.max())
+        return values, Normalize(0, top), mpl.colormaps["cividis"].copy(), "answers per tile"
+    tested = np.isfinite(table.z)
+    if name == "z":
+        reach = max(4.0, float(np.nanmax(np.abs(table.z), initial=0.0)))
+        return (
+            table.z,
+            TwoSlopeNorm(0, -reach, reach),
+            diverging,
+            "difference from the rest of the sky [standard errors]",
+        )
+    values = np.where(tested, table.fraction, np.nan)
+    away = np.nanmax(np.abs(values - analysis.fraction), initial=0.0)
+    reach = max(float(away), 1e-3)
+    norm = TwoSlopeNorm(analysis.fraction, analysis.fraction - reach, analysis.fraction + reach)
+    return values, norm, diverging, f"fraction {answer} (white: whole sky, {analysis.fraction:.4f})"
+
+
+def _polygons(table: TileTable, projection: _Projection) -> tuple[list[FloatArray], list[int]]:
+    """Return projected outlines and the tile of each; tiles across the edge come twice."""
+    lon, lat = cds.vertices(table.tiles.astype(np.uint64), table.order, step=6)
+    centre_ra, _ = tile_positions(table)
+    middle = projection.longitude(centre_ra)[:, None]
+    around = (np.asarray(lon.deg) - centre_ra[:, None] + 180) % 360 - 180
+    dec = np.asarray(lat.deg)
+    # A pole has every right ascension: draw it at its tile's.
+    around = np.where(np.abs(dec) > 89.9999, 0.0, around)
+    longitude = middle + around
+    shapes: list[FloatArray] = []
+    owner: list[int] = []
+    for shift in (0.0, -360.0, 360.0):
+        moved = longitude + shift
+        visible = (moved.max(axis=1) > -180) & (moved.min(axis=1) < 180)
+        for i in np.flatnonzero(visible):
+            shapes.append(projection.xy(np.clip(moved[i], -180, 180), dec[i]))
+            owner.append(int(i))
+    return shapes, owner
+
+
+def _frame_patch(axes: Axes) -> Polygon:
+    angle = np.linspace(0, 2 * np.pi, 361)
+    frame = Polygon(
+        np.stack([2 * np.cos(angle), np.sin(angle)], axis=-1),
+        closed=True,
+        facecolor="none",
+        edgecolor="0.3",
+        linewidth=0.9,
+        zorder=6,
+    )
+    axes.add_patch(frame)
+    return frame
+
+
+def _graticule(axes: Axes, projection: _Projection) -> None:
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    axes.set_xlim(-2.12, 2.12)
+    axes.set_ylim(-1.06, 1.06)
+    along = np.linspace(-90, 90, 91)
+    lines = [projection.xy(np.full(91, float(x)), along) for x in range(-150, 180, 30)]
+    across = np.linspace(-180, 180, 181)
+    lines += [projection.xy(across, np.full(181, float(y))) for y in range(-60, 90, 30)]
+    axes.add_collection(LineCollection(lines, **_GRID))
+    text: dict[str, Any] = {
+        "fontsize": 7.5,
+        "color": "0.3",
+        "ha": "center",
+        "va": "center",
+        "zorder": 7,
+    }
+    halo = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
+    for x in range(-120, 180, 60):
+        place = projection.xy(np.array([float(x)]), np.array([-3.5]))[0]
+        axes.text(place[0], place[1], f"{(projection.centre + x) % 360:.0f}°", bbox=halo, **text)
+    for y in (-60, -30, 30, 60):
+        place = projection.xy(np.array([180.0]), np.array([float(y)]))[0]
+        axes.text(place[0] - 0.09, place[1] * 1.03, f"{y:+d}°", **text)
+
+
+def _mark_tests(axes: Axes, analysis: Analysis, projection: _Projection, alpha: float) -> list[str]:
+    """Draw the scan's cap and the dipole's pole where their tests raise the alarm."""
+    notes = []
+    p_holm = dict(zip((o.name for o in analysis.outcomes), analysis.verdict.p_holm, strict=True))
+    by_name = {outcome.name: outcome for outcome in analysis.outcomes}
+    if (p := p_holm["scan"]) is not None and p < alpha:
+        cap = by_name["scan"].details
+        ring = _circle(cap["ra"], cap["dec"], cap["radius"])
+        lines = list(_pieces(ring, projection))
+        axes.add_collection(
+            LineCollection(lines, colors=_CAP, linewidths=1.3, linestyles=(0, (4, 2)), zorder=5)
+        )
+        notes.append("dashed: cap of the scan")
+    if (p := p_holm["dipole"]) is not None and p < alpha:
+        pole = by_name["dipole"].details
+        ra, dec = pole["ra"], pole["dec"]
+        for sign, marker in ((1, "P"), (-1, "X")):
+            at = projection.xy(
+                projection.longitude(np.array([ra + (0 if sign > 0 else 180)])),
+                np.array([sign * dec]),
+            )[0]
+            axes.plot(
+                *at,
+                marker,
+                color="white",
+                markeredgecolor="black",
+                markersize=9,
+                markeredgewidth=1.0,
+                zorder=8,
+            )
+        notes.append("plus and cross: dipole's maximum and minimum")
+    return notes
+
+
+def _circle(ra: float, dec: float, radius: float) -> tuple[FloatArray, FloatArray]:
+    axis = sky.unit_vectors(ra, dec)[0]
+    helper = np.array([0.0, 0.0, 1.0]) if abs(axis[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
+    east = np.cross(helper, axis)
+    east /= np.linalg.norm(east)
+    north = np.cross(axis, east)
+    t = np.linspace(0, 2 * np.pi, 361)[:, None]
+    r = np.radians(radius)
+    v = np.cos(r) * axis + np.sin(r) * (np.cos(t) * east + np.sin(t) * north)
+    return np.degrees(np.arctan2(v[:, 1], v[:, 0])) % 360, np.degrees(np.arcsin(v[:, 2]))
+
+
+def _pieces(ring: tuple[FloatArray, FloatArray], projection: _Projection) -> Iterator[FloatArray]:
+    """Split a curve where it leaves the map at one edge and comes back at the other."""
+    longitude = projection.longitude(ring[0])
+    jumps = np.flatnonzero(np.abs(np.diff(longitude)) > 180) + 1
+    points = projection.xy(longitude, ring[1])
+    for piece in np.split(points, jumps):
+        if len(piece) > 1:
+            yield piece

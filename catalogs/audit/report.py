@@ -1,0 +1,56 @@
+"""One self-contained HTML page of an audit: no remote asset, no script, readable in print."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from catalogs.audit import document as sentences
+from catalogs.audit.plots import MAPS
+
+_SHOWN_TILES = 40
+
+
+def render(document: dict[str, Any], folder: Path) -> str:
+    """Return the report of ``document``; the maps are read from ``folder`` and put inline.
+
+    All text from the data is escaped, and the page's policy allows nothing but inline images
+    and its own style sheet (by hash).
+    """
+    here = resources.files("catalogs.audit")
+    style = (here / "report.css").read_text(encoding="utf-8")
+    template = (here / "report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    simulations = document["settings"]["simulations"]
+    return environment.from_string(template).render(
+        d=document,
+        style=Markup(style),  # noqa: S704 - our own file, not the user's
+        style_hash=f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}",
+        headline=sentences.headline(document),
+        names=sentences.TEST_NAMES,
+        p_text=lambda p: sentences.p_text(p, simulations),
+        effect_text=sentences.effect_text,
+        asymptotic=_asymptotic(document),
+        images={name: _inline(folder / f"map_{name}.svg") for name in MAPS},
+        shown=_SHOWN_TILES,
+    )
+
+
+def _asymptotic(document: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{test['name']} {test['p_asymptotic']:.2g}"
+        for test in document["tests"]
+        if test["p_asymptotic"] is not None
+    )
+
+
+def _inline(image: Path) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(image.read_bytes()).decode("ascii")

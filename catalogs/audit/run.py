@@ -1,0 +1,175 @@
+"""Audit a table: read it, test it, and write ``NAME.audit/`` in one step."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from catalogs.audit import document as documents
+from catalogs.audit import plots, products, report
+from catalogs.audit.analysis import Analysis, analyse
+from catalogs.audit.answers import (
+    Columns,
+    Tally,
+    check_answer_occurs,
+    find_columns,
+    iter_answers,
+)
+from catalogs.audit.duplicates import FirstAtPosition
+from catalogs.audit.settings import FINEST_ORDER, AuditSettings
+from catalogs.audit.tiles import TileAccumulator, TileCounts
+from catalogs.errors import InputError
+from catalogs.progress import Reporter, Silent
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """What an audit found; ``document`` is the content of ``folder / "audit.json"``."""
+
+    folder: Path
+    document: dict[str, Any]
+    analysis: Analysis
+
+    @property
+    def verdict(self) -> str:
+        """``uniform``, ``anisotropic`` or ``insufficient``."""
+        return str(self.document["verdict"])
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.folder / "report.html"
+
+
+def audit(
+    source: str | PathLike[str],
+    to: str | PathLike[str],
+    settings: AuditSettings | None = None,
+    reporter: Reporter | None = None,
+) -> AuditResult:
+    """Audit the answers of a table for variation over the sky.
+
+    Parameters
+    ----------
+    source : path-like
+        A skytally catalog, or any table that `catalogs.survey.tables` reads.
+    to : path-like
+        The audit's folder; an earlier audit there is replaced, anything else is refused.
+    settings : AuditSettings, optional
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    AuditResult
+
+    Raises
+    ------
+    InputError
+        The table or a column cannot be used, no row is left, or ``to`` is no audit.
+    """
+    settings = AuditSettings() if settings is None else settings
+    reporter = Silent() if reporter is None else reporter
+    source, to = Path(source), Path(to)
+    _refuse_foreign(to)
+    counts, tally, columns = count(source, settings, reporter)
+    reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))
+    analysis = analyse(counts, settings)
+    document = documents.build(analysis, counts, tally, columns, settings, str(source))
+    _write(to, document, analysis, settings)
+    reporter.event("audited", verdict=document["verdict"], p=document["alarm"]["p"], folder=str(to))
+    return AuditResult(to, document, analysis)
+
+
+def summary_lines(result: AuditResult) -> list[str]:
+    """Return the result in plain English, a few lines for a terminal."""
+    return [*documents.summary(result.document), f"Report: {result.report}"]
+
+
+def count(
+    source: Path, settings: AuditSettings, reporter: Reporter
+) -> tuple[TileCounts, Tally, Columns]:
+    """Read a table once, in bounded memory, into counts per tile.
+
+    Raises
+    ------
+    InputError
+        The table or a column cannot be used, or no row is left.
+    """
+    columns = find_columns(source, settings)
+    tally = Tally()
+    tiles = TileAccumulator(max(FINEST_ORDER, settings.order or 0))
+    with FirstAtPosition() as first:
+        keep = tiles if settings.keep_duplicates else first
+        for pixels, answers in iter_answers(source, columns, settings, tally):
+            keep.add(pixels, answers)
+            tally.used += len(pixels)
+            reporter.progress("read", tally.rows, 0, "rows")
+        if not settings.keep_duplicates:
+            for pixels, answers in first.unique():
+                tiles.add(pixels, answers)
+    check_answer_occurs(tally, columns, settings)
+    if tally.used == 0:
+        raise InputError(
+            f"{source}: none of {tally.rows} rows can be used ({tally.not_ok} not ok, "
+            f"{tally.no_position} without a position, {tally.no_answer} without an answer)"
+        )
+    counts = tiles.counts()
+    tally.duplicates = tally.used - counts.total
+    tally.used = counts.total
+    return counts, tally, columns
+
+
+def _write(to: Path, document: dict[str, Any], analysis: Analysis, settings: AuditSettings) -> None:
+    """Write everything beside the goal, then put it in place by renaming."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
+    try:
+        table = analysis.tables[0]
+        products.write_tables(analysis.tables, settings.answer, made)
+        products.write_map(table, settings.answer, made / "map.fits")
+        products.write_flagged(table, made / "flagged.moc.fits")
+        plots.draw_maps(analysis, settings.answer, made, alpha=settings.alpha)
+        (made / "report.html").write_text(report.render(document, made), encoding="utf-8")
+        (made / "audit.json").write_text(documents.to_json(document), encoding="utf-8")
+        made.chmod(0o755)
+        _replace(made, to)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _replace(made: Path, to: Path) -> None:
+    _refuse_foreign(to)
+    if not to.exists():
+        made.rename(to)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{to.name}.old.", dir=to.parent))
+    try:
+        to.rename(old / "audit")
+        try:
+            made.rename(to)
+        except OSError:
+            (old / "audit").rename(to)
+            raise
+    finally:
+        if to.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_foreign(to: Path) -> None:
+    """Only an audit, or an empty folder, may be replaced."""
+    if to.is_symlink() or (to.exists() and not to.is_dir()):
+        raise InputError(f"{to}: is not a folder; name a new folder for the audit")
+    if not to.exists() or not any(to.iterdir()):
+        return
+    try:
+        previous = json.loads((to / "audit.json").read_text(encoding="utf-8"))
+        known = {"schema_version", "verdict", "tests"} <= set(previous)
+    except (OSError, ValueError, TypeError):
+        known = False
+    if not known:
+        raise InputError(f"{to}: exists and is not an audit; name a new folder for the audit")

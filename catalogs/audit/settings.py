@@ -1,0 +1,91 @@
+"""What an audit is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catalogs.audit.scan import DEFAULT_RADII
+from catalogs.errors import InputError
+
+TESTING_ORDER = 3
+FINEST_ORDER = 5
+LARGEST_ORDER = 6
+MEDIAN_N = 200
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Options of an audit; the defaults are those of the published procedure.
+
+    Parameters
+    ----------
+    answer : str
+        The answer whose fraction is audited: a value of the label column (several joined by
+        ``|`` count together), or the name after ``p_``.
+    label : str, optional
+        Answer column; found by name when it is unambiguous.
+    ra, dec : str, optional
+        Position columns; ``ra`` and ``dec`` in any case by default.
+    probabilities : bool
+        Sum probabilities instead of counting hard labels.
+    order : int, optional
+        HEALPix order of the tests, 0 to 6; by default the largest up to 3 (nside 8) whose
+        occupied tiles hold 200 answers in the median.
+    min_n : int
+        Tiles with fewer answers are not tested.
+    alpha : float
+        Level of the alarm and of the false discovery rate.
+    min_difference : float
+        Smallest difference of a tile from the rest that is flagged.
+    effect : float
+        Dipole amplitude that must be detectable for the verdict ``uniform``.
+    radii : tuple of float
+        Radii of the scanned caps, degrees.
+    simulations : int
+        Permuted skies behind the Monte Carlo p values.
+    seed : int
+        Seed of the permutations.
+    keep_duplicates : bool
+        Count every row of a position that occurs more than once; by default the first only.
+
+    Raises
+    ------
+    InputError
+        A value lies outside its range.
+    """
+
+    answer: str = "spiral"
+    label: str | None = None
+    ra: str | None = None
+    dec: str | None = None
+    probabilities: bool = False
+    order: int | None = None
+    min_n: int = 100
+    alpha: float = 0.05
+    min_difference: float = 0.01
+    effect: float = 0.02
+    radii: tuple[float, ...] = DEFAULT_RADII
+    simulations: int = 2000
+    seed: int = 0
+    keep_duplicates: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.answer.strip():
+            raise InputError("answer is empty; name the answer to audit, such as spiral")
+        if self.order is not None and not 0 <= self.order <= LARGEST_ORDER:
+            raise InputError(f"order {self.order}: expected 0 to {LARGEST_ORDER} (nside 1 to 64)")
+        for name, value in (("alpha", self.alpha), ("effect", self.effect)):
+            if not 0 < value < 1:
+                raise InputError(f"{name} {value}: expected a number between 0 and 1")
+        if not 0 <= self.min_difference < 1:
+            raise InputError(f"min_difference {self.min_difference}: expected 0 to 1")
+        if self.min_n < 1:
+            raise InputError(f"min_n {self.min_n}: expected at least 1")
+        if self.simulations < 1000:
+            raise InputError(
+                f"simulations {self.simulations}: expected at least 1000, for p values below .01"
+            )
+        if not self.radii or not all(0 < radius <= 90 for radius in self.radii):
+            raise InputError(f"radii {self.radii}: expected degrees above 0 and up to 90")
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed}: expected 0 or more")

@@ -1,0 +1,96 @@
+"""From p values to one alarm and one verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNIFORM, ANISOTROPIC, INSUFFICIENT = "uniform", "anisotropic", "insufficient"
+METHOD = "Holm over four binomial tests (global X2, dipole, cap scan, single tiles)"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the audit concludes.
+
+    ``cause`` is None, or "undetermined" for an anisotropic sky: one map alone cannot tell the
+    sky from the classifier. ``p`` is the smallest Holm-adjusted p, None when no test could be
+    made; ``p_holm`` those of all tests, in their order.
+    """
+
+    verdict: str
+    cause: str | None
+    p: float | None
+    p_holm: tuple[float | None, ...]
+    reasons: tuple[str, ...]
+
+
+def holm(p: Sequence[float]) -> NDArray[np.float64]:
+    """Return Holm's step-down adjusted p values.
+
+    Holm 1979, Scandinavian Journal of Statistics 6, 65: valid whatever the dependence.
+
+    Parameters
+    ----------
+    p : sequence of float, length m
+
+    Returns
+    -------
+    ndarray of float64, shape (m,)
+    """
+    values = np.asarray(p, np.float64)
+    rank = np.argsort(values, kind="stable")
+    steps = np.maximum.accumulate(values[rank] * np.arange(len(values), 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[rank] = np.minimum(steps, 1.0)
+    return adjusted
+
+
+def decide(
+    p: Sequence[float | None],
+    detectable: float | None,
+    *,
+    alpha: float,
+    effect: float,
+    obstacles: Sequence[str] = (),
+) -> Verdict:
+    """Return the verdict of a set of tests.
+
+    Parameters
+    ----------
+    p : sequence of float or None
+        p values of the tests; None where a test could not be made, which counts as 1.
+    detectable : float or None
+        Dipole amplitude detectable with 80% power; None if no dipole can be fitted.
+    alpha : float
+        Level of the alarm.
+    effect : float
+        Largest detectable amplitude that still permits the verdict ``uniform``.
+    obstacles : sequence of str
+        Reasons known beforehand why the data do not suffice for a uniform verdict.
+
+    Returns
+    -------
+    Verdict
+        ``anisotropic`` if the alarm is raised; else ``insufficient`` with its reasons if the
+        data could not have shown the effect; else ``uniform``.
+    """
+    made = any(value is not None for value in p)
+    adjusted = holm([1.0 if value is None else value for value in p])
+    p_holm = tuple(None if value is None else float(adjusted[i]) for i, value in enumerate(p))
+    smallest = float(adjusted.min()) if made else None
+    if smallest is not None and smallest < alpha:
+        return Verdict(ANISOTROPIC, "undetermined", smallest, p_holm, ())
+    reasons = list(obstacles)
+    if not reasons and detectable is None:
+        reasons.append("the footprint does not allow a dipole to be fitted")
+    if detectable is not None and detectable > effect:
+        reasons.append(
+            f"the smallest dipole detectable with 80% power is {detectable:.4f}, larger than "
+            f"the effect of {effect:g} that was asked for"
+        )
+    verdict = INSUFFICIENT if reasons else UNIFORM
+    return Verdict(verdict, None, smallest, p_holm, tuple(reasons))

@@ -1,19 +1,12 @@
-"""What tests share: a small real survey, and a bundle whose network costs nothing."""
+"""Fixtures that tests share: the real galaxies, a small survey, a network that costs nothing."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from surveys import brightness_bundle, write_small_survey
 
-from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from export import bundle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,112 +20,9 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-def brightness_bundle(to: Path) -> bundle.Bundle:
-    """A bundle that answers with the mean of all samples: exact to predict, and costs nothing."""
-    mean = [
-        helper.make_node("Cast", ["cutouts"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Div", ["mean", "scale"], ["p_spiral"]),
-        helper.make_node("Sub", ["one", "p_spiral"], ["p_elliptical"]),
-    ]
-    graph = helper.make_graph(
-        mean,
-        "brightness",
-        [helper.make_tensor_value_info("cutouts", TensorProto.UINT8, ["n", "h", "w", 3])],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"])
-            for name in ("p_elliptical", "p_spiral")
-        ],
-        [
-            numpy_helper.from_array(np.asarray([1, 2, 3], dtype=np.int64), "axes"),
-            numpy_helper.from_array(np.asarray(255, dtype=np.float32), "scale"),
-            numpy_helper.from_array(np.asarray(1, dtype=np.float32), "one"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model)
-    files = {
-        bundle.MODEL: model.SerializeToString(),
-        bundle.SKY: b"",
-        bundle.CARD: b"# brightness\n",
-    }
-    manifest = bundle.Manifest(
-        name=to.stem,
-        files={name: bundle.entry_of(content) for name, content in files.items()},
-        labels=["elliptical", "spiral"],
-        answers=["p_elliptical", "p_spiral"],
-        spiral="p_spiral",
-        threshold=0.5,
-        input=bundle.InputContract(crop=24, trained_size=24, channels=3),
-        provenance=bundle.Provenance(
-            survey="none",
-            data_fingerprint="none",
-            label_column="none",
-            counts={},
-            regions={},
-            seed=0,
-            code_version="none",
-            settings={},
-        ),
-        metrics={},
-        parity=bundle.Parity(
-            images=0,
-            sizes=[],
-            max_abs_difference=0,
-            label_differences=0,
-            tolerance=0,
-            runtime="none",
-        ),
-    )
-    return bundle.write(to, manifest, files, replace=False)
-
-
 @pytest.fixture(scope="session")
 def brightness(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
     return brightness_bundle(tmp_path_factory.mktemp("bundles") / "brightness.bundle")
-
-
-def small_image(row: int, size: int = 32) -> NDArray[np.uint8]:
-    rng = np.random.default_rng(row)
-    level = int(rng.integers(20, 230))
-    noise = rng.integers(-15, 16, (size, size, 3))
-    return np.clip(level + noise, 0, 255).astype(np.uint8)
-
-
-def encode(image: NDArray[np.uint8], kind: str = "PNG") -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(image).save(sink, kind)
-    return sink.getvalue()
-
-
-def scattered(rows: int, seed: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    rng = np.random.default_rng(seed)
-    return rng.uniform(0, 360, rows), np.degrees(np.arcsin(rng.uniform(-1, 1, rows)))
-
-
-def write_small_survey(to: Path, rows: int = 2000, damaged: dict[int, bytes] | None = None) -> None:
-    """A survey of small PNG images; ``damaged`` puts other bytes in some rows."""
-    ra, dec = scattered(rows)
-    damaged = damaged or {}
-
-    def images(chunks: Sequence[NDArray[np.int64]]) -> Iterator[list[bytes]]:
-        for chunk in chunks:
-            yield [
-                damaged[row] if row in damaged else encode(small_image(row))
-                for row in chunk.tolist()
-            ]
-
-    table = SurveyTable(
-        ids=10**15 + np.arange(rows),
-        ra=ra,
-        dec=dec,
-        columns={
-            "mag": np.linspace(14, 18, rows),
-            "kind": np.asarray(["a", None] * (rows // 2), dtype=object),
-            "label": np.asarray(["x"] * rows, dtype=object),
-        },
-    )
-    write_survey(to, table, images, SurveyInfo(name="small"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,121 @@
+"""Two decoders, the same pixels; one bad image costs nobody else anything."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from surveys import encode
+
+from catalogs.cutouts.decode import open_decoder
+from catalogs.errors import InputError
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    smooth = np.add.outer(np.arange(height) * 2, np.arange(width)) % 200
+    return (smooth[..., None] + rng.integers(0, 50, (height, width, 3))).astype(np.uint8)
+
+
+def as_bytes(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def png16(image: np.ndarray) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(image[..., 0].astype(np.uint16) * 257).save(sink, "PNG")
+    return sink.getvalue()
+
+
+GOOD = {
+    "jpeg": encode(picture(60, 60), "JPEG"),
+    "jpeg_odd": encode(picture(61, 77), "JPEG"),
+    "png": encode(picture(60, 60)),
+    "grey_png": encode(picture(60, 60)[..., 0]),
+    "grey_jpeg": encode(picture(60, 60)[..., 0], "JPEG"),
+    "png16": png16(picture(60, 60)),
+    "rgba": encode(np.dstack([picture(60, 60), np.full((60, 60), 90, np.uint8)])),
+    "small": encode(picture(20, 25)),
+    "tall": encode(picture(100, 31)),
+}
+BAD = {
+    "empty": b"",
+    "text": b"this is not an image",
+    "truncated_jpeg": GOOD["jpeg"][: len(GOOD["jpeg"]) // 2],
+    "truncated_png": GOOD["png"][: len(GOOD["png"]) // 2],
+    "bomb": GOOD["png"][:16] + b"\x00\x01\x00\x00" * 2 + GOOD["png"][24:],
+    "gif": b"GIF89a" + b"\0" * 50,
+}
+
+
+@pytest.fixture(scope="module")
+def dali():
+    return open_decoder("dali", crop=40, batch=16)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return open_decoder("reference", crop=40)
+
+
+def test_both_decoders_give_the_same_pixels(dali, reference):
+    files = [as_bytes(data) for data in GOOD.values()]
+    ours, problems = dali.decode(files)
+    oracle, none = reference.decode(files)
+    assert not problems
+    assert not none
+    for name, a, b in zip(GOOD, ours, oracle, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def test_the_centre_is_kept_and_small_images_are_padded(reference):
+    """Oracle: Pillow decodes a lossless image, numpy slices it."""
+    pixels, _ = reference.decode([as_bytes(GOOD["png"]), as_bytes(GOOD["small"])])
+    np.testing.assert_array_equal(pixels[0], picture(60, 60)[10:50, 10:50])
+    np.testing.assert_array_equal(pixels[1][10:30, 7:32], picture(20, 25))
+    assert pixels[1][:10].max() == 0
+
+
+def test_bad_images_are_named_and_leave_their_neighbours_alone(dali):
+    good = [as_bytes(data) for data in GOOD.values()]
+    clean, _ = dali.decode(good)
+    mixed = [*good[:3], *(as_bytes(data) for data in BAD.values()), *good[3:]]
+    pixels, problems = dali.decode(mixed)
+    assert sorted(problems) == list(range(3, 3 + len(BAD)))
+    assert problems[3] == "empty file"
+    kept = [i for i in range(len(mixed)) if i not in problems]
+    np.testing.assert_array_equal(pixels[kept], clean)
+    assert not pixels[sorted(problems)].any()
+    again, _ = dali.decode(good)
+    np.testing.assert_array_equal(again, clean)
+
+
+def test_both_decoders_refuse_the_same_images(dali, reference):
+    files = [as_bytes(data) for data in BAD.values()]
+    assert set(dali.decode(files)[1]) == set(reference.decode(files)[1]) == set(range(len(files)))
+
+
+def test_more_images_than_a_batch(dali, reference):
+    files = [as_bytes(encode(picture(40, 40, seed))) for seed in range(40)]
+    np.testing.assert_array_equal(dali.decode(files)[0], reference.decode(files)[0])
+
+
+@pytest.mark.shared
+def test_real_galaxies_and_a_real_truncated_one(dali, reference, shared_data):
+    paths = sorted((shared_data / "stripe/images").glob("stripe_038[12]*.jpg"))
+    files = [as_bytes(path.read_bytes()) for path in paths]
+    ours, problems = dali.decode(files)
+    oracle, named = reference.decode(files)
+    np.testing.assert_array_equal(ours, oracle)
+    assert (
+        [paths[i].name for i in problems] == ["stripe_03820.jpg"] == [paths[i].name for i in named]
+    )
+
+
+def test_unknown_decoders_and_crops_are_refused():
+    with pytest.raises(InputError, match="'magic'"):
+        open_decoder("magic", 10)
+    with pytest.raises(InputError, match="crop 0"):
+        open_decoder("dali", 0)

@@ -1,0 +1,172 @@
+"""The survey store: what goes in comes out, and what was damaged is found and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from surveys import encode, scattered, small_image, write_small_survey
+
+from catalogs.cutouts.store import Survey
+from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
+from catalogs.errors import InputError, IntegrityError
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x10
+    path.write_bytes(content)
+
+
+def all_images(store: Survey) -> tuple[dict[int, bytes], dict[int, str]]:
+    files, problems = {}, {}
+    for partition in store.partitions:
+        rows = store.read_rows(partition)
+        for block in store.read_images(partition, rows, at_once=100):
+            for i, data in enumerate(block.files):
+                row = int(rows.input_row[block.start + i])
+                files[row] = data.tobytes()
+                if i in block.problems:
+                    problems[row] = block.problems[i]
+    return files, problems
+
+
+@pytest.fixture
+def copy(small_survey, tmp_path):
+    return Path(shutil.copytree(small_survey, tmp_path / "copy.zarr"))
+
+
+def test_every_image_comes_back_as_it_went_in(small_survey):
+    store = Survey.open(small_survey)
+    files, problems = all_images(store)
+    assert not problems
+    assert files == {row: encode(small_image(row)) for row in range(store.rows)}
+
+
+def test_columns_come_back_in_store_order(small_survey):
+    store = Survey.open(small_survey)
+    row = store.column("input_row")
+    ra, dec = scattered(store.rows)
+    np.testing.assert_array_equal(store.column("ra"), ra[row])
+    np.testing.assert_array_equal(store.column("dec"), dec[row])
+    np.testing.assert_array_equal(store.column("id"), 10**15 + row)
+    np.testing.assert_array_equal(store.column("mag"), np.linspace(14, 18, store.rows)[row])
+    assert store.column("kind").tolist() == [("a", None)[i % 2] for i in row]
+    assert (np.diff(store.column("healpix_29")) >= 0).all()
+
+
+def test_the_same_rows_give_the_same_store_whatever_their_order_on_the_sky(tmp_path):
+    for name in ("one", "two"):
+        write_small_survey(tmp_path / f"{name}.zarr", rows=300)
+    one, two = (Survey.open(tmp_path / f"{name}.zarr") for name in ("one", "two"))
+    assert one.attributes.uuid == two.attributes.uuid
+    assert one.partitions == two.partitions
+
+
+def test_text_identifiers_and_many_texts(tmp_path):
+    names = [f"J{i:06d}+ä" for i in range(5000)]
+    ra, dec = scattered(5000)
+    table = SurveyTable(
+        ids=np.asarray(names, dtype=object),
+        ra=ra,
+        dec=dec,
+        columns={"note": np.asarray([f"note {i}" for i in range(5000)], dtype=object)},
+    )
+    write_survey(
+        tmp_path / "text.zarr",
+        table,
+        lambda chunks: ([b"x"] * len(chunk) for chunk in chunks),
+        SurveyInfo(name="text"),
+    )
+    store = Survey.open(tmp_path / "text.zarr")
+    row = store.column("input_row").tolist()
+    assert store.column("id").tolist() == [names[i] for i in row]
+    assert store.column("note").tolist() == [f"note {i}" for i in row]
+
+
+def test_duplicate_identifiers_are_refused(tmp_path):
+    table = SurveyTable(np.asarray([1, 1]), np.zeros(2), np.zeros(2))
+    with pytest.raises(InputError, match="not unique"):
+        write_survey(
+            tmp_path / "x.zarr",
+            table,
+            lambda chunks: ([b"x"] * len(chunk) for chunk in chunks),
+            SurveyInfo(name="x"),
+        )
+    assert not (tmp_path / "x.zarr").exists()
+
+
+def test_a_flipped_bit_in_an_image_is_named_and_costs_nobody_else(copy):
+    shard = max((copy / "appends/00000/blob/c").iterdir(), key=lambda p: p.stat().st_size)
+    flip(shard, 3000)
+    before = {row: encode(small_image(row)) for row in range(2000)}
+    files, problems = all_images(Survey.open(copy))
+    assert problems
+    for row, data in files.items():
+        assert row in problems or data == before[row]
+
+
+def test_a_missing_shard_is_named(copy):
+    shard = next((copy / "appends/00000/blob/c").iterdir())
+    shard.unlink()
+    files, problems = all_images(Survey.open(copy))
+    assert problems
+    assert all("checksum" in reason for reason in problems.values())
+    for row, data in files.items():
+        assert row in problems or data == encode(small_image(row))
+
+
+@pytest.mark.parametrize(
+    "name", ["id", "ra", "dec", "healpix_29", "input_row", "length", "checksum"]
+)
+def test_damaged_core_columns_are_never_read_as_values(copy, name):
+    chunk = next(path for path in (copy / f"appends/00000/{name}/c").rglob("*") if path.is_file())
+    original = chunk.read_bytes()
+    flip(chunk, len(original) // 2)
+    store = Survey.open(copy)
+    with pytest.raises(IntegrityError, match=f"{name}|not what was written"):
+        store.read_rows(store.partitions[0])
+    chunk.unlink()
+    store = Survey.open(copy)
+    with pytest.raises(IntegrityError):
+        store.read_rows(store.partitions[-1])
+
+
+def test_foreign_codecs_and_types_are_refused_before_zarr_opens_them(copy):
+    metadata = copy / "appends/00000/ra/zarr.json"
+    values = json.loads(metadata.read_text())
+    values["codecs"].append({"name": "pickle"})
+    metadata.write_text(json.dumps(values))
+    with pytest.raises(IntegrityError, match="codec 'pickle'"):
+        Survey.open(copy)
+    values["codecs"].pop()
+    values["data_type"] = "variable_length_utf8"
+    metadata.write_text(json.dumps(values))
+    with pytest.raises(IntegrityError, match="variable_length_utf8"):
+        Survey.open(copy)
+
+
+def test_what_is_no_store_is_said_to_be_none(tmp_path):
+    with pytest.raises(InputError, match="not a survey store"):
+        Survey.open(tmp_path / "nothing.zarr")
+    zarr.create_group(store=str(tmp_path / "group.zarr"), zarr_format=3)
+    with pytest.raises(InputError, match="not a survey store"):
+        Survey.open(tmp_path / "group.zarr")
+
+
+def test_an_unknown_column_is_named_with_those_that_exist(small_survey):
+    with pytest.raises(InputError, match=r"'nope'.*mag"):
+        Survey.open(small_survey).column("nope")
+
+
+def test_plain_zarr_reads_the_store(small_survey):
+    """The format is Zarr's own: another reader needs nothing of ours."""
+    group = zarr.open_group(str(small_survey), mode="r")["appends/00000"]
+    offset, length = group["offset"][:], group["length"][:]
+    row = int(group["input_row"][7])
+    data = group["blob"][int(offset[7]) : int(offset[7] + length[7])]
+    assert data.tobytes() == encode(small_image(row))

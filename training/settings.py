@@ -177,8 +177,8 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for name, value in above.items():
         old = merged.get(name)
-        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merged(old, value) if nested else value
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merged(old, value) if both and old is not None else value
     return merged
 
 

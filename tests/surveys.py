@@ -55,6 +55,8 @@ def brightness_bundle(to: Path) -> bundle.Bundle:
         input=bundle.InputContract(crop=24, trained_size=24, channels=3),
         provenance=bundle.Provenance(
             survey="none",
+            framing="none",
+            credit="none",
             data_fingerprint="none",
             label_column="none",
             counts={},

@@ -110,7 +110,7 @@ def decode_one(data: ImageBytes) -> Pixels:
     if header.format == "jpeg":
         try:
             return np.asarray(simplejpeg.decode_jpeg(data.data, "RGB"))
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise UnreadableImageError(f"JPEG: {error}") from None
     try:
         with Image.open(io.BytesIO(data.tobytes()), formats=["PNG"]) as image:

@@ -38,7 +38,7 @@ def read_header(data: bytes | memoryview) -> Header:
     if start.startswith(b"\xff\xd8"):
         try:
             height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:  # KeyError: an unknown colour space
             raise UnreadableImageError(f"JPEG header: {error}") from None
         header = Header("jpeg", height, width)
     elif start.startswith(b"\x89PNG\r\n\x1a\n") and len(start) == 24:

@@ -1,0 +1,222 @@
+"""The engine on real files and real workers: right answers, every object once, any resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import hats
+import lsdb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hats.io.validation import is_valid_catalog
+from surveys import brightness_bundle, encode, small_image, write_small_survey
+
+from catalogs.errors import BusyError, InputError, IntegrityError, TooManyBadError
+from catalogs.survey.tables import read_table
+from engine.ledger import Ledger
+from engine.run import AnnotateSettings, annotate
+from engine.write import agreement
+
+ROWS = 2000
+ONE = AnnotateSettings(workers=1)
+
+
+def tree(catalog: Path) -> dict[str, str]:
+    """Digest of every file, but those that say how long things took."""
+    return {
+        str(path.relative_to(catalog)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(catalog.rglob("*"))
+        if path.is_file() and "timings" not in path.parts and path.name not in ("run.json", "lock")
+    }
+
+
+@pytest.fixture(scope="module")
+def catalog(small_survey, brightness, tmp_path_factory) -> Path:
+    to = tmp_path_factory.mktemp("engine") / "catalog"
+    result = annotate(small_survey, to, brightness.path, AnnotateSettings(workers=2))
+    assert result.annotated == result.rows == ROWS
+    return to
+
+
+def test_answers_are_those_of_the_images(catalog):
+    """Oracle: the mean of the pixels, by numpy."""
+    table = read_table(catalog).to_pydict()
+    assert sorted(table["input_row"]) == list(range(ROWS))
+    assert len(set(table["id"])) == ROWS
+    for row, p, label in zip(table["input_row"], table["p_spiral"], table["label"], strict=True):
+        expected = small_image(row)[4:28, 4:28].mean() / 255
+        assert p == pytest.approx(expected, abs=1e-5)
+        assert label == ("spiral" if p >= 0.5 else "elliptical")
+    assert set(table["status"]) == {"ok"}
+    assert table["survey_label"] == ["x"] * ROWS
+
+
+def test_the_catalog_is_a_valid_hats_catalog_that_lsdb_opens(catalog):
+    assert is_valid_catalog(catalog, strict=True)
+    assert hats.read_hats(catalog).catalog_info.total_rows == ROWS
+    frame = lsdb.open_catalog(catalog).compute()
+    assert sorted(frame["input_row"]) == list(range(ROWS))
+
+
+def test_one_worker_gives_the_bytes_of_two(catalog, small_survey, brightness, tmp_path):
+    annotate(small_survey, tmp_path / "catalog", brightness.path, ONE)
+    assert tree(tmp_path / "catalog") == tree(catalog)
+
+
+def test_a_complete_catalog_is_left_as_it_is(catalog, small_survey, brightness):
+    before = {path: path.stat().st_mtime_ns for path in catalog.rglob("*") if path.is_file()}
+    result = annotate(small_survey, catalog, brightness.path, ONE)
+    assert (result.annotated, result.rows) == (0, ROWS)
+    after = {path: path.stat().st_mtime_ns for path in catalog.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_only_what_is_missing_is_done_again(catalog, small_survey, brightness, tmp_path):
+    again = Path(shutil.copytree(catalog, tmp_path / "catalog"))
+    receipts = sorted((again / "run/receipts").iterdir())
+    redo = json.loads(receipts[3].read_text())
+    receipts[3].unlink()
+    (again / redo["file"]).unlink()
+    leftover = again / redo["file"].replace(".parquet", ".parquet.dead.partial")
+    leftover.write_bytes(b"half a file")
+    result = annotate(small_survey, again, brightness.path, ONE)
+    assert result.annotated == redo["rows"]
+    assert tree(again) == tree(catalog)
+
+
+def test_bad_cutouts_cost_their_own_row_only(catalog, brightness, tmp_path):
+    good = encode(small_image(11))
+    jpeg = encode(small_image(12), "JPEG")
+    damaged = {
+        11: good[: len(good) // 2],
+        12: jpeg[: len(jpeg) // 2],
+        500: b"",
+        501: b"not an image",
+        777: encode(np.full((32, 32, 3), 7, dtype=np.uint8)),
+        1999: good[:16] + b"\x00\x01\x00\x00" * 2 + good[24:],
+    }
+    write_small_survey(tmp_path / "bad.zarr", damaged=damaged)
+    annotate(tmp_path / "bad.zarr", tmp_path / "catalog", brightness.path, ONE)
+    clean = {row["input_row"]: row for row in read_table(catalog).to_pylist()}
+    found = read_table(tmp_path / "catalog").to_pylist()
+    assert len(found) == ROWS
+    for row in found:
+        number = row["input_row"]
+        if number not in damaged:
+            assert row == clean[number]
+            continue
+        assert row["status"] == ("blank" if number == 777 else "decode_error")
+        assert row["reason"]
+        answers = [row[name] for name in ("p_spiral", "p_elliptical", "label", "confidence")]
+        assert answers == [None] * 4
+
+
+def test_stored_bytes_that_changed_are_a_checksum_error(brightness, small_survey, tmp_path):
+    survey = Path(shutil.copytree(small_survey, tmp_path / "copy.zarr"))
+    shard = max((survey / "appends/00000/blob/c").iterdir(), key=lambda p: p.stat().st_size)
+    content = bytearray(shard.read_bytes())
+    content[5000] ^= 1
+    shard.write_bytes(content)
+    settings = AnnotateSettings(workers=1, max_bad=1.0)
+    result = annotate(survey, tmp_path / "catalog", brightness.path, settings)
+    assert result.rows == ROWS
+    assert result.statuses["checksum_error"] > 0
+    assert set(result.statuses) == {"ok", "checksum_error"}
+
+
+def test_too_many_bad_cutouts_stop_the_run_and_it_can_go_on(brightness, tmp_path):
+    write_small_survey(tmp_path / "bad.zarr", damaged=dict.fromkeys(range(0, ROWS, 10), b""))
+    to = tmp_path / "catalog"
+    with pytest.raises(TooManyBadError, match=r"unusable \(\d+ decode_error\).*--max-bad 0.05"):
+        annotate(tmp_path / "bad.zarr", to, brightness.path, ONE)
+    assert not (to / "hats.properties").exists()
+    with pytest.raises(TooManyBadError):
+        annotate(tmp_path / "bad.zarr", to, brightness.path, ONE)
+    result = annotate(
+        tmp_path / "bad.zarr", to, brightness.path, AnnotateSettings(workers=1, max_bad=0.2)
+    )
+    assert result.statuses == {"ok": ROWS - 200, "decode_error": 200}
+    assert 0 < result.annotated < ROWS
+
+
+def test_another_model_survey_or_option_is_refused_by_name(
+    catalog, small_survey, brightness, tmp_path
+):
+    before = tree(catalog)
+    with pytest.raises(InputError, match=r"options\.crop = 24, now it is 20"):
+        annotate(small_survey, catalog, brightness.path, AnnotateSettings(workers=1, crop=20))
+    with pytest.raises(InputError, match=r"options\.columns"):
+        annotate(small_survey, catalog, brightness.path, AnnotateSettings(columns=("mag",)))
+    with pytest.raises(InputError, match=r"options\.decoder"):
+        annotate(small_survey, catalog, brightness.path, AnnotateSettings(decoder="reference"))
+    other = brightness_bundle(tmp_path / "other.bundle")
+    with pytest.raises(InputError, match="bundle_sha256"):
+        annotate(small_survey, catalog, other.path, ONE)
+    write_small_survey(tmp_path / "small.zarr", damaged={5: b"other bytes"})
+    with pytest.raises(InputError, match="survey_uuid"):
+        annotate(tmp_path / "small.zarr", catalog, brightness.path, ONE)
+    assert tree(catalog) == before
+
+
+def test_a_second_driver_is_told_to_wait(catalog, small_survey, brightness):
+    with Ledger(catalog).hold(), pytest.raises(BusyError, match="another process"):
+        annotate(small_survey, catalog, brightness.path, ONE)
+
+
+def test_a_file_that_its_receipt_does_not_describe_is_found(
+    catalog, small_survey, brightness, tmp_path
+):
+    again = Path(shutil.copytree(catalog, tmp_path / "catalog"))
+    part = next((again / "dataset").rglob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-10])
+    with pytest.raises(IntegrityError, match="its receipt says"):
+        annotate(small_survey, again, brightness.path, ONE)
+    part.unlink()
+    with pytest.raises(IntegrityError, match="missing"):
+        annotate(small_survey, again, brightness.path, ONE)
+
+
+def test_a_folder_with_other_things_is_not_written_into(small_survey, brightness, tmp_path):
+    (tmp_path / "thesis.tex").write_text("important")
+    with pytest.raises(InputError, match=r"thesis\.tex"):
+        annotate(small_survey, tmp_path, brightness.path, ONE)
+
+
+def test_receipts_digest_their_files(catalog):
+    for path in (catalog / "run/receipts").iterdir():
+        receipt = json.loads(path.read_text())
+        content = (catalog / receipt["file"]).read_bytes()
+        assert receipt["sha256"] == hashlib.sha256(content).hexdigest()
+        assert receipt["rows"] == pq.read_metadata(catalog / receipt["file"]).num_rows
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (AnnotateSettings(device="cuda"), "cuda"),
+        (AnnotateSettings(provider="tensorrt"), "tensorrt"),
+        (AnnotateSettings(provider="quantum"), "quantum"),
+        (AnnotateSettings(device="cpu", provider="cuda"), "does not run on"),
+        (AnnotateSettings(cluster="somewhere"), "neither 'local' nor an address"),
+        (AnnotateSettings(cluster="tcp://192.0.2.1:8786"), "plain text"),
+        (AnnotateSettings(columns=("nope",)), "no column 'nope'"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_and_nothing_else_is_used(
+    small_survey, brightness, tmp_path, settings, message
+):
+    with pytest.raises(InputError, match=message):
+        annotate(small_survey, tmp_path / "catalog", brightness.path, settings)
+
+
+def test_agreement_is_that_of_the_paper():
+    """Dieleman et al. 2015 eq. 7: 1 for certainty, 0 for a tie; oracle scipy.stats.entropy."""
+    from scipy.stats import entropy
+
+    p = np.asarray([[0, 1], [0.5, 0.5], [0.2, 0.8]], dtype=np.float32)
+    expected = 1 - entropy(p.astype(float), axis=1) / np.log(2)
+    np.testing.assert_allclose(agreement(p), expected, atol=1e-6)

@@ -96,6 +96,9 @@ class Session:
                 f"cutouts are {cutouts.dtype} {cutouts.shape}; the bundle takes uint8 "
                 f"(n, height, width, {channels})"
             )
+        if len(cutouts) == 0:
+            # No provider has to know what a product of no matrices is.
+            return {name: np.zeros(0, dtype=np.float32) for name in self._answers}
         feed = {self._input.name: np.ascontiguousarray(cutouts)}
         return dict(zip(self._answers, self._session.run(self._answers, feed), strict=True))
 

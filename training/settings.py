@@ -56,7 +56,8 @@ class TrainSettings:
     precision : {"bf16", "fp32"}
         Arithmetic of convolutions and dense layers in training; weights are fp32 in both.
     threads : int
-        Torch's threads; part of the settings because sums depend on it in the last bit.
+        Torch's threads; part of the settings because sums depend on it in the last bit. One: on
+        a shared machine two threads, waiting for each other, were four times slower.
     seed : int
         Of initial weights, order, augmentation and dropout.
     regions : dict of str to str
@@ -77,7 +78,7 @@ class TrainSettings:
     average: Fraction = 0.998
     balanced: bool = True
     precision: Literal["bf16", "fp32"] = "bf16"
-    threads: Annotated[int, Field(gt=0)] = 2
+    threads: Annotated[int, Field(gt=0)] = 1
     seed: int = 0
     regions: dict[str, str] = Field(default_factory=dict)
     framing: str = ""

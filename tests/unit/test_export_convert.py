@@ -1,0 +1,89 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from catalogs.errors import IntegrityError
+from export.bundle import OPERATOR_DOMAINS
+from export.convert import INPUT, Answers, fold_batch_norm, to_onnx
+from export.parity import compare
+from training.calibrate import Calibration
+from training.models.shamir import ShamirShape
+from training.network import Classifier
+from training.settings import TrainSettings
+
+NAMES = ["p_elliptical", "p_spiral"]
+
+
+@pytest.fixture(scope="module")
+def answers() -> Answers:
+    torch.manual_seed(0)
+    shape = ShamirShape(widths=(6, 8, 8, 8, 8), dense=16)
+    classifier = Classifier(TrainSettings(shape=shape))
+    # Normalisations that do something: statistics of a few random images.
+    classifier.train()
+    with torch.no_grad():
+        for _ in range(20):
+            classifier(torch.randint(0, 256, (8, 120, 120, 3), dtype=torch.uint8))
+    return Answers(classifier, Calibration(1.7, -0.4)).eval()
+
+
+@pytest.fixture(scope="module")
+def model(answers: Answers) -> bytes:
+    return to_onnx(answers, NAMES)
+
+
+def examples(size: int = 240) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (6, size, size, 3), dtype=np.uint8)
+
+
+def test_the_graph_is_plain_onnx_with_free_batch_and_size(model: bytes) -> None:
+    graph = onnx.load_from_string(model)
+    onnx.checker.check_model(graph, full_check=True)
+    assert {opset.domain for opset in graph.opset_import} <= OPERATOR_DOMAINS
+    kinds = [node.op_type for node in graph.graph.node]
+    assert "BatchNormalization" not in kinds
+    assert "Dropout" not in kinds
+    shape = graph.graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in shape] == [0, 0, 0, 3]
+    assert [value.name for value in graph.graph.output] == NAMES
+
+
+def test_folding_changes_no_answer(answers: Answers) -> None:
+    folded = fold_batch_norm(answers)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
+    batch = torch.from_numpy(examples(120))
+    for got, want in zip(folded(batch), answers(batch), strict=True):
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(1, 120, 120), (3, 240, 240), (2, 131, 200), (2, 64, 64)])
+def test_onnx_runtime_answers_what_torch_answers(
+    answers: Answers, model: bytes, size: tuple[int, int, int]
+) -> None:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    batch = np.random.default_rng(2).integers(0, 256, (*size, 3), dtype=np.uint8)
+    got = session.run(NAMES, {INPUT: batch})
+    for mine, torchs in zip(got, answers(torch.from_numpy(batch)), strict=True):
+        np.testing.assert_allclose(mine, torchs.detach().numpy(), atol=1e-5)
+
+
+def test_parity_reports_what_it_compared(answers: Answers, model: bytes) -> None:
+    report = compare(model, answers, NAMES, examples(), 120)
+    assert report.max_abs_difference < 1e-5
+    assert report.label_differences == 0
+    assert report.sizes == [120, 240]
+    assert report.images == 6 + 6 + 2 * 8 + 2 * 5
+
+
+def test_another_network_is_not_passed_off(answers: Answers, model: bytes) -> None:
+    other = Answers(answers.classifier, Calibration(1.7, -0.39)).eval()
+    with pytest.raises(IntegrityError, match="no bundle was written"):
+        compare(model, other, NAMES, examples(), 120)
+
+
+def test_answers_that_are_not_numbers_are_not_passed_off(answers: Answers) -> None:
+    broken = Answers(answers.classifier, Calibration(float("nan"), 0.0)).eval()
+    with pytest.raises(IntegrityError, match="finite"):
+        compare(to_onnx(broken, NAMES), broken, NAMES, examples(120), 120)

@@ -76,9 +76,9 @@ def conditions_at(ra: FloatArray, dec: FloatArray, name: ConditionsName, seed: i
     # At the meridian; seeing grows with airmass to the power .6 (Fried 1966), light dims by it.
     airmass = 1 / np.cos(np.radians(dec - SITE_LATITUDE))
     weather, moon, haze = (run_field(ra, dec, seed, run) for run in range(3))
-    seeing = (1.38 + 0.30 * winter + 0.06 * weather) * airmass**0.6
+    seeing = (1.36 + 0.32 * winter + 0.06 * weather) * airmass**0.6
     background = 0.030 + 0.020 * winter + 0.008 * moon
-    depth = EVEN.depth - 0.25 * winter - 0.06 * haze - 0.15 * (airmass - 1)
+    depth = EVEN.depth - 0.28 * winter - 0.06 * haze - 0.15 * (airmass - 1)
     return Conditions(
         seeing=np.clip(seeing, 1.0, 1.9),
         background=np.clip(background, 0.0, None),

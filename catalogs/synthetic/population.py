@@ -39,6 +39,7 @@ GALAXY = np.dtype(
         ("spheroid_gr", np.float64),  # colours g-r and r-i, mag
         ("spheroid_ri", np.float64),
         ("disk_re", np.float64),  # half-light radius, arcsec
+        ("disk_n", np.float64),  # Sersic index: 1 is exponential, less bends down at the edge
         ("disk_q", np.float64),  # apparent axis ratio: inclination and thickness
         ("disk_gr", np.float64),
         ("disk_ri", np.float64),
@@ -196,48 +197,51 @@ def _magnitude(
 
 def _ellipticals(rng: Generator) -> dict[str, NDArray[np.float64]]:
     radius = _radius(rng, 4.7, 0.30)
+    # Some are young, flat and less concentrated, and so look like small disks.
+    young = rng.random(BLOCK) ** 3
     return {
         "radius": radius,
         "mag": _magnitude(rng, radius, 16.4, 0.40),
         "spheroid": np.ones(BLOCK),
         "spheroid_re": _intrinsic(radius, 1.35) * np.exp(0.08 * rng.normal(size=BLOCK)),
-        "spheroid_n": _truncated_normal(rng, 2.9, 1.0, 1.4, 6.0),
-        "spheroid_q": _truncated_normal(rng, 0.76, 0.14, 0.4, 1.0),
-        "spheroid_gr": rng.normal(1.0, 0.10, BLOCK),
-        "spheroid_ri": rng.normal(0.42, 0.035, BLOCK),
+        "spheroid_n": _truncated_normal(rng, 3.1, 0.9, 1.4, 6.0) * (1 - 0.7 * young),
+        "spheroid_q": _truncated_normal(rng, 0.76, 0.14, 0.4, 1.0) * (1 - 0.4 * young),
+        "spheroid_gr": rng.normal(1.0, 0.10, BLOCK) - 0.45 * young,
+        "spheroid_ri": rng.normal(0.42, 0.035, BLOCK) - 0.18 * young,
     }
 
 
 def _spirals(rng: Generator) -> dict[str, NDArray[np.float64]]:
-    radius = _radius(rng, 6.6, 0.33)
-    spheroid = 0.55 * rng.beta(1.3, 2.4, BLOCK)
+    radius = _radius(rng, 7.8, 0.33)
+    spheroid = 0.5 * rng.beta(1.1, 2.6, BLOCK)
     thickness = rng.uniform(0.12, 0.22, BLOCK)
     cos_i = rng.random(BLOCK)  # orientations are isotropic
     q = np.sqrt(thickness**2 + (1 - thickness**2) * cos_i**2)
     age = rng.normal(size=BLOCK)  # early types: redder, larger bulges, tighter arms
     reddening = -0.16 * np.log10(q)  # dust, seen at an angle
     # Catalogued radii are those of circular apertures: an inclined disk's major axis is longer.
-    disk_re = _intrinsic(radius, 2.0) * (1.0 + 0.35 * spheroid) * q**-0.3
+    disk_re = _intrinsic(radius, 2.1) * (1.0 + 0.35 * spheroid) * q**-0.3
     barred = rng.random(BLOCK) < 0.3
     return {
         "radius": radius,
-        "mag": _magnitude(rng, radius, 16.8, 0.45),
+        "mag": _magnitude(rng, radius, 16.65, 0.45),
         "spheroid": spheroid,
         "spheroid_re": disk_re * rng.uniform(0.15, 0.40, BLOCK) * (0.6 + spheroid),
-        "spheroid_n": _truncated_normal(rng, 2.2, 0.9, 0.8, 4.5),
+        "spheroid_n": _truncated_normal(rng, 1.9, 0.8, 0.8, 4.0),
         "spheroid_q": np.maximum(q, rng.uniform(0.55, 0.95, BLOCK)),
         "spheroid_gr": rng.normal(0.88, 0.08, BLOCK) + reddening,
         "spheroid_ri": rng.normal(0.42, 0.04, BLOCK) + reddening / 2,
         "disk_re": disk_re,
+        "disk_n": rng.uniform(0.6, 1.0, BLOCK),
         "disk_q": q,
-        "disk_gr": 0.55 + 0.13 * age + 0.06 * rng.normal(size=BLOCK) + reddening,
+        "disk_gr": 0.50 + 0.13 * age + 0.06 * rng.normal(size=BLOCK) + reddening,
         "disk_ri": 0.28 + 0.06 * age + 0.03 * rng.normal(size=BLOCK) + reddening / 2,
         "bar": np.where(barred, rng.uniform(0.05, 0.15, BLOCK), 0.0),
         "bar_angle": rng.uniform(0, np.pi, BLOCK),
         "arms": rng.choice([2, 2, 2, 2, 3, 3, 4, 5], BLOCK),
-        "pitch": np.radians(np.clip(19 - 4 * age + 5 * rng.normal(size=BLOCK), 7, 40)),
+        "pitch": np.radians(np.clip(21 - 4 * age + 5 * rng.normal(size=BLOCK), 9, 40)),
         "handedness": rng.choice([-1, 1], BLOCK),
-        "contrast": rng.beta(3.0, 2.2, BLOCK),
-        "sharpness": rng.uniform(0.8, 3.5, BLOCK),
-        "clumps": np.clip(0.05 - 0.03 * age, 0.0, 0.12) * rng.random(BLOCK),
+        "contrast": rng.beta(4.0, 1.8, BLOCK),
+        "sharpness": rng.uniform(1.0, 3.5, BLOCK),
+        "clumps": np.clip(0.06 - 0.03 * age, 0.0, 0.15) * rng.random(BLOCK),
     }

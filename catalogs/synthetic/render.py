@@ -114,7 +114,7 @@ def spheroid(grid: Grid, re: float, n: float, q: float, angle: float) -> Image:
 
 
 def disk(grid: Grid, galaxy: NDArray[np.void], rng: Generator) -> tuple[Image, Image]:
-    """Return an exponential disk of unit light, and the light that its arms add or take.
+    """Return a disk of unit light (a Sersic profile of n about 1), and the light that its arms add or take.
 
     The arms are logarithmic spirals, ``theta = ln(r) / tan(pitch)``, with a von Mises profile
     across; around every circle they add as much light as they take. ``disk + c * arms`` has arms
@@ -125,13 +125,15 @@ def disk(grid: Grid, galaxy: NDArray[np.void], rng: Generator) -> tuple[Image, I
     u = np.float32(np.cos(angle) / re) * x + np.float32(np.sin(angle) / re) * y
     v = np.float32(-np.sin(angle) / re / q) * x + np.float32(np.cos(angle) / re / q) * y
     radius = np.sqrt(u * u + v * v + np.float32(1e-6))
-    b = sersic_b(1.0)
-    light = np.exp(np.float32(-b) * radius) * np.float32(b * b / (2 * np.pi * re * re * q))
+    log_r = np.log(radius)
+    n = float(galaxy["disk_n"])
+    b = sersic_b(n)
+    peak = np.float32(np.exp(b) / sersic_total(n, re, q))
+    light = peak * np.exp(np.float32(-b) * np.exp(log_r * np.float32(1 / n)))
     seen = np.clip((q - 0.2) / 0.3, 0.0, 1.0)  # through an edge-on disk the arms overlap
     phase, wobble, wave = rng.uniform(0, 2 * np.pi, 3)
     if seen == 0:
         return light, np.zeros_like(light)
-    log_r = np.log(radius)
     winding = np.float32(1 / np.tan(galaxy["pitch"]))
     theta = np.float32(galaxy["handedness"]) * np.arctan2(v, u)
     # A little irregularity: arms that bend, and that fade and return along their length.

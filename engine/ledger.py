@@ -166,8 +166,11 @@ class Ledger:
     def write_timings(self, partition: Partition, timings: dict[str, Any]) -> None:
         """Record how long the stages of a partition took; of no consequence when lost."""
         path = self.catalog / names.timing_file(partition.pixel)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(timings))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(timings))
+        except OSError as error:
+            raise disk_error(path, error) from error
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Record the latest command."""

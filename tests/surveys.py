@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -119,3 +120,12 @@ def write_small_survey(to: Path, rows: int = 2000, damaged: dict[int, bytes] | N
         },
     )
     write_survey(to, table, images, SurveyInfo(name="small"))
+
+
+def tree(catalog: Path) -> dict[str, str]:
+    """Digest of every file, but those that say how long things took."""
+    return {
+        str(path.relative_to(catalog)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(catalog.rglob("*"))
+        if path.is_file() and "timings" not in path.parts and path.name not in ("run.json", "lock")
+    }

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hats.io.validation import is_valid_catalog
-from surveys import brightness_bundle, encode, small_image, write_small_survey
+from surveys import brightness_bundle, encode, small_image, tree, write_small_survey
 
 from catalogs.errors import BusyError, InputError, IntegrityError, TooManyBadError
 from catalogs.survey.tables import read_table
@@ -23,15 +23,6 @@ from engine.write import agreement
 
 ROWS = 2000
 ONE = AnnotateSettings(workers=1)
-
-
-def tree(catalog: Path) -> dict[str, str]:
-    """Digest of every file, but those that say how long things took."""
-    return {
-        str(path.relative_to(catalog)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(catalog.rglob("*"))
-        if path.is_file() and "timings" not in path.parts and path.name not in ("run.json", "lock")
-    }
 
 
 @pytest.fixture(scope="module")

@@ -155,7 +155,7 @@ def leave_one_out_z(
     ndarray of float64, shape (t,)
     """
     k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
-    successes, total = (k.sum(), n.sum()) if sky is None else sky
+    successes, total = (k.sum(), max(n.sum(), 1)) if sky is None else sky
     spread = variance * n * (total - n) / total
     return np.asarray((k - n * successes / total) / np.sqrt(np.where(spread > 0, spread, np.inf)))
 
@@ -182,6 +182,8 @@ def leave_one_out_p(
     """
     k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
     successes, total = (k.sum(), n.sum()) if sky is None else sky
+    if total == 0:
+        return np.ones_like(k)
     at = stats.hypergeom.pmf(k, total, successes, n)
     below = stats.hypergeom.cdf(k, total, successes, n) - at / 2
     above = stats.hypergeom.sf(k, total, successes, n) + at / 2

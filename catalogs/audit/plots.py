@@ -82,8 +82,8 @@ def _figure(analysis: Analysis, name: str, answer: str, alpha: float) -> Figure:
     table = analysis.tables[0]
     ra, _ = tile_positions(table)
     projection = _Projection(_central_ra(ra))
-    figure = Figure(figsize=(8.0, 4.9), facecolor="white")
-    axes = figure.add_axes((0.02, 0.16, 0.96, 0.82))
+    figure = Figure(figsize=(8.0, 5.1), facecolor="white")
+    axes = figure.add_axes((0.01, 0.20, 0.98, 0.79))
     _graticule(axes, projection)
     values, norm, colours, label = _quantity(analysis, name, answer)
     shapes, owner = _polygons(table, projection)
@@ -97,7 +97,6 @@ def _figure(analysis: Analysis, name: str, answer: str, alpha: float) -> Figure:
         linewidths=0.3,
         zorder=2,
     )
-    tiles.cmap.set_bad("0.85")
     axes.add_collection(tiles)
     tiles.set_clip_path(frame)
     outlines = [shape for shape, i in zip(shapes, owner, strict=True) if table.flag[i]]
@@ -112,20 +111,15 @@ def _figure(analysis: Analysis, name: str, answer: str, alpha: float) -> Figure:
         notes.insert(0, "outlined: flagged tiles")
     if not np.all(np.isfinite(values)):
         notes.append("grey: too few answers")
-    bar_axes = figure.add_axes((0.27, 0.105, 0.46, 0.026))
-    bar = figure.colorbar(tiles, cax=bar_axes, orientation="horizontal", extend="neither")
+    bar_axes = figure.add_axes((0.27, 0.155, 0.46, 0.026))
+    bar = figure.colorbar(
+        tiles, cax=bar_axes, orientation="horizontal", extend="neither" if name == "n" else "both"
+    )
     bar.set_label(label, fontsize=9)
     bar.outline.set_linewidth(0.5)
     bar_axes.tick_params(labelsize=8, width=0.5, length=3)
-    figure.text(0.985, 0.02, "   ".join(notes), ha="right", va="bottom", fontsize=7.5, color="0.25")
-    figure.text(
-        0.015,
-        0.02,
-        f"HEALPix nside {2**table.order}, ICRS",
-        fontsize=7.5,
-        color="0.25",
-        va="bottom",
-    )
+    notes.insert(0, f"HEALPix nside {2**table.order}, ICRS")
+    figure.text(0.5, 0.015, "  ·  ".join(notes), ha="center", fontsize=7.5, color="0.3")
     return figure
 
 
@@ -142,11 +136,11 @@ def _quantity(
     analysis: Analysis, name: str, answer: str
 ) -> tuple[FloatArray, Normalize, Colormap, str]:
     table = analysis.tables[0]
-    diverging = mpl.colormaps["RdBu_r"].copy()
+    diverging = mpl.colormaps["RdBu_r"].with_extremes(bad="0.85")
     if name == "n":
         values = table.n.astype(np.float64)
         top = float(values.max())
-        return values, Normalize(0, top), mpl.colormaps["cividis"].copy(), "answers per tile"
+        return values, Normalize(0, top), mpl.colormaps["cividis"], "answers per tile"
     tested = np.isfinite(table.z)
     if name == "z":
         reach = max(4.0, float(np.nanmax(np.abs(table.z), initial=0.0)))
@@ -157,8 +151,9 @@ def _quantity(
             "difference from the rest of the sky [standard errors]",
         )
     values = np.where(tested, table.fraction, np.nan)
-    away = np.nanmax(np.abs(values - analysis.fraction), initial=0.0)
-    reach = max(float(away), 1e-3)
+    away = np.abs(values[tested] - analysis.fraction)
+    # Small tiles at the survey's edge scatter most; they must not wash out the others.
+    reach = max(float(np.percentile(away, 98)) if len(away) else 0.0, 1e-3)
     norm = TwoSlopeNorm(analysis.fraction, analysis.fraction - reach, analysis.fraction + reach)
     return values, norm, diverging, f"fraction {answer} (white: whole sky, {analysis.fraction:.4f})"
 

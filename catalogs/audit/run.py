@@ -23,8 +23,9 @@ from catalogs.audit.answers import (
 from catalogs.audit.duplicates import FirstAtPosition
 from catalogs.audit.settings import FINEST_ORDER, AuditSettings
 from catalogs.audit.tiles import TileAccumulator, TileCounts
-from catalogs.errors import InputError
+from catalogs.errors import InputError, SkytallyError
 from catalogs.progress import Reporter, Silent
+from catalogs.survey import tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ def audit(
     ------
     InputError
         The table or a column cannot be used, no row is left, or ``to`` is no audit.
+    SkytallyError
+        The audit cannot be written (disk full, no permission).
     """
     settings = AuditSettings() if settings is None else settings
     reporter = Silent() if reporter is None else reporter
@@ -80,7 +83,13 @@ def audit(
     reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))
     analysis = analyse(counts, settings)
     document = documents.build(analysis, counts, tally, columns, settings, str(source))
-    _write(to, document, analysis, settings)
+    try:
+        _write(to, document, analysis, settings)
+    except OSError as error:
+        raise SkytallyError(
+            f"{to}: the audit cannot be written: {error.strerror or error}; free space or name "
+            "another folder"
+        ) from error
     reporter.event("audited", verdict=document["verdict"], p=document["alarm"]["p"], folder=str(to))
     return AuditResult(to, document, analysis)
 
@@ -102,13 +111,14 @@ def count(
     """
     columns = find_columns(source, settings)
     tally = Tally()
+    rows = tables.row_count(source)
     tiles = TileAccumulator(max(FINEST_ORDER, settings.order or 0))
     with FirstAtPosition() as first:
         keep = tiles if settings.keep_duplicates else first
         for pixels, answers in iter_answers(source, columns, settings, tally):
             keep.add(pixels, answers)
             tally.used += len(pixels)
-            reporter.progress("read", tally.rows, 0, "rows")
+            reporter.progress("read", tally.rows, max(rows or 0, tally.rows), "rows")
         if not settings.keep_duplicates:
             for pixels, answers in first.unique():
                 tiles.add(pixels, answers)

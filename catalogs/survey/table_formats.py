@@ -10,6 +10,7 @@ import difflib
 import gzip
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -59,6 +60,10 @@ class Source:
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield those existing columns in batches of at most ``rows`` rows."""
         raise NotImplementedError
+
+    def row_count(self) -> int | None:
+        """Return the number of rows, or None when only reading all of them would tell."""
+        return None
 
     def unreadable(self, error: Exception) -> InputError:
         """Wrap a library's complaint into one line that names the file."""
@@ -113,6 +118,12 @@ class _Parquet(Source):
     def _schema(self, file: Path) -> pa.Schema:
         try:
             return pq.read_schema(file)
+        except (pa.ArrowException, OSError) as error:
+            raise self.unreadable(error) from error
+
+    def row_count(self) -> int | None:
+        try:
+            return sum(int(pq.read_metadata(file).num_rows) for file in self.files())
         except (pa.ArrowException, OSError) as error:
             raise self.unreadable(error) from error
 
@@ -299,6 +310,11 @@ class _Fits(Source):
         with hdus:
             return list(table.columns.names)
 
+    def row_count(self) -> int | None:
+        hdus, table = self._table()
+        with hdus:
+            return int(table.header["NAXIS2"])
+
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         hdus, table = self._table()
         with hdus:
@@ -349,7 +365,8 @@ class _Fits(Source):
 class _VoTable(_Fits):
     """The first table of a VOTable; streams that point elsewhere are refused."""
 
-    def _parse(self) -> votable.tree.TableElement:
+    @cached_property
+    def _parsed(self) -> votable.tree.TableElement:
         self._refuse_remote_streams()
         try:
             with warnings.catch_warnings():
@@ -377,12 +394,14 @@ class _VoTable(_Fits):
             raise self.unreadable(error) from error
 
     def names(self) -> list[str]:
-        return [field.name or field.ID for field in self._parse().fields]
+        return [field.name or field.ID for field in self._parsed.fields]
+
+    def row_count(self) -> int | None:
+        return len(self._parsed.array)
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-        parsed = self._parse()
-        fields = {field.name or field.ID: field.ID for field in parsed.fields}
-        data = parsed.array
+        fields = {field.name or field.ID: field.ID for field in self._parsed.fields}
+        data = self._parsed.array
         for start in range(0, len(data), rows):
             arrays = []
             for name in columns:

@@ -33,6 +33,7 @@ __all__ = [
     "positions",
     "read_table",
     "require_column",
+    "row_count",
 ]
 
 BATCH_ROWS = 131_072
@@ -49,6 +50,11 @@ def column_names(path: str | PathLike[str]) -> list[str]:
         The file is missing, of an unknown kind, or unreadable.
     """
     return open_table(Path(path)).names()
+
+
+def row_count(path: str | PathLike[str]) -> int | None:
+    """Return a table's number of rows, or None where only reading it would tell (CSV)."""
+    return open_table(Path(path)).row_count()
 
 
 def iter_batches(

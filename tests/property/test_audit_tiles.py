@@ -1,0 +1,78 @@
+"""Counting per tile: any order, any batches, any duplicates; oracles: healpy, dictionaries."""
+
+from __future__ import annotations
+
+import healpy
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalogs import sky
+from catalogs.audit.duplicates import FirstAtPosition
+from catalogs.audit.fractions import benjamini_hochberg, clopper_pearson, leave_one_out_p, wilson
+from catalogs.audit.tiles import TileAccumulator
+from catalogs.audit.verdict import holm
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=SEEDS, rows=st.integers(1, 400), order=st.integers(0, 6), parts=st.integers(1, 5))
+def test_counts_do_not_depend_on_batches_and_merge_like_healpy(
+    seed: int, rows: int, order: int, parts: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    ra, dec = rng.uniform(0, 360, rows), np.degrees(np.arcsin(rng.uniform(-1, 1, rows)))
+    answers = rng.random(rows)
+    pixels = sky.tile_of(ra, dec, 29)
+    accumulator = TileAccumulator(6)
+    for piece in np.array_split(rng.permutation(rows), parts):
+        accumulator.add(pixels[piece], answers[piece])
+    counts = accumulator.counts().merged(order)
+    theirs = healpy.ang2pix(2**order, ra, dec, nest=True, lonlat=True)
+    np.testing.assert_array_equal(counts.tiles, np.unique(theirs))
+    np.testing.assert_array_equal(counts.n, np.bincount(theirs)[counts.tiles])
+    np.testing.assert_allclose(counts.k, np.bincount(theirs, answers)[counts.tiles])
+    assert np.isclose(counts.variance, answers.var(), atol=1e-9)
+    assert np.isclose(counts.mean, answers.mean())
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=SEEDS, rows=st.integers(0, 300), limit=st.sampled_from([1, 7, 64, 10**6]))
+def test_first_of_each_position_is_kept_in_memory_or_on_disk(
+    seed: int, rows: int, limit: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 12 * 4**29, max(rows // 2, 1))[
+        rng.integers(0, max(rows // 2, 1), rows)
+    ]
+    answers = rng.random(rows)
+    expected: dict[int, float] = {}
+    for pixel, answer in zip(pixels.tolist(), answers.tolist(), strict=True):
+        expected.setdefault(pixel, answer)
+    found: dict[int, float] = {}
+    with FirstAtPosition(in_memory=limit) as first:
+        for piece in np.array_split(np.arange(rows), 4):
+            first.add(pixels[piece], answers[piece])
+        for kept, values in first.unique():
+            assert found.keys().isdisjoint(kept.tolist())
+            found.update(zip(kept.tolist(), values.tolist(), strict=True))
+    assert found == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=1, max_size=20))
+def test_intervals_hold_their_fraction_and_p_is_a_probability(
+    pairs: list[tuple[int, int]],
+) -> None:
+    k = np.array([min(pair) for pair in pairs])
+    n = np.array([max(pair) for pair in pairs])
+    for low, high in (wilson(k, n), clopper_pearson(k, n)):
+        fraction = k / np.maximum(n, 1)
+        assert np.all((low >= 0) & (high <= 1) & (low - 1e-12 <= fraction))
+        assert np.all((fraction <= high + 1e-12) | (n == 0))
+    p = leave_one_out_p(k, n)
+    assert np.all((p >= 0) & (p <= 1))
+    q = benjamini_hochberg(p)
+    assert np.all((q >= p - 1e-12) & (q <= 1))
+    assert np.all(holm(p.tolist()) >= q - 1e-12)

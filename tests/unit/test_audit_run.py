@@ -1,0 +1,409 @@
+"""Whole audits of tables on disk, read back with other people's software."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html.parser
+import json
+import re
+from pathlib import Path
+
+import healpy
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+from mocpy import MOC
+from PIL import Image
+
+from catalogs import sky
+from catalogs.audit.run import AuditResult, audit, summary_lines
+from catalogs.audit.settings import AuditSettings
+from catalogs.errors import InputError, SkytallyError
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+FAST = AuditSettings(simulations=1000)
+REGION = sky.Region(170, 200, 0, 30)
+
+
+def positions(number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    ra = rng.uniform(0, 360, 8 * number)
+    dec = np.degrees(np.arcsin(rng.uniform(-1, 1, 8 * number)))
+    inside = sky.in_survey_footprint(ra, dec)
+    return ra[inside][:number], dec[inside][:number]
+
+
+def label_table(number: int, extra: float = 0.0, seed: int = 40) -> pa.Table:
+    """Labels of an isotropic sky, with ``extra`` spirals in one region."""
+    rng = np.random.default_rng(seed)
+    ra, dec = positions(number, rng)
+    p = 0.49 + extra * REGION.contains(ra, dec)
+    label = np.where(rng.random(number) < p, "spiral", "elliptical")
+    return pa.table({"id": np.arange(number), "ra": ra, "dec": dec, "label": label})
+
+
+@pytest.fixture(scope="module")
+def deviant(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AuditResult]:
+    folder = tmp_path_factory.mktemp("audit")
+    pq.write_table(label_table(200_000, 0.08), folder / "sky.parquet")
+    return folder, audit(folder / "sky.parquet", folder / "sky.audit", FAST)
+
+
+def strict(path: Path) -> dict:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_a_deviant_region_is_reported_in_every_product(
+    deviant: tuple[Path, AuditResult],
+) -> None:
+    folder, result = deviant
+    document = strict(result.folder / "audit.json")
+    assert document == result.document
+    assert (document["verdict"], document["cause"]) == ("anisotropic", "undetermined")
+    assert document["schema_version"] == 1
+    assert document["alarm"]["p"] < 0.05
+    assert [test["name"] for test in document["tests"]] == ["global", "dipole", "scan", "tiles"]
+    for test in document["tests"]:
+        assert test["p_correlated"] is None
+        assert test["interval"][0] <= test["effect"] <= test["interval"][1]
+        assert 0 < test["p"] <= test["p_holm"] <= 1
+    scan = document["tests"][2]
+    found = sky.unit_vectors(scan["ra"], scan["dec"])[0]
+    assert np.degrees(np.arccos(found @ sky.unit_vectors(185, 15)[0])) < 8
+    assert scan["interval"][0] < 0.08 < scan["interval"][1] + 0.02
+
+    table = pq.read_table(folder / "sky.parquet")
+    tile = healpy.ang2pix(
+        8, table["ra"].to_numpy(), table["dec"].to_numpy(), nest=True, lonlat=True
+    )
+    spiral = np.array(table["label"].to_pylist()) == "spiral"
+    n = np.bincount(tile, minlength=768)
+    k = np.bincount(tile[spiral], minlength=768)
+
+    sky_map = healpy.read_map(
+        result.folder / "map.fits", field=None, nest=True, partial=False, dtype=np.float64
+    )
+    names = Table.read(result.folder / "map.fits", hdu=1).colnames
+    maps = dict(zip(names, sky_map, strict=True))
+    np.testing.assert_array_equal(maps["n"], n)
+    np.testing.assert_array_equal(maps["n_spiral"][n > 0], k[n > 0])
+    np.testing.assert_allclose(maps["fraction"][n > 0], k[n > 0] / n[n > 0])
+    assert np.all(maps["fraction"][n == 0] == healpy.UNSEEN)
+
+    tiles = pq.read_table(result.folder / "tiles.parquet").to_pydict()
+    fits_tiles = Table.read(result.folder / "tiles.fits")
+    assert list(tiles) == fits_tiles.colnames
+    order = np.array(tiles["order"])
+    assert set(order) == {3, 4, 5}
+    for o in (3, 4, 5):
+        assert np.sum(np.array(tiles["n"])[order == o]) == 200_000
+    np.testing.assert_array_equal(np.asarray(fits_tiles["tile"]), tiles["tile"])
+
+    flagged = np.array(tiles["tile"])[np.array(tiles["flag"])]
+    assert len(flagged) == len(document["flagged"]) > 0
+    np.testing.assert_array_equal(np.flatnonzero(maps["flag"]), np.sort(flagged))
+    moc = MOC.from_fits(result.folder / "flagged.moc.fits")
+    np.testing.assert_array_equal(np.sort(moc.flatten()), np.sort(flagged))
+    assert moc.max_order == 3
+
+
+def test_maps_are_pictures(deviant: tuple[Path, AuditResult]) -> None:
+    for name in ("fraction", "z", "n"):
+        with Image.open(deviant[1].folder / f"map_{name}.png") as image:
+            pixels = np.asarray(image.convert("RGB"))
+        assert pixels.shape == (1020, 1600, 3)
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+        svg = (deviant[1].folder / f"map_{name}.svg").read_text(encoding="utf-8")
+        assert svg.rstrip().endswith("</svg>")
+
+
+class _Page(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_report_is_self_contained_and_escaped(tmp_path: Path) -> None:
+    name = "<script>alert(1)</script>"
+    table = label_table(20_000).rename_columns(["id", "ra", "dec", name])
+    pq.write_table(table, tmp_path / "sky.parquet")
+    result = audit(
+        tmp_path / "sky.parquet",
+        tmp_path / "out.audit",
+        AuditSettings(label=name, simulations=1000),
+    )
+    text = result.report.read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(text)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "&lt;script&gt;" in text
+    policy = next(a["content"] for _, a in page.tags if a.get("http-equiv"))
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert policy is not None
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    sources = [a[key] for _, a in page.tags for key in ("src", "href") if key in a]
+    assert len(sources) == 3
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources if source)
+    assert "binomial" in text
+
+
+def test_same_table_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
+    pq.write_table(label_table(20_000), tmp_path / "sky.parquet")
+    kept = ("audit.json", "report.html", "map.fits", "tiles.parquet", "map_z.png")
+
+    def run(seed: int) -> dict[str, bytes]:
+        settings = AuditSettings(simulations=1000, seed=seed)
+        folder = audit(tmp_path / "sky.parquet", tmp_path / "sky.audit", settings).folder
+        return {name: (folder / name).read_bytes() for name in kept}
+
+    first = run(1)
+    assert run(1) == first
+    assert run(2)["audit.json"] != first["audit.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sky.audit", "sky.parquet"]
+
+
+def test_small_isotropic_sky_needs_a_larger_effect(tmp_path: Path) -> None:
+    pq.write_table(label_table(20_000), tmp_path / "sky.parquet")
+    small = audit(tmp_path / "sky.parquet", tmp_path / "a.audit", FAST)
+    assert small.document["sky"]["nside"] == 4
+    assert small.verdict == "insufficient"
+    assert "0.02" in small.document["reasons"][0]
+    assert small.document["detectable"]["dipole"]["mean"] > 0.02
+    large = audit(
+        tmp_path / "sky.parquet", tmp_path / "a.audit", AuditSettings(effect=0.05, simulations=1000)
+    )
+    assert large.verdict == "uniform"
+    assert large.document["cause"] is None
+    lines = summary_lines(large)
+    assert lines[0] == "Verdict: uniform"
+    assert all("\n" not in line for line in lines)
+    assert lines[-1].endswith("report.html")
+
+
+def test_hygiene_counts_every_row(tmp_path: Path) -> None:
+    table = label_table(20_000)
+    ra, dec = table["ra"].to_numpy().copy(), table["dec"].to_numpy().copy()
+    label = table["label"].to_pylist()
+    status = ["ok"] * 20_000
+    ra[:5], dec[5:8], ra[8] = np.nan, 91, 400
+    for row in range(10, 16):
+        label[row] = None
+    for row in range(20, 27):
+        status[row] = "decode_error"
+        label[row] = None
+    ra[100:104], dec[100:104] = ra[200], dec[200]
+    catalog = pa.table(
+        {
+            "id": table["id"],
+            "ra": ra,
+            "dec": dec,
+            "_healpix_29": np.zeros(20_000, np.int64),
+            "label": pa.array(label).dictionary_encode(),
+            "p_spiral": np.linspace(0, 1, 20_000, dtype=np.float32),
+            "status": status,
+        }
+    )
+    pq.write_table(catalog, tmp_path / "sky.parquet")
+    counts = audit(tmp_path / "sky.parquet", tmp_path / "a.audit", FAST).document["counts"]
+    assert counts == {
+        "rows": 20_000,
+        "not_ok": 7,
+        "no_position": 9,
+        "no_answer": 6,
+        "duplicate_positions": 4,
+        "used": 20_000 - 7 - 9 - 6 - 4,
+    }
+    kept = AuditSettings(simulations=1000, keep_duplicates=True)
+    again = audit(tmp_path / "sky.parquet", tmp_path / "a.audit", kept).document["counts"]
+    assert (again["duplicate_positions"], again["used"]) == (0, counts["used"] + 4)
+    summed = AuditSettings(simulations=1000, probabilities=True)
+    document = audit(tmp_path / "sky.parquet", tmp_path / "a.audit", summed).document
+    assert document["provenance"]["columns"]["answer"] == "p_spiral"
+    assert document["counts"]["no_answer"] == 0
+    assert document["sky"]["fraction"] == pytest.approx(0.5, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [
+        ("csv", "bool"),
+        ("csv", "text"),
+        ("fits", "bool"),
+        ("fits", "text"),
+        ("vot", "bool"),
+        ("vot", "union"),
+        ("parquet", "int"),
+        ("parquet", "float"),
+        ("parquet", "probability"),
+    ],
+)
+def test_answers_of_every_kind_and_file_agree(tmp_path: Path, kind: str, ending: str) -> None:
+    table = label_table(6_000)
+    spiral = np.array(table["label"].to_pylist()) == "spiral"
+    answers = {
+        "bool": spiral,
+        "int": spiral.astype(np.int16),
+        "float": spiral.astype(np.float32),
+        "probability": np.where(spiral, 0.9, 0.2),
+        "text": np.where(spiral, "spiral", "other"),
+        "union": np.where(spiral, np.where(np.arange(6000) % 2, "left", "right"), "none"),
+    }[kind]
+    name = "label" if kind in ("text", "union") else "spiral"
+    out = Table({"RA": table["ra"].to_numpy(), "Dec": table["dec"].to_numpy(), name: answers})
+    path = tmp_path / f"sky.{ending}"
+    out.write(path, format={"csv": "ascii.csv", "vot": "votable"}.get(ending, ending))
+    answer = "left|right" if kind == "union" else "spiral"
+    result = audit(path, tmp_path / "a.audit", AuditSettings(answer=answer, simulations=1000))
+    assert result.document["sky"]["fraction"] == pytest.approx(spiral.mean())
+    said = result.document["provenance"]["answers"]
+    assert ("at least 0.5" in said) == (kind == "probability")
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        ({"label": "x", "spiral": 1}, {}, "both 'label' and 'spiral' could hold"),
+        ({"kind": "spiral"}, {}, "no column 'label', 'spiral' or 'p_spiral'"),
+        ({"spiral": 7}, {}, "holds 7; expected labels, 0/1"),
+        ({"p_spiral": 1.5}, {}, "holds 1.5; expected"),
+        ({"kind": "x"}, {"label": "kindd"}, "no column 'kindd'; did you mean 'kind'"),
+        ({"label": "x"}, {"probabilities": True}, "no column 'p_spiral'"),
+        (
+            {"label": "x"},
+            {"probabilities": True, "label": "label"},
+            "summing probabilities needs numbers",
+        ),
+        ({"label": ["spiral", "elliptical"] * 500}, {"answer": "spirall"}, "never says 'spirall'"),
+        ({"label": "x"}, {"ra": "alpha"}, "no column 'alpha'"),
+        ({"label": "x", "RA": 1.0}, {}, "columns ra, RA; name the ra column"),
+        ({"label": pa.nulls(1000, pa.string())}, {}, "none of 1000 rows can be used"),
+    ],
+)
+def test_unusable_tables_give_one_line(
+    tmp_path: Path, columns: dict, settings: dict, message: str
+) -> None:
+    data: dict = {"ra": np.linspace(0, 359, 1000), "dec": np.linspace(-80, 80, 1000)}
+    for name, value in columns.items():
+        data[name] = value if isinstance(value, list | pa.Array) else [value] * 1000
+    pq.write_table(pa.table(data), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        audit(tmp_path / "t.parquet", tmp_path / "a.audit", AuditSettings(**settings))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "a.audit").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "label", "reason"),
+    [
+        (20_000, "spiral", "every answer is 'spiral'"),
+        (20_000, "elliptical", "no answer is 'spiral'"),
+        (300, None, "no tile at nside 1 holds 100 answers"),
+        (1, None, "no tile at nside 1 holds 100 answers"),
+    ],
+)
+def test_too_little_is_insufficient(
+    tmp_path: Path, number: int, label: str | None, reason: str
+) -> None:
+    table = label_table(number)
+    if label is not None:
+        table = table.set_column(3, "label", pa.array([label] * number))
+    pq.write_table(table, tmp_path / "t.parquet")
+    result = audit(tmp_path / "t.parquet", tmp_path / "a.audit", FAST)
+    assert result.verdict == "insufficient"
+    assert reason in "; ".join(result.document["reasons"])
+    assert result.document["alarm"]["p"] is None
+    assert all(test["p"] is None for test in result.document["tests"])
+    strict(result.folder / "audit.json")
+    assert reason in " ".join(summary_lines(result))
+    assert "insufficient" in result.report.read_text(encoding="utf-8")
+
+
+def test_one_field_of_the_sky_is_insufficient_but_tested(tmp_path: Path) -> None:
+    rng = np.random.default_rng(41)
+    table = pa.table(
+        {
+            "ra": rng.uniform(10, 10.5, 5000),
+            "dec": rng.uniform(10, 10.5, 5000),
+            "label": rng.choice(["spiral", "elliptical"], 5000),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    result = audit(tmp_path / "t.parquet", tmp_path / "a.audit", FAST)
+    assert result.verdict == "insufficient"
+    assert result.document["tests"][1]["p"] is None
+    assert result.document["detectable"]["dipole"] is None
+
+
+@pytest.mark.parametrize("order", [0, 5])
+def test_order_can_be_chosen(tmp_path: Path, order: int) -> None:
+    pq.write_table(label_table(20_000), tmp_path / "t.parquet")
+    settings = AuditSettings(order=order, simulations=1000, min_n=5)
+    document = audit(tmp_path / "t.parquet", tmp_path / "a.audit", settings).document
+    assert document["sky"]["nside"] == 2**order
+    assert all(test["p"] is not None for test in document["tests"])
+
+
+def test_only_an_audit_is_replaced(tmp_path: Path) -> None:
+    pq.write_table(label_table(300), tmp_path / "t.parquet")
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    (mine / "chapter.tex").write_text("years of work")
+    (tmp_path / "file").write_text("x")
+    for target in ("thesis", "file", "t.parquet"):
+        with pytest.raises(InputError, match="audit"):
+            audit(tmp_path / "t.parquet", tmp_path / target, FAST)
+    assert (mine / "chapter.tex").read_text() == "years of work"
+    (tmp_path / "empty").mkdir()
+    assert audit(tmp_path / "t.parquet", tmp_path / "empty", FAST).report.exists()
+
+
+def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
+    pq.write_table(label_table(300), tmp_path / "t.parquet")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SkytallyError, match="cannot be written"):
+        audit(tmp_path / "t.parquet", tmp_path / "file" / "a.audit", FAST)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"answer": " "},
+        {"order": 7},
+        {"alpha": 0.0},
+        {"effect": 1.0},
+        {"min_difference": -0.1},
+        {"min_n": 0},
+        {"simulations": 10},
+        {"radii": (0.0,)},
+        {"radii": ()},
+        {"seed": -1},
+    ],
+)
+def test_settings_are_checked(wrong: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        AuditSettings(**wrong)
+
+
+@pytest.mark.shared
+def test_galaxy_zoo_positions_lose_their_duplicates(tmp_path: Path) -> None:
+    path = SHARED / "catalogs" / "gz1_positions.csv"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    result = audit(path, tmp_path / "gz1.audit", FAST)
+    rows = path.read_text().splitlines()[1:]
+    places = {tuple(row.split(",")[1:3]) for row in rows}
+    counts = result.document["counts"]
+    assert counts["rows"] == len(rows) == 90_742
+    assert counts["duplicate_positions"] == len(rows) - len(places)
+    assert result.document["provenance"]["columns"]["answer"] == "spiral"

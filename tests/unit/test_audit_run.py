@@ -345,7 +345,7 @@ def test_one_field_of_the_sky_is_insufficient_but_tested(tmp_path: Path) -> None
     assert result.document["detectable"]["dipole"] is None
 
 
-@pytest.mark.parametrize("order", [0, 5])
+@pytest.mark.parametrize("order", [0, 4])
 def test_order_can_be_chosen(tmp_path: Path, order: int) -> None:
     pq.write_table(label_table(20_000), tmp_path / "t.parquet")
     settings = AuditSettings(order=order, simulations=1000, min_n=5)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy.stats import chi2_contingency
 
 from catalogs import sky
 from catalogs.audit.battery import Battery, monte_carlo_p
@@ -174,3 +175,21 @@ def test_permuted_probabilities_have_the_permutations_moments() -> None:
     np.testing.assert_allclose(normal.mean(axis=0), exact.mean(axis=0), atol=0.25)
     busy = counts.n > 10
     np.testing.assert_allclose(normal.var(axis=0)[busy], exact.var(axis=0)[busy], rtol=0.15)
+
+
+def test_a_finer_testing_order_changes_only_the_tile_tests() -> None:
+    rng = np.random.default_rng(35)
+    counts = footprint(200_000, rng)
+    coarse, fine = (Battery(counts, order, AuditSettings(min_n=1)) for order in (3, 5))
+    assert (coarse.cells.order, fine.cells.order) == (4, 5)
+    a = coarse.statistics(coarse.cells.k[None, :])
+    b = fine.statistics(fine.cells.k[None, :])
+    assert a.dipole == pytest.approx(b.dipole)
+    assert a.scan == pytest.approx(b.scan)
+    for battery, found in ((coarse, a), (fine, b)):
+        k = counts.merged(battery.order).k
+        np.testing.assert_array_equal(battery.at_tiles(battery.cells.k), k)
+        table = np.stack([k, battery.n - k])
+        assert found.x2[0] == pytest.approx(
+            chi2_contingency(table, correction=False).statistic, rel=1e-9
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from training.splits import (
     UNUSED,
     VALIDATION,
     Roles,
+    block_order,
     restrict_to_regions,
     sky_blocked,
 )
@@ -77,6 +78,7 @@ def train(
     reporter = reporter or Silent()
     store = Survey.open(survey)
     labels = read_labels(store, settings.label)
+    settings = _with_order(settings, labels)
     roles = _roles(labels, settings)
     counts = _counts(labels, roles)
     _check_counts(counts)
@@ -141,6 +143,14 @@ def code_version() -> str:
     return f"{importlib.metadata.version('skytally')}+{digest.hexdigest()[:12]}"
 
 
+def _with_order(settings: TrainSettings, labels: Labels) -> TrainSettings:
+    """Settle the order of the sky blocks, so that the run's settings name it."""
+    if settings.split.order is not None:
+        return settings
+    order = block_order(labels.ra, labels.dec)
+    return replace(settings, split=replace(settings.split, order=order))
+
+
 def _roles(labels: Labels, settings: TrainSettings) -> Roles:
     roles = sky_blocked(labels.ra, labels.dec, settings.split)
     regions = {name: Region.parse(text) for name, text in settings.regions.items()}
@@ -163,7 +173,7 @@ def _check_counts(counts: dict[str, dict[str, int]]) -> None:
             if count < FEWEST:
                 raise InputError(
                     f"the {role} tiles hold {count} galaxies labelled {name!r}, at least {FEWEST} "
-                    "are needed; use more galaxies, a wider region, or a higher --split-order"
+                    "are needed; use more galaxies, a wider region, or a finer [split] order"
                 )
 
 

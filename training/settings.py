@@ -23,10 +23,11 @@ Positive = Annotated[float, Field(gt=0)]
 class SplitSettings:
     """Sky blocks: HEALPix order, fractions of the blocks, and the seed of their roles.
 
-    Order 3 has tiles of 7.3 degrees.
+    Order 3 has tiles of 7.3 degrees. Without an order, the coarsest from 3 on that gives 64
+    blocks with galaxies, or 8 (14 arcmin).
     """
 
-    order: Annotated[int, Field(ge=0, le=12)] = 3
+    order: Annotated[int, Field(ge=0, le=12)] | None = None
     validation: Fraction = 0.1
     test: Fraction = 0.2
     seed: int = 0

@@ -18,6 +18,7 @@ from catalogs.sky import Region, tile_of
 from training.settings import SplitSettings
 
 UNUSED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
+COARSEST, FINEST, FEWEST_BLOCKS = 3, 8, 64
 ROLE_NAMES = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 
 Roles = NDArray[np.int8]
@@ -40,6 +41,18 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
+def block_order(ra: ArrayLike, dec: ArrayLike) -> int:
+    """Return the coarsest HEALPix order, 3 to 8, whose tiles make at least 64 blocks.
+
+    Large blocks keep large-scale conditions apart; a survey of a small field needs smaller ones
+    to have several in each role.
+    """
+    for order in range(COARSEST, FINEST):
+        if len(np.unique(tile_of(ra, dec, order))) >= FEWEST_BLOCKS:
+            return order
+    return FINEST
+
+
 def sky_blocked(ra: ArrayLike, dec: ArrayLike, settings: SplitSettings) -> Roles:
     """Assign each position the role of its tile.
 
@@ -48,14 +61,16 @@ def sky_blocked(ra: ArrayLike, dec: ArrayLike, settings: SplitSettings) -> Roles
     ra, dec : array_like of float, shape (n,)
         ICRS, degrees, finite.
     settings : SplitSettings
-        HEALPix order of the blocks, fractions of tiles that validate and test, and the seed.
+        HEALPix order of the blocks (by `block_order` when None), fractions of tiles that
+        validate and test, and the seed.
 
     Returns
     -------
     ndarray of int8, shape (n,)
         ``TRAIN``, ``VALIDATION`` or ``TEST``.
     """
-    draw = hashed_uniform(tile_of(ra, dec, settings.order), settings.seed)
+    order = block_order(ra, dec) if settings.order is None else settings.order
+    draw = hashed_uniform(tile_of(ra, dec, order), settings.seed)
     roles = np.full(draw.shape, TRAIN, dtype=np.int8)
     roles[draw < settings.test + settings.validation] = VALIDATION
     roles[draw < settings.test] = TEST

@@ -12,6 +12,7 @@ from training.splits import (
     TRAIN,
     UNUSED,
     VALIDATION,
+    block_order,
     hashed_uniform,
     restrict_to_regions,
     sky_blocked,
@@ -30,6 +31,20 @@ def test_no_tile_has_two_roles(order: int, seed: int) -> None:
     tiles = healpy.ang2pix(2**order, ra, dec, nest=True, lonlat=True)
     held = [set(tiles[roles == role]) for role in (TRAIN, VALIDATION, TEST)]
     assert sum(len(tiles) for tiles in held) == len(set(tiles))
+
+
+def test_a_small_field_is_split_into_smaller_blocks() -> None:
+    ra, dec = sky(3000)
+    assert block_order(ra, dec) == 3
+    small = block_order(180 + ra / 36, dec / 18)  # 10 by 10 degrees
+    tiles = [
+        len(np.unique(healpy.ang2pix(2**o, 180 + ra / 36, dec / 18, nest=True, lonlat=True)))
+        for o in (small - 1, small)
+    ]
+    assert tiles[0] < 64 <= tiles[1]
+    assert block_order([10.0, 10.0], [1.0, 1.0]) == 8
+    roles = sky_blocked(180 + ra / 36, dec / 18, SplitSettings(validation=0.2, test=0.3))
+    assert set(roles) == {TRAIN, VALIDATION, TEST}
 
 
 def test_shares_are_as_asked() -> None:

@@ -1,0 +1,191 @@
+"""The chain from real galaxies to a bundle: ingest, train, export, answer."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from catalogs.cutouts.store import Survey
+from catalogs.errors import InputError
+from catalogs.progress import Silent
+from catalogs.schema import ClassMap
+from catalogs.survey.ingest import IngestSettings, ingest
+from export.bundle import Bundle
+from export.convert import answers_of, export
+from export.session import Session
+from training.checkpoint import Run
+from training.data import read_cutouts
+from training.models.shamir import ShamirShape
+from training.run import train
+from training.settings import SplitSettings, TrainSettings
+
+pytestmark = pytest.mark.shared
+
+CLASSES = "spiral=spiral_clockwise|spiral_anticlockwise|edge_on,elliptical=elliptical"
+TINY = TrainSettings(
+    epochs=3,
+    warmup=2,
+    average=0.9,
+    split=SplitSettings(order=5, validation=0.2, test=0.3),
+    shape=ShamirShape(widths=(4, 4, 8, 8, 8), dense=16),
+)
+
+
+class Interrupt(Silent):
+    """Stops a training after some epochs, as Ctrl-C would."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def event(self, name: str, **fields: object) -> None:
+        if name == "epoch" and fields["epoch"] == self.after:
+            raise KeyboardInterrupt
+
+
+def make_survey(to: Path, data: Path, per_class: int) -> Path:
+    """Ingest the first labelled galaxies of Galaxy Zoo 1, balanced, and some others."""
+    wanted = {"elliptical": per_class, "edge_on": per_class // 2, "merger": 3}
+    wanted |= dict.fromkeys(("spiral_clockwise", "spiral_anticlockwise"), per_class // 4)
+    with (data / "gz1" / "objects.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["ra"]]
+    chosen = []
+    for row in rows:
+        if wanted.get(row["gz1_class"], 0) > 0:
+            wanted[row["gz1_class"]] -= 1
+            chosen.append(row)
+    table = to.with_suffix(".csv")
+    with table.open("w") as stream:
+        writer = csv.DictWriter(stream, list(chosen[0]))
+        writer.writeheader()
+        writer.writerows(chosen)
+    settings = IngestSettings(id_column="objid", classes=ClassMap.parse(CLASSES))
+    ingest(table, str(data / "gz1" / "images"), to, settings)
+    return to
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
+    return make_survey(tmp_path_factory.mktemp("few") / "few.zarr", shared_data, 60)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, survey: Path) -> Run:
+    path = tmp_path_factory.mktemp("runs") / "whole.run"
+    result = train(survey, path, TINY)
+    assert not result.resumed
+    return Run.open(path)
+
+
+def test_an_interrupted_training_ends_like_an_uninterrupted_one(
+    run: Run, survey: Path, tmp_path: Path
+) -> None:
+    to = tmp_path / "halted.run"
+    with pytest.raises(KeyboardInterrupt):
+        train(survey, to, TINY, Interrupt(after=1))
+    with pytest.raises(InputError, match="not complete"):
+        Run.open(to)
+    assert train(survey, to, TINY).resumed
+    again = Run.open(to)
+    for name, weights in run.weights.items():
+        assert torch.equal(weights, again.weights[name]), name
+    assert again.result == run.result
+    for file in ("log.jsonl", "holdout.csv", "weights.safetensors", "training_sky.moc.fits"):
+        assert (to / file).read_bytes() == (run.path / file).read_bytes(), file
+
+
+def test_a_complete_run_is_not_trained_again(run: Run, survey: Path) -> None:
+    before = {file.name: file.stat().st_mtime_ns for file in run.path.iterdir()}
+    assert train(survey, run.path, TINY, Interrupt(after=1)).metrics == run.result.metrics
+    assert {file.name: file.stat().st_mtime_ns for file in run.path.iterdir()} == before
+    with pytest.raises(InputError, match="another seed"):
+        train(survey, run.path, replace(TINY, seed=1))
+
+
+def test_the_holdout_shares_no_tile_with_training(run: Run, survey: Path) -> None:
+    from mocpy import MOC
+
+    with (run.path / "holdout.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    ra, dec = (np.asarray([float(row[name]) for row in rows]) for name in ("ra", "dec"))
+    from astropy import units as u
+    from astropy.coordinates import Latitude, Longitude
+
+    sky = MOC.from_fits(run.path / "training_sky.moc.fits").degrade_to_order(5)
+    assert not sky.contains_lonlat(Longitude(ra, u.deg), Latitude(dec, u.deg)).any()
+    counts = run.data.counts["test"]
+    assert {name: [r["label"] for r in rows].count(name) for name in counts} == counts
+    store = Survey.open(survey)
+    labels = dict(zip(store.column("id"), store.column("label"), strict=True))
+    assert all(labels[int(row["id"])] == row["label"] for row in rows)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Bundle:
+    return export(run.path, tmp_path_factory.mktemp("bundles") / "tiny.bundle")
+
+
+def test_the_bundle_answers_what_torch_answers(bundle: Bundle, run: Run, survey: Path) -> None:
+    cutouts = read_cutouts(Survey.open(survey), np.arange(0, 120, 2), run.data.crop)
+    got = Session(bundle).run(cutouts)
+    with torch.inference_mode():
+        expected = answers_of(run)(torch.from_numpy(cutouts))
+    for name, values in zip(bundle.manifest.answers, expected, strict=True):
+        np.testing.assert_allclose(got[name], values.numpy(), atol=1e-5)
+
+
+def test_the_bundle_says_what_the_run_measured(bundle: Bundle, run: Run) -> None:
+    manifest = bundle.manifest
+    assert manifest.parity.max_abs_difference < 1e-4
+    assert manifest.provenance.counts == run.data.counts
+    card = (bundle.path / "card.md").read_text()
+    for name, measured in run.result.metrics.items():
+        assert manifest.metrics[name].model_dump() == asdict(measured)
+        assert f"{measured.value:.3f} ({measured.low:.3f} to {measured.high:.3f})" in card
+
+
+def test_the_holdout_answers_are_the_bundles(bundle: Bundle, run: Run, survey: Path) -> None:
+    store = Survey.open(survey)
+    with (run.path / "holdout.csv").open() as stream:
+        rows = {int(row["id"]): float(row["p_spiral"]) for row in csv.DictReader(stream)}
+    chosen = np.flatnonzero(np.isin(store.column("id"), list(rows)))
+    expected = np.asarray([rows[int(i)] for i in store.column("id")[chosen]])
+    # Training keeps cutouts at the network's scale, in whole grey levels.
+    cutouts = torch.from_numpy(read_cutouts(store, chosen, run.data.crop)).permute(0, 3, 1, 2)
+    small = functional.interpolate(cutouts.float(), (120, 120), mode="bilinear", antialias=True)
+    grey = small.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    got = Session(bundle).run(grey)["p_spiral"]
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+    answer = (got >= bundle.manifest.threshold) == (store.column("label")[chosen] == "spiral")
+    assert answer.mean() == pytest.approx(bundle.manifest.metrics["accuracy"].value, abs=1 / 30)
+
+
+def test_a_region_without_galaxies_is_refused(survey: Path, tmp_path: Path) -> None:
+    settings = replace(TINY, regions={"spiral": "300..301,-80..-79"})
+    with pytest.raises(InputError, match="0 galaxies labelled 'spiral'"):
+        train(survey, tmp_path / "x.run", settings)
+    assert not (tmp_path / "x.run").exists()
+
+
+@pytest.mark.train
+def test_a_short_training_learns_to_tell_real_galaxies_apart(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    survey = make_survey(tmp_path / "more.zarr", shared_data, 400)
+    settings = TrainSettings(
+        epochs=5,
+        batch=32,
+        warmup=20,
+        average=0.95,
+        split=SplitSettings(validation=0.1, test=0.35),
+        shape=ShamirShape(widths=(8, 16, 24, 32, 48), dropout=0.1),
+    )
+    result = train(survey, tmp_path / "more.run", settings)
+    area = result.metrics["roc_auc"]
+    assert area.n > 200
+    assert area.low > 0.75

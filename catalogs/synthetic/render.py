@@ -114,11 +114,11 @@ def spheroid(grid: Grid, re: float, n: float, q: float, angle: float) -> Image:
 
 
 def disk(grid: Grid, galaxy: NDArray[np.void], rng: Generator) -> tuple[Image, Image]:
-    """Return a disk of unit light (a Sersic profile of n about 1), and the light that its arms add or take.
+    """Return a disk of unit light, and the light that its arms add or take.
 
-    The arms are logarithmic spirals, ``theta = ln(r) / tan(pitch)``, with a von Mises profile
-    across; around every circle they add as much light as they take. ``disk + c * arms`` has arms
-    of relative contrast ``c`` in 0..1.
+    The disk is a Sersic profile of index 1 or somewhat less. The arms are logarithmic spirals,
+    ``theta = ln(r) / tan(pitch)``, with a von Mises profile across; around every circle they add
+    as much light as they take. ``disk + c * arms`` has arms of relative contrast ``c`` in 0..1.
     """
     x, y = grid.offsets()
     re, q, angle = float(galaxy["disk_re"]), float(galaxy["disk_q"]), float(galaxy["angle"])

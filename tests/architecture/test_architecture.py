@@ -118,7 +118,7 @@ def test_documented_flags_exist():
             check=True,
             cwd=ROOT,
         ).stdout
-        for call in re.findall(rf"skytally {command}((?:[^\n]|\\\n)*)", readme):
+        for call in re.findall(rf"skytally {command}((?:[^\n`]|\\\n)*)", readme):
             for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", call):
                 assert flag in shown, f"{command} {flag}"
 

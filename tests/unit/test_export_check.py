@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import onnx
+import pytest
+
+from catalogs.errors import IntegrityError
+from export import bundle as bundles
+from export.bundle import Bundle, shipped
+from export.check import check
+
+
+def changed(to: Path, old: str, new: str) -> Path:
+    """A bundle whose graph has another operator, and right digests."""
+    source = Bundle.open(shipped())
+    files = {name: (shipped() / name).read_bytes() for name in source.manifest.files}
+    model = onnx.load_from_string(files[bundles.MODEL])
+    for node in model.graph.node:
+        if node.op_type == old:
+            node.op_type = new
+    files[bundles.MODEL] = model.SerializeToString()
+    return bundles.write(to, source.manifest, files, replace=False).path
+
+
+def test_the_shipped_bundle_is_whole_and_answers() -> None:
+    assert check(shipped()).sha256 == Bundle.open(shipped()).sha256
+
+
+def test_answers_that_are_no_probabilities_are_found(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match="no probabilities"):
+        check(changed(tmp_path / "x.bundle", "Sigmoid", "Exp"))
+
+
+def test_a_graph_that_fails_when_it_runs_is_found(tmp_path: Path) -> None:
+    source = Bundle.open(shipped())
+    files = {name: (shipped() / name).read_bytes() for name in source.manifest.files}
+    contract = source.manifest.input.model_copy(update={"channels": 4})
+    manifest = source.manifest.model_copy(update={"input": contract})
+    four = bundles.write(tmp_path / "x.bundle", manifest, files, replace=False)
+    with pytest.raises(IntegrityError, match="does not run on 120 px"):
+        check(four.path)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-IN_MEMORY = 1 << 22
+IN_MEMORY = 1 << 21
 _BUCKETS = 64
 _ROW = np.dtype([("pixel", np.int64), ("answer", np.float64)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ from training.preprocess import resize
 
 DEFAULT_CROP = 240
 BATCH = 64
+
+# Pixels, their positions among the rows asked for, and the reason of each that has none.
+_Batch = tuple[NDArray[np.uint8], list[int], dict[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +207,7 @@ def _margin(crop: int, size: int, image_size: tuple[int, int] | None) -> int:
     return crop + max(0, wanted - crop) // step * step
 
 
-def _decoded(survey: Survey, rows: NDArray[np.int64], decoder: Decoder) -> Any:  # noqa: ANN401
+def _decoded(survey: Survey, rows: NDArray[np.int64], decoder: Decoder) -> Iterator[_Batch]:
     """Yield decoded batches: pixels, their positions in ``rows``, and what failed by position."""
     starts, total = {}, 0
     for append in survey.attributes.appends:

@@ -254,6 +254,7 @@ def audit(
     probabilities: Annotated[bool, typer.Option(help="Sum probabilities, not labels.")] = False,
     order: Annotated[int | None, typer.Option(help="HEALPix order of the tests.")] = None,
     effect: Annotated[float, typer.Option(help="Dipole that must be detectable.")] = 0.02,
+    alpha: Annotated[float, typer.Option(help="Level of the alarm.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     fail_on: Annotated[str | None, typer.Option(help="anisotropic: exit 4 when found.")] = None,
     json_: Json = False,
@@ -274,6 +275,7 @@ def audit(
         probabilities=probabilities,
         order=order,
         effect=effect,
+        alpha=alpha,
         seed=seed,
     )
     result = run(source, to, settings, _reporter())

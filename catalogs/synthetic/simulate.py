@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.annotated.atomic import disk_error
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
-from catalogs.errors import InputError
+from catalogs.errors import InputError, SkytallyError
 from catalogs.progress import Reporter, Silent
 from catalogs.sky import IntArray
 from catalogs.synthetic.conditions import Conditions, ConditionsName, check_name, conditions_at
@@ -111,6 +113,8 @@ def simulate(to: Path, settings: SimulationSettings, reporter: Reporter | None =
     ------
     InputError
         Something else is at ``to``, or a simulation with other settings.
+    SkytallyError
+        The store cannot be written, or a process died.
     """
     reporter = reporter or Silent()
     if to.exists():
@@ -144,7 +148,15 @@ def simulate(to: Path, settings: SimulationSettings, reporter: Reporter | None =
         "423 pixels of Galaxy Zoo's cutouts",
         crop=settings.size,
     )
-    write_survey(to, table, images, info, reporter)
+    try:
+        write_survey(to, table, images, info, reporter)
+    except OSError as error:
+        raise disk_error(to, error) from error
+    except BrokenProcessPool as error:
+        raise SkytallyError(
+            f"{to}: a process that simulates died, perhaps for want of memory; run the same "
+            "command again, or with fewer workers"
+        ) from error
     seconds = time.perf_counter() - start
     reporter.event(
         "simulated", path=str(to), galaxies=settings.galaxies, rate=settings.galaxies / seconds

@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from catalogs.cutouts.store import Survey
-from catalogs.errors import InputError
+from catalogs.errors import InputError, SkytallyError
 from catalogs.sky import unit_vectors
 from catalogs.synthetic.conditions import EVEN, RUN_SCALE, Conditions, conditions_at, run_field
 from catalogs.synthetic.population import draw_population
@@ -120,6 +120,19 @@ def test_a_finished_simulation_is_kept_and_another_refused(tmp_path):
     assert not simulate(store, settings).made
     with pytest.raises(InputError, match="seed = 1, not 2"):
         simulate(store, SimulationSettings(galaxies=20, seed=2, workers=1, size=48))
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    store = tmp_path / "file" / "s.zarr"
+    with pytest.raises(SkytallyError, match="s.zarr cannot be written: Not a directory"):
+        simulate(store, SimulationSettings(galaxies=5, workers=1, size=48))
+
+
+def test_something_else_in_the_way_is_refused(tmp_path):
+    (tmp_path / "s.zarr").mkdir()
+    with pytest.raises(InputError, match="not a survey store"):
+        simulate(tmp_path / "s.zarr", SimulationSettings(galaxies=5, workers=1, size=48))
 
 
 @pytest.mark.parametrize(

@@ -21,17 +21,19 @@ from catalogs.synthetic.render import MARGIN, NATIVE_PIXEL, Grid, Image
 
 REFERENCE_SEEING = 1.3  # arcsec, r band; depths and catalogued sizes refer to it
 
-# A double Gaussian, the form the SDSS photometric pipeline fits: a core and 10% of light in wings.
+# A double Gaussian, the form the SDSS photometric pipeline fits: a core, and wings with 15% of
+# the light.
 WING_LIGHT = 0.15
 WING_WIDTH = 2.5  # sigma of the wings over sigma of the core
 SEEING_OF_BAND = (1.06, 1.0, 0.95)  # g, r, i over r: Kolmogorov, wavelength^(-1/5)
 
-# Noise of the bands relative to r, and sky photons' share: SDSS skies in nanomaggies.
+# SDSS skies: noise relative to r, and the sky's own light, against which a galaxy's adds noise.
 NOISE_OF_BAND = (0.75, 1.0, 1.55)
 SKY_FLUX = (0.28, 0.62, 1.10)  # nanomaggies per native pixel of unsubtracted sky
 BACKGROUND_OF_BAND = (0.75, 1.0, 1.25)  # colour of the residual background over r
 
-# Colour composition, Lupton et al. 2004 (PASP 116, 133).
+# Colour composition, Lupton et al. 2004 (PASP 116, 133); the numbers match the sky level, the
+# noise and the mean light profiles in three colours of Galaxy Zoo 1 cutouts.
 BAND_SCALE = (2.0, 1.2, 1.0)  # g, r, i
 SOFTENING = 0.2  # nanomaggies per native pixel, where the stretch turns logarithmic
 BRIGHTNESS = 48.0  # grey levels per e-folding beyond it

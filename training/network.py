@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from training.models.shamir import ShamirNet
@@ -19,6 +20,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.network = ShamirNet(settings.shape)
         self.preprocess = Preprocess(self.network.trained_size, MEAN, SD)
+        self.views = settings.views
 
     @property
     def size(self) -> int:
@@ -26,6 +28,13 @@ class Classifier(nn.Module):
         return self.network.trained_size
 
     def forward(self, cutouts: Tensor) -> Tensor:
-        """Return the log-odds of the second class."""
-        logits: Tensor = self.network(self.preprocess(cutouts))
-        return logits.squeeze(1)
+        """Return the log-odds of the second class, averaged over the views."""
+        images = self.preprocess(cutouts)
+        views = [images]
+        # A mirrored or turned galaxy is as good a galaxy; the square grid allows these exactly.
+        if self.views >= 2:
+            views.append(images.transpose(2, 3))
+        if self.views >= 4:
+            views += [view.flip(2, 3) for view in tuple(views)]
+        logits = [self.network(view).squeeze(1) for view in views]
+        return torch.stack(logits).mean(dim=0)

@@ -63,6 +63,9 @@ class TrainSettings:
         Of initial weights, order, augmentation and dropout.
     regions : dict of str to str
         Class name to the region (``RA0..RA1,DEC0..DEC1``) its training galaxies come from.
+    views : {1, 2, 4}
+        Views of each cutout whose log-odds are averaged when the network answers, inside the
+        graph: as it is; and mirrored on its diagonal; and both turned by 180 degrees.
     framing, credit : str
         How the cutouts are framed, and whom labels and images are owed to; for the card.
     """
@@ -82,6 +85,7 @@ class TrainSettings:
     threads: Annotated[int, Field(gt=0)] = 1
     seed: int = 0
     regions: dict[str, str] = Field(default_factory=dict)
+    views: Literal[1, 2, 4] = 1
     framing: str = ""
     credit: str = ""
     shape: ShamirShape = Field(default_factory=ShamirShape)

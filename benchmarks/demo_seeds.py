@@ -2,8 +2,8 @@
 
     python benchmarks/demo_seeds.py --seeds 20 --to out/seeds
 
-Verdicts are kept in ``verdicts.jsonl``, so an interrupted run goes on where it stopped. By
-chance alone an even sky raises an alarm on about one seed in 25.
+Verdicts are kept in ``verdicts.jsonl`` with the bundle that gave them, so an interrupted run goes
+on where it stopped. By chance alone an even sky raises an alarm on about one seed in 25.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from experiments.demo import SURVEYS, DemoSettings, run_demo
+from export.bundle import Bundle, shipped
 
 EXPECTED = {"even": "uniform", "uneven": "anisotropic"}
 
@@ -29,12 +30,17 @@ def main() -> int:
     given.to.mkdir(parents=True, exist_ok=True)
     journal = given.to / "verdicts.jsonl"
     lines = journal.read_text().splitlines() if journal.exists() else []
-    done = {(row["seed"], row["galaxies"]): row for row in map(json.loads, lines)}
+    bundle = Bundle.open(shipped()).sha256
+    done = {
+        row["seed"]: row
+        for row in map(json.loads, lines)
+        if (row["galaxies"], row["bundle"]) == (given.galaxies, bundle)
+    }
     rows = []
     for seed in range(given.first, given.seeds + 1):
-        row = done.get((seed, given.galaxies))
+        row = done.get(seed)
         if row is None:
-            row = one_seed(given, seed)
+            row = one_seed(given, seed, bundle)
             with journal.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         rows.append(row)
@@ -48,10 +54,15 @@ def main() -> int:
     return 0
 
 
-def one_seed(given: argparse.Namespace, seed: int) -> dict:
+def one_seed(given: argparse.Namespace, seed: int, bundle: str) -> dict:
     out = given.to / f"seed-{seed:03d}"
     result = run_demo(out, DemoSettings(given.galaxies, seed, given.workers))
-    row = {"seed": seed, "galaxies": given.galaxies, "seconds": round(result.seconds, 1)}
+    row = {
+        "seed": seed,
+        "galaxies": given.galaxies,
+        "bundle": bundle,
+        "seconds": round(result.seconds, 1),
+    }
     for outcome in result.surveys:
         row[outcome.conditions] = {
             "verdict": outcome.verdict,

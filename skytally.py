@@ -390,7 +390,7 @@ def main() -> None:
     except SkytallyError as error:
         _fail(str(error), error.exit_status)
     except usage_error as error:
-        _fail(f"{error.format_message()}; see --help", InputError.exit_status)  # type: ignore[attr-defined]
+        _fail(f"{error.format_message()}; see --help", InputError.exit_status)
     except typer.Abort:
         _fail("stopped; run the same command again to go on", 130)
     except KeyboardInterrupt:

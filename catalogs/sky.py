@@ -63,7 +63,8 @@ def galactic_latitude(ra: ArrayLike, dec: ArrayLike) -> FloatArray:
     Dec 27.12825; Hipparcos Catalogue vol. 1, section 1.5.3).
     """
     pole = unit_vectors(192.85948, 27.12825)[0]
-    return np.degrees(np.arcsin(np.clip(unit_vectors(ra, dec) @ pole, -1.0, 1.0)))
+    sine = np.clip(unit_vectors(ra, dec) @ pole, -1.0, 1.0)
+    return np.asarray(np.degrees(np.arcsin(sine)), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

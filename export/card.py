@@ -27,9 +27,9 @@ max-poolings, dense layers; widths and kernels are this package's choice.
 
 ## Answers
 
-{", ".join(f"`{answer}`" for answer in manifest.answers)}: probabilities under equal numbers of
-both classes, calibrated on the validation galaxies. A galaxy is called spiral from
-`{manifest.spiral}` = {manifest.threshold:g} on.
+{", ".join(f"`{answer}`" for answer in manifest.answers)}: probabilities under
+the training survey's mix of classes (below), calibrated on the validation galaxies. A galaxy is
+called spiral from `{manifest.spiral}` = {manifest.threshold:g} on.
 
 ## Input
 

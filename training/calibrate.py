@@ -25,20 +25,17 @@ class Calibration:
         return np.asarray(expit(self.scale * logits + self.bias), dtype=np.float64)
 
 
-def fit_calibration(
-    logits: NDArray[np.float64],
-    targets: NDArray[np.int64],
-    weights: NDArray[np.float64],
-) -> Calibration:
+def fit_calibration(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> Calibration:
     """Fit scale and bias by maximum likelihood (Platt 1999), with his smoothed targets.
+
+    Probabilities are those of a galaxy drawn from the survey, with its mix of classes, whatever
+    the weights of the classes in training; so 0.5 is the threshold that errs least often.
 
     Parameters
     ----------
     logits : ndarray of float64, shape (n,)
     targets : ndarray of int64, shape (n,)
         0 or 1.
-    weights : ndarray of float64, shape (2,)
-        Weight of each class; equal classes make probabilities under equal priors.
 
     Returns
     -------
@@ -50,13 +47,11 @@ def fit_calibration(
     if positive == 0 or negative == 0:
         return Calibration()
     soft = np.where(targets == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
-    weight = weights[targets]
-    weight = weight / weight.sum()
 
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         z = parameters[0] * logits + parameters[1]
-        value = np.sum(weight * (np.logaddexp(0.0, z) - soft * z))
-        slope = weight * (expit(z) - soft)
+        value = np.mean(np.logaddexp(0.0, z) - soft * z)
+        slope = (expit(z) - soft) / len(z)
         return float(value), np.asarray([np.sum(slope * logits), np.sum(slope)])
 
     found = minimize(loss, np.asarray([1.0, 0.0]), jac=True, method="BFGS")

@@ -20,7 +20,6 @@ from training.calibrate import fit_calibration
 from training.checkpoint import Run, RunData, RunResult
 from training.data import Labels, Views, crop_of, read_labels, read_views
 from training.fit import Sample, fit, predict
-from training.losses import class_weights
 from training.metrics import Measured, evaluate
 from training.models.shamir import ShamirNet
 from training.settings import TrainSettings
@@ -109,11 +108,7 @@ def train(
     model = fit(samples[TRAIN], samples[VALIDATION], settings, to, reporter)
     validation, test = samples[VALIDATION], samples[TEST]
     logits = {role: predict(model, samples[role].cutouts) for role in (VALIDATION, TEST)}
-    calibration = fit_calibration(
-        logits[VALIDATION],
-        validation.targets.numpy(),
-        class_weights(validation.targets, settings.balanced).numpy(),
-    )
+    calibration = fit_calibration(logits[VALIDATION], validation.targets.numpy())
     probability = {role: calibration.probability(z) for role, z in logits.items()}
     metrics = {
         role: evaluate(probability[role], sample.targets.numpy(), labels.names, THRESHOLD)

@@ -74,14 +74,13 @@ def test_calibration_is_the_logistic_regression_on_platts_targets() -> None:
     random = np.random.default_rng(0)
     targets = (random.random(500) < 0.3).astype(np.int64)
     logits = 4.0 * targets - 1.0 + 3.0 * random.normal(size=500)
-    weights = np.asarray([0.7, 1.7])
-    found = fit_calibration(logits, targets, weights)
+    found = fit_calibration(logits, targets)
     positive, negative = targets.sum(), (1 - targets).sum()
     soft = np.where(targets == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
     oracle = LogisticRegression(C=np.inf, tol=1e-10).fit(
         np.concatenate([logits, logits])[:, None],
         np.repeat([1, 0], 500),
-        sample_weight=np.concatenate([soft, 1 - soft]) * np.tile(weights[targets], 2),
+        sample_weight=np.concatenate([soft, 1 - soft]),
     )
     assert found.scale == pytest.approx(oracle.coef_[0, 0], rel=1e-3)
     assert found.bias == pytest.approx(oracle.intercept_[0], rel=1e-3)
@@ -90,5 +89,5 @@ def test_calibration_is_the_logistic_regression_on_platts_targets() -> None:
 def test_calibration_never_turns_the_order_round() -> None:
     logits = np.asarray([3.0, 2.0, -2.0, -3.0])
     targets = np.asarray([0, 0, 1, 1])
-    assert fit_calibration(logits, targets, np.ones(2)) == Calibration()
-    assert fit_calibration(logits, np.ones(4, np.int64), np.ones(2)) == Calibration()
+    assert fit_calibration(logits, targets) == Calibration()
+    assert fit_calibration(logits, np.ones(4, np.int64)) == Calibration()

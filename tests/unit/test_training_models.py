@@ -50,3 +50,21 @@ def test_classifier_takes_cutouts_of_any_size(size: tuple[int, int]) -> None:
     classifier = Classifier(TrainSettings()).eval()
     cutouts = torch.zeros((2, *size, 3), dtype=torch.uint8)
     assert classifier(cutouts).shape == (2,)
+
+
+@pytest.mark.parametrize("views", [2, 4])
+def test_several_views_answer_alike_for_a_mirrored_galaxy(views: int) -> None:
+    torch.manual_seed(0)
+    several = Classifier(TrainSettings(views=views)).eval()
+    one = Classifier(TrainSettings(views=1)).eval()
+    one.load_state_dict(several.state_dict())
+    cutouts = torch.randint(0, 256, (3, 120, 120, 3), dtype=torch.uint8)
+    mirrored = cutouts.transpose(1, 2)
+    with torch.inference_mode():
+        torch.testing.assert_close(several(cutouts), several(mirrored))
+        assert (one(cutouts) - one(mirrored)).abs().max() > 1e-5
+        mean = (one(cutouts) + one(mirrored)) / 2
+        if views == 4:
+            turned = cutouts.flip(1, 2)
+            mean = (mean + (one(turned) + one(turned.transpose(1, 2))) / 2) / 2
+        torch.testing.assert_close(several(cutouts), mean)

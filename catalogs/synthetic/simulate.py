@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -219,7 +221,9 @@ def _in_processes(
         return
     waiting: deque[Future[list[bytes]]] = deque()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(settings.workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        settings.workers, mp_context=context, initializer=_end_with_parent
+    ) as pool:
         try:
             for chunk in chunks:
                 waiting.append(
@@ -231,3 +235,16 @@ def _in_processes(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed: the pool's pipes would keep it for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()

@@ -116,8 +116,10 @@ def ingest(
 def train(
     survey: Annotated[Path, typer.Argument(help="Survey store with a label column.")],
     to: To,
-    label: Annotated[str, typer.Option(help="Column of class names.")] = "label",
-    model: Annotated[str, typer.Option(help="Network: shamir.")] = "shamir",
+    label: Annotated[
+        str | None, typer.Option(help="Column of class names; 'label' by default.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Network; shamir by default.")] = None,
     preset: Annotated[str, typer.Option(help="default, or paper (250 epochs).")] = "default",
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="TOML of every training setting.")
@@ -170,11 +172,11 @@ def export(
 ) -> None:
     """Turn a trained network into an ONNX bundle that is proven equal to it."""
     if check is not None:
-        from export.bundle import Bundle
+        from export.check import check as verify
 
-        bundle = Bundle.open(check)
-        lines = [f"{check}: every file is as it was made, sha256 {bundle.sha256[:16]}"]
-        _show(json_, lines, {"bundle": str(check), "sha256": bundle.sha256})
+        checked = verify(check)
+        lines = [f"{check}: every file is as it was made, sha256 {checked.sha256[:16]}"]
+        _show(json_, lines, {"bundle": str(check), "sha256": checked.sha256})
         return
     if run is None or to is None:
         raise InputError("export takes NAME.run and --to NAME.bundle, or --check NAME.bundle")

@@ -8,6 +8,7 @@ that was recorded when they were written.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,6 +92,7 @@ class Survey:
         self.path = path
         self.attributes = attributes
         self._root = root
+        self._whole_arrays: set[str] = set()
 
     @classmethod
     def open(cls, path: Path) -> Survey:
@@ -225,12 +227,27 @@ class Survey:
             raise IntegrityError(f"{self.path}: array {name} is missing; restore or ingest again")
         return node
 
+    def _check_all_chunks(self, name: str, array: zarr.Array[Any]) -> None:
+        """Count an array's files: Zarr would read an absent one as zeros, in silence."""
+        files = array.shards or array.chunks
+        expected = math.prod(-(-n // of) for n, of in zip(array.shape, files, strict=True))
+        found = sum(path.is_file() for path in (self.path / name / "c").rglob("*"))
+        if found != expected:
+            raise IntegrityError(
+                f"{self.path}: array {name} has {found} of {expected} files; "
+                "restore the store from a copy or ingest it again"
+            )
+        self._whole_arrays.add(name)
+
     def _whole(self, name: str) -> NDArray[Any]:
         return self._read(name, 0, self._array(name).shape[0])
 
     def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        array = self._array(name)
+        if name not in self._whole_arrays:
+            self._check_all_chunks(name, array)
         try:
-            return np.asarray(self._array(name)[start:stop])
+            return np.asarray(array[start:stop])
         except (ValueError, RuntimeError, OSError) as error:
             raise IntegrityError(
                 f"{self.path}: array {name} cannot be read, rows {start} to {stop}: {error}"

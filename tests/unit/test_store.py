@@ -136,6 +136,14 @@ def test_damaged_core_columns_are_never_read_as_values(copy, name):
         store.read_rows(store.partitions[-1])
 
 
+def test_a_missing_chunk_of_a_users_column_is_found(copy):
+    store = Survey.open(copy)
+    assert len(store.column("mag")) == store.rows
+    (copy / "appends/00000/columns/mag/c/0").unlink()
+    with pytest.raises(IntegrityError, match="columns/mag has 0 of 1 files"):
+        Survey.open(copy).column("mag")
+
+
 def test_foreign_codecs_and_types_are_refused_before_zarr_opens_them(copy):
     metadata = copy / "appends/00000/ra/zarr.json"
     values = json.loads(metadata.read_text())

@@ -14,6 +14,7 @@ calls missing (empty CSV field, ``TNULL``, VOTable mask) becomes an Arrow null.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -24,7 +25,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.survey.table_formats import open_table, require_column
+from catalogs.survey.table_formats import open_table
+from catalogs.survey.table_source import Source, require_column
 
 __all__ = [
     "BATCH_ROWS",
@@ -47,9 +49,17 @@ def column_names(path: str | PathLike[str]) -> list[str]:
     Raises
     ------
     InputError
-        The file is missing, of an unknown kind, or unreadable.
+        The file is missing, of an unknown kind, or unreadable, or two columns share a name.
     """
-    return open_table(Path(path)).names()
+    return _unique_names(open_table(Path(path)))
+
+
+def _unique_names(source: Source) -> list[str]:
+    names = source.names()
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{source.path}: column {twice!r} occurs twice; rename or remove one")
+    return names
 
 
 def row_count(path: str | PathLike[str]) -> int | None:
@@ -61,6 +71,7 @@ def iter_batches(
     path: str | PathLike[str],
     columns: Sequence[str] | None = None,
     batch_rows: int = BATCH_ROWS,
+    text_columns: Sequence[str] = (),
 ) -> Iterator[pa.RecordBatch]:
     """Yield a table's rows in order, in batches of one schema.
 
@@ -73,6 +84,10 @@ def iter_batches(
     batch_rows : int
         Largest number of rows of a batch. Memory use is bounded by a batch of the wanted
         columns, except for VOTables, which are parsed whole.
+    text_columns : sequence of str, optional
+        Columns that a CSV file shall give as text exactly as written, such as identifiers
+        (``1e5`` and ``1.10`` read as numbers otherwise). Other formats say themselves what
+        is text.
 
     Yields
     ------
@@ -81,15 +96,15 @@ def iter_batches(
     Raises
     ------
     InputError
-        The file is missing, unreadable, of an unknown kind or without rows, or a wanted column
-        does not exist.
+        The file is missing, unreadable, of an unknown kind or without rows, a wanted
+        column does not exist, or two columns share a name.
     IntegrityError
         A HATS catalog holds another number of rows than its properties say.
     """
-    source = open_table(Path(path))
-    existing = source.names()
+    source = open_table(Path(path), text_columns)
+    existing = _unique_names(source)
     wanted = list(dict.fromkeys(existing if columns is None else columns))
-    for name in wanted:
+    for name in (*wanted, *text_columns):
         require_column(name, existing, str(path))
     rows = 0
     for batch in source.batches(wanted, batch_rows):
@@ -100,9 +115,13 @@ def iter_batches(
         raise InputError(f"{path}: the table has no rows")
 
 
-def read_table(path: str | PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
-    """Return a whole table in memory; see `iter_batches` for kinds of files and errors."""
-    return pa.Table.from_batches(list(iter_batches(path, columns)))
+def read_table(
+    path: str | PathLike[str],
+    columns: Sequence[str] | None = None,
+    text_columns: Sequence[str] = (),
+) -> pa.Table:
+    """Return a whole table in memory; see `iter_batches` for parameters and errors."""
+    return pa.Table.from_batches(list(iter_batches(path, columns, text_columns=text_columns)))
 
 
 # ---------------------------------------------------------------------------- positions

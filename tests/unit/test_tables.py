@@ -154,6 +154,42 @@ def test_a_number_that_a_float_would_change_stays_text(tmp_path: Path) -> None:
     assert read_table(path)["id"].to_pylist() == [str(BIG), "1.5"]
 
 
+def test_csv_text_stays_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "id,name,hex,class,flux,only,blank\n"
+        "1e5,1.10,0x10,NA,1.5,NA,\n1e6,1.1, 0x1f,null,nan,null, \n2e5,007,16,nan,NA,NA,\n"
+        "3e5,x,17,S,2,NA,\n"
+    )
+    table = read_table(path, text_columns=["id", "name"])
+    assert table["id"].to_pylist() == ["1e5", "1e6", "2e5", "3e5"]
+    assert table["name"].to_pylist() == ["1.10", "1.1", "007", "x"]
+    assert table["hex"].to_pylist() == ["0x10", " 0x1f", "16", "17"]
+    assert table["class"].to_pylist() == ["NA", "null", "nan", "S"]
+    assert table["only"].to_pylist() == ["NA", "null", "NA", "NA"]
+    flux = table["flux"].to_pylist()
+    assert (flux[0], np.isnan(flux[1]), flux[2:]) == (1.5, True, [None, 2.0])
+    assert read_table(path)["id"].to_pylist() == [1e5, 1e6, 2e5, 3e5]
+    with pytest.raises(InputError, match="no column 'ident'"):
+        read_table(path, text_columns=["ident"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "vot"])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"t.{ending}"
+    if ending == "csv":
+        path.write_text("ra,class,class\n1,a,b\n")
+    elif ending == "parquet":
+        pq.write_table(pa.table([[1.0], ["a"], ["b"]], names=["ra", "class", "class"]), path)
+    else:
+        table = Table({"ra": [1.0], "class": ["a"], "other": ["b"]})
+        writeto(from_table(table), str(path), tabledata_format="tabledata")
+        path.write_text(path.read_text().replace('name="other"', 'name="class"'))
+    for read in (column_names, read_table, lambda path: read_table(path, ["ra"])):
+        with pytest.raises(InputError, match="column 'class' occurs twice"):
+            read(path)
+
+
 def test_fits_unsigned_nulls_vectors_and_padding(tmp_path: Path) -> None:
     path = tmp_path / "t.fits"
     columns = [

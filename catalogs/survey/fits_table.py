@@ -1,0 +1,152 @@
+"""FITS and VOTable files: one shape of columns, which astropy gives as numpy arrays."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+from xml.parsers import expat
+
+import numpy as np
+import pyarrow as pa
+from astropy.io import fits, votable
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError, SkytallyError
+from catalogs.survey.table_source import Source
+
+_FITS_TABLES = (fits.BinTableHDU, fits.TableHDU)
+
+
+class FitsTable(Source):
+    """The first table extension of a FITS file."""
+
+    def _table(self) -> tuple[fits.HDUList, Any]:
+        # Astropy only warns of a file that ends early; its rows would be garbage.
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                memmap = not self.path.name.lower().endswith(".gz")
+                hdus = fits.open(self.path, memmap=memmap)
+                found = [hdu for hdu in hdus if isinstance(hdu, _FITS_TABLES)]
+            except (OSError, ValueError, TypeError) as error:
+                raise self.unreadable(error) from error
+        cut = next((str(w.message) for w in caught if "truncated" in str(w.message)), None)
+        if found and cut is None:
+            return hdus, found[0]
+        hdus.close()
+        if cut is not None:
+            raise self.unreadable(ValueError(cut))
+        raise InputError(f"{self.path}: the FITS file holds no table extension")
+
+    def names(self) -> list[str]:
+        """Return the column names in the file's order."""
+        hdus, table = self._table()
+        with hdus:
+            return list(table.columns.names)
+
+    def row_count(self) -> int | None:
+        """Return the number of rows that the file states."""
+        hdus, table = self._table()
+        with hdus:
+            return int(table.header["NAXIS2"])
+
+    def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield those columns in batches of at most ``rows`` rows."""
+        hdus, table = self._table()
+        with hdus:
+            length = int(table.header["NAXIS2"])
+            for start in range(0, length, rows):
+                try:
+                    part = table.data[start : start + rows]
+                    arrays = [self._column(part, table.columns[name]) for name in columns]
+                except SkytallyError:
+                    raise
+                except (OSError, ValueError, TypeError, KeyError) as error:
+                    raise self.unreadable(error) from error
+                yield pa.record_batch(arrays, names=columns)
+
+    def _column(self, part: fits.FITS_rec, column: fits.Column) -> pa.Array:
+        values = np.asarray(part.field(column.name))
+        mask = None
+        if column.null not in (None, "") and values.dtype.kind in "iuf":
+            scale, zero = column.bscale or 1, column.bzero or 0
+            mask = values == int(column.null) * scale + zero
+        return self._arrow(column.name, values, mask)
+
+    def _arrow(
+        self, name: str, values: NDArray[Any], mask: NDArray[np.bool_] | None = None
+    ) -> pa.Array:
+        """Copy a numpy column into Arrow: native byte order, text without padding."""
+        kind = values.dtype.kind
+        if kind == "O" and all(isinstance(value, str) for value in values):
+            values, kind = values.astype(np.str_), "U"
+        if kind == "S":
+            values, kind = np.char.decode(values, "utf-8", "replace"), "U"
+        if kind not in "iufbU" or values.ndim > 2 or (values.ndim == 2 and kind == "U"):
+            raise InputError(
+                f"{self.path}: column {name!r} holds {values.dtype} arrays, which are not read; "
+                "leave it out"
+            )
+        if kind == "U":
+            stripped = np.char.rstrip(values, "\x00 ")
+            empty = stripped == ""
+            return pa.array(stripped, pa.string(), mask=empty if mask is None else mask | empty)
+        native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+        if native.ndim == 1:
+            return pa.array(native, mask=mask)
+        flat = pa.array(native.ravel(), mask=None if mask is None else mask.ravel())
+        return pa.FixedSizeListArray.from_arrays(flat, native.shape[1])
+
+
+class VoTable(FitsTable):
+    """The first table of a VOTable; streams that point elsewhere are refused."""
+
+    @cached_property
+    def _parsed(self) -> votable.tree.TableElement:
+        self._refuse_remote_streams()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the standard is broken by most of its writers
+                return votable.parse(self.path, verify="ignore").get_first_table()
+        except (OSError, ValueError, TypeError, IndexError) as error:
+            raise self.unreadable(error) from error
+
+    def _refuse_remote_streams(self) -> None:
+        """Astropy fetches ``<STREAM href=...>`` from the network or the disk; data may not."""
+
+        def start(tag: str, attributes: dict[str, str]) -> None:
+            if tag.rpartition(":")[2].upper() == "STREAM" and "href" in attributes:
+                raise InputError(
+                    f"{self.path}: its data lie in another file ({attributes['href']!r}); "
+                    "only self-contained VOTables are read"
+                )
+
+        parser = expat.ParserCreate()
+        parser.StartElementHandler = start
+        try:
+            with self.path.open("rb") as stream:
+                parser.ParseFile(stream)
+        except (expat.ExpatError, OSError) as error:
+            raise self.unreadable(error) from error
+
+    def names(self) -> list[str]:
+        """Return the column names in the file's order."""
+        return [field.name or field.ID for field in self._parsed.fields]
+
+    def row_count(self) -> int | None:
+        """Return the number of rows that the file states."""
+        return len(self._parsed.array)
+
+    def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield those columns in batches of at most ``rows`` rows."""
+        fields = {field.name or field.ID: field.ID for field in self._parsed.fields}
+        data = self._parsed.array
+        for start in range(0, len(data), rows):
+            arrays = []
+            for name in columns:
+                part = data[fields[name]][start : start + rows]
+                mask = np.ma.getmaskarray(part)
+                arrays.append(self._arrow(name, np.ma.getdata(part), mask if mask.any() else None))
+            yield pa.record_batch(arrays, names=columns)

@@ -8,7 +8,7 @@
         offset  length  checksum      where image i lies in the blob, its size, its crc32c
         id  ra  dec  healpix_29  input_row
         columns/NAME                  further columns of the user's table
-        partition/{order,number,start,stop,fingerprint}
+        partition/{order,number,start,stop,fingerprint,columns_fingerprint}
       quarantine/00000.parquet      rows that have no place in the store, each with its reason
 
 Only stable Zarr v3 data types and codecs occur, so that zarr-python, zarrs and TensorStore read
@@ -18,19 +18,26 @@ a store alike. Text is either coded categories or fixed-width UTF-8 bytes.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
 BLOB_CHUNK = 1 << 20
 BLOB_SHARD = 32 << 20
 COLUMN_CHUNK = 65_536
 COLUMN_SHARD = 16 * COLUMN_CHUNK
 MOST_IMAGE_BYTES = 16 << 20
 MOST_CATEGORIES = 4096
+MOST_CATEGORY_CHARACTERS = 1 << 20
+WIDEST_TEXT = 1024  # bytes; wider text columns must stay below MOST_TEXT_BYTES in all
+MOST_TEXT_BYTES = 64 << 20
+NULL_TEXT = b"\xff"  # never valid UTF-8
 
 # What a store may ask of the reader; anything else is refused before Zarr opens an array.
 ALLOWED_DTYPES = frozenset(
@@ -40,6 +47,18 @@ ALLOWED_CODECS = frozenset(["bytes", "crc32c", "zstd", "sharding_indexed"])
 CORE_COLUMNS = ("id", "ra", "dec", "healpix_29", "input_row", "length", "checksum")
 
 Encoding = Literal["encoded"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredColumn:
+    """A further column as it lies in a store.
+
+    ``attributes["kind"]`` is ``number``, ``text`` (UTF-8 bytes, uint8 of shape (n, width), null
+    as `NULL_TEXT`) or ``category`` (codes of ``attributes["categories"]``, null as -1).
+    """
+
+    values: NDArray[Any]
+    attributes: dict[str, Any]
 
 
 class Append(BaseModel):
@@ -58,7 +77,7 @@ class StoreAttributes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     uuid: str
     name: str
     bands: tuple[str, ...] = ("r", "g", "b")
@@ -84,7 +103,34 @@ def fingerprint(columns: dict[str, NDArray[Any]]) -> bytes:
     """
     digest = hashlib.sha256()
     for name in CORE_COLUMNS:
-        values = np.ascontiguousarray(columns[name])
-        digest.update(f"{name}:{values.dtype.str}:{values.shape}\n".encode())
-        digest.update(values.tobytes())
+        _update(digest, name, columns[name])
     return digest.digest()
+
+
+def columns_fingerprint(offset: NDArray[Any], columns: dict[str, StoredColumn]) -> bytes:
+    """Return the sha256 (32 bytes) of ``offset`` and the further columns of some rows, as stored.
+
+    Categories are part of it; the order of the columns is not.
+    """
+    digest = hashlib.sha256()
+    _update(digest, "offset", offset)
+    for name, column in sorted(columns.items()):
+        digest.update(json.dumps([name, column.attributes], sort_keys=True).encode())
+        _update(digest, "", column.values)
+    return digest.digest()
+
+
+def partition_fingerprint(core: bytes, columns: bytes) -> str:
+    """Return the digest (hex) by which a plan knows a partition: all that is stored of it."""
+    return hashlib.sha256(core + columns).hexdigest()
+
+
+def survey_fingerprint(partitions: Iterable[str]) -> str:
+    """Return the digest (hex) of an append from its partitions' fingerprints, in their order."""
+    return hashlib.sha256("".join(partitions).encode()).hexdigest()
+
+
+def _update(digest: hashlib._Hash, name: str, values: NDArray[Any]) -> None:
+    values = np.ascontiguousarray(values)
+    digest.update(f"{name}:{values.dtype.str}:{values.shape}\n".encode())
+    digest.update(values.tobytes())

@@ -103,7 +103,8 @@ class Survey:
         InputError
             There is no store at ``path``, or it is of another kind or version.
         IntegrityError
-            Its metadata ask for codecs or data types that a survey store never has.
+            Its metadata ask for codecs or data types that a survey store never has, or it holds
+            a symbolic link, through which Zarr would read what was not checked.
         """
         metadata = path / "zarr.json"
         if not metadata.is_file():
@@ -111,23 +112,31 @@ class Survey:
                 f"{path} is not a survey store (no zarr.json); make one with `skytally ingest`"
             )
         attributes = _attributes(path, _read_json(metadata))
-        for found in sorted(path.rglob("zarr.json")):
+        for found in _metadata_files(path):
             _check_node(found, _read_json(found))
-        return cls(path, attributes, zarr.open_group(str(path), mode="r", zarr_format=3))
+        # Consolidated metadata would be a second, unchecked copy of what was just checked.
+        root = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)
+        return cls(path, attributes, root)
 
     @cached_property
     def partitions(self) -> tuple[Partition, ...]:
         """Every partition, in sky order within each append."""
-        found: list[Partition] = []
+        return tuple(self._columns_fingerprints)
+
+    @cached_property
+    def _columns_fingerprints(self) -> dict[Partition, bytes]:
+        """The digest of each partition's further columns, which `read_rows` does not read."""
+        found: dict[Partition, bytes] = {}
         for append in self.attributes.appends:
             base = f"appends/{append.name}/partition"
-            names = ("order", "number", "start", "stop", "fingerprint")
-            columns = [self._whole(f"{base}/{name}") for name in names]
-            found.extend(
-                Partition(append.name, Pixel(int(o), int(p)), int(a), int(b), bytes(f).hex())
-                for o, p, a, b, f in zip(*columns, strict=True)
-            )
-        return tuple(found)
+            names = ("order", "number", "start", "stop", "fingerprint", "columns_fingerprint")
+            arrays = [self._whole(f"{base}/{name}") for name in names]
+            for order, number, start, stop, core, columns in zip(*arrays, strict=True):
+                both = layout.partition_fingerprint(bytes(core), bytes(columns))
+                pixel = Pixel(int(order), int(number))
+                partition = Partition(append.name, pixel, int(start), int(stop), both)
+                found[partition] = bytes(columns)
+        return found
 
     @property
     def rows(self) -> int:
@@ -191,7 +200,9 @@ class Survey:
         values = {
             name: self._read(f"{base}/{name}", partition.start, partition.stop) for name in names
         }
-        if layout.fingerprint(values).hex() != partition.fingerprint:
+        columns = self._columns_fingerprints.get(partition, b"")
+        found = layout.partition_fingerprint(layout.fingerprint(values), columns)
+        if found != partition.fingerprint:
             raise IntegrityError(
                 f"{self.path}: rows {partition.start} to {partition.stop} of pixel "
                 f"{partition.pixel} are not what was written; "
@@ -255,10 +266,11 @@ class Survey:
 
 
 def as_text(values: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return fixed-width UTF-8 rows, uint8 (n, width), as an object array of ``str``."""
+    """Return fixed-width UTF-8 rows, uint8 (n, width), as an object array of ``str`` or None."""
     width = values.shape[1]
-    raw = np.ascontiguousarray(values).view(f"S{width}").reshape(-1)
-    return np.asarray([value.decode() for value in raw.tolist()], dtype=object)
+    raw = np.ascontiguousarray(values).view(f"S{width}").reshape(-1).tolist()
+    text = [None if value == layout.NULL_TEXT else value.decode() for value in raw]
+    return np.asarray(text, dtype=object)
 
 
 def _verified(blob: zarr.Array[Any], rows: Rows, start: int, stop: int) -> Images:
@@ -297,6 +309,19 @@ def _attributes(path: Path, metadata: dict[str, Any]) -> layout.StoreAttributes:
         raise InputError(
             f"{path} is no survey store of format {layout.FORMAT_VERSION}: {where}: {first['msg']}"
         ) from None
+
+
+def _metadata_files(store: Path) -> list[Path]:
+    found = []
+    for path in sorted(store.rglob("*")):
+        if path.is_symlink():
+            raise IntegrityError(
+                f"{path} is a symbolic link, which a survey store never holds; put the files "
+                "themselves there, or ingest again"
+            )
+        if path.name == "zarr.json":
+            found.append(path)
+    return found
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +21,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from catalogs.annotated.atomic import disk_error, sync_folder
 from catalogs.cutouts import layout
 from catalogs.cutouts.header import sizes_of
 from catalogs.cutouts.partition import Span, rows_per_partition, split_sky
@@ -77,6 +81,9 @@ def write_survey(
 ) -> None:
     """Write a new survey store; it appears under its name only when whole.
 
+    It is written in a hidden folder beside ``path``, which any failure removes. A killed process
+    leaves that folder, ``.NAME.zarr.*.partial``: it harms nothing and can be deleted.
+
     Parameters
     ----------
     path : Path
@@ -94,18 +101,63 @@ def write_survey(
     Raises
     ------
     InputError
-        ``path`` exists, the table is empty, or identifiers are not unique.
+        ``path`` exists or cannot be made, the table is empty, or identifiers are not unique.
+    SkytallyError
+        The disk is full or failing.
     """
-    if path.exists():
-        raise InputError(f"{path} exists already; name another store, or remove it first")
+    _refuse_existing(path)
     if len(table.ids) == 0:
         raise InputError(f"no rows to write to {path}; check the table and its quarantine")
-    partial = path.with_name(f"{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial = _hidden_folder(path)
+    try:
+        _write_store(partial, table, images, info, reporter or Silent())
+        _sync_tree(partial)
+        _refuse_existing(path)
+        partial.rename(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # after the rename there is nothing to remove
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise InputError(f"{path} exists already; name another store, or remove it first")
+
+
+def _hidden_folder(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise disk_error(path, error) from error
+        raise InputError(
+            f"{path} cannot be written: {error.strerror}; name a store in a folder that you may "
+            "write to"
+        ) from None
+    folder = Path(made)
+    folder.chmod(0o755)
+    return folder
+
+
+def _sync_tree(folder: Path) -> None:
+    """Make every file below a folder durable, so that a rename never precedes its content."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+
+def _write_store(
+    partial: Path, table: SurveyTable, images: ImageSource, info: SurveyInfo, reporter: Reporter
+) -> None:
     root = zarr.create_group(store=str(partial), zarr_format=3)
     group = root.require_group("appends").create_group("00000")
-    written = _write_append(group, table, images, reporter or Silent())
+    written = _write_append(group, table, images, reporter)
     append = layout.Append(
         name="00000",
         rows=len(table.ids),
@@ -130,7 +182,6 @@ def write_survey(
         appends=(append,),
     )
     root.attrs["skytally"] = attributes.model_dump(mode="json")
-    partial.rename(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,29 +226,48 @@ def _write_append(
         "length": np.asarray(blob.lengths, dtype=np.uint32),
         "checksum": np.asarray(blob.checksums, dtype=np.uint32),
     }
-    _put(group, "offset", np.asarray(blob.offsets, dtype=np.int64))
+    offset = np.asarray(blob.offsets, dtype=np.int64)
+    _put(group, "offset", offset)
     for name, values in core.items():
         _put(group, name, values)
-    columns = group.create_group("columns")
-    for name, values in table.columns.items():
-        _put_column(columns, name, values[order])
-    fingerprints = [
-        layout.fingerprint({k: v[span.start : span.stop] for k, v in core.items()})
-        for span in spans
-    ]
+    folder = group.create_group("columns")
+    columns = {name: _stored(name, values[order]) for name, values in table.columns.items()}
+    for name, column in columns.items():
+        _put(folder, name, column.values, column.attributes)
+    fingerprints = [_fingerprints(core, offset, columns, slice(s.start, s.stop)) for s in spans]
     partition = group.create_group("partition")
     _put(partition, "order", np.asarray([s.pixel.order for s in spans], dtype=np.int32))
     _put(partition, "number", np.asarray([s.pixel.number for s in spans], dtype=np.int64))
     _put(partition, "start", np.asarray([s.start for s in spans], dtype=np.int64))
     _put(partition, "stop", np.asarray([s.stop for s in spans], dtype=np.int64))
-    _put(
-        partition,
-        "fingerprint",
-        np.frombuffer(b"".join(fingerprints), dtype=np.uint8).reshape(-1, 32),
-    )
+    for name, digests in zip(
+        ("fingerprint", "columns_fingerprint"), zip(*fingerprints, strict=True), strict=True
+    ):
+        _put(partition, name, np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32))
     return _Written(
-        fingerprint=layout.fingerprint(core).hex(),
+        fingerprint=layout.survey_fingerprint(
+            layout.partition_fingerprint(*both) for both in fingerprints
+        ),
         image_size=sizes.pop() if len(sizes) == 1 else None,
+    )
+
+
+def _fingerprints(
+    core: dict[str, NDArray[Any]],
+    offset: IntArray,
+    columns: dict[str, layout.StoredColumn],
+    rows: slice,
+) -> tuple[bytes, bytes]:
+    """Return the digests of a partition's core columns, and of all its other columns."""
+    return (
+        layout.fingerprint({name: values[rows] for name, values in core.items()}),
+        layout.columns_fingerprint(
+            offset[rows],
+            {
+                name: layout.StoredColumn(column.values[rows], column.attributes)
+                for name, column in columns.items()
+            },
+        ),
     )
 
 
@@ -284,24 +354,42 @@ def _identifiers(ids: NDArray[Any]) -> NDArray[Any]:
     return values
 
 
-def text_bytes(values: Sequence[str]) -> NDArray[np.uint8]:
-    """Return UTF-8 text as zero-padded bytes, uint8 of shape (n, width)."""
-    encoded = np.asarray([value.encode() for value in values], dtype=np.bytes_)
+def text_bytes(values: Sequence[str | None]) -> NDArray[np.uint8]:
+    """Return UTF-8 text as zero-padded bytes, uint8 of shape (n, width); null as one 0xFF."""
+    encoded = np.asarray(
+        [layout.NULL_TEXT if value is None else value.encode() for value in values],
+        dtype=np.bytes_,
+    )
     width = max(encoded.dtype.itemsize, 1)
     return encoded.view(np.uint8).reshape(len(values), width)
 
 
-def _put_column(group: zarr.Group, name: str, values: NDArray[Any]) -> None:
+def is_too_wide(values: NDArray[Any]) -> bool:
+    """Tell whether a text column cannot be stored: every row would be as wide as its longest."""
+    text = [v for v in values.tolist() if v is not None]
+    width = max((len(v.encode()) for v in text), default=0)
+    if width <= layout.WIDEST_TEXT or width * len(values) <= layout.MOST_TEXT_BYTES:
+        return False
+    return not _fit_categories(set(text))
+
+
+def _fit_categories(categories: set[str]) -> bool:
+    characters = sum(len(category) for category in categories)
+    return (
+        len(categories) <= layout.MOST_CATEGORIES and characters <= layout.MOST_CATEGORY_CHARACTERS
+    )
+
+
+def _stored(name: str, values: NDArray[Any]) -> layout.StoredColumn:
     if values.dtype.kind in "OUS":
         text = [None if v is None else str(v) for v in values.tolist()]
-        categories = sorted({v for v in text if v is not None})
-        if len(categories) <= layout.MOST_CATEGORIES:
-            code = {category: i for i, category in enumerate(categories)}
-            codes = np.asarray([-1 if v is None else code[v] for v in text], dtype=np.int32)
-            _put(group, name, codes, {"kind": "category", "categories": categories})
-        else:
-            _put(group, name, text_bytes([v or "" for v in text]), {"kind": "text"})
-    elif values.dtype.name in layout.ALLOWED_DTYPES:
-        _put(group, name, values, {"kind": "number"})
-    else:
-        raise InputError(f"column {name!r} has data type {values.dtype}, which a store cannot hold")
+        distinct = {v for v in text if v is not None}
+        if not _fit_categories(distinct):
+            return layout.StoredColumn(text_bytes(text), {"kind": "text"})
+        categories = sorted(distinct)
+        code = {category: i for i, category in enumerate(categories)}
+        codes = np.asarray([-1 if v is None else code[v] for v in text], dtype=np.int32)
+        return layout.StoredColumn(codes, {"kind": "category", "categories": categories})
+    if values.dtype.name in layout.ALLOWED_DTYPES:
+        return layout.StoredColumn(values, {"kind": "number"})
+    raise InputError(f"column {name!r} has data type {values.dtype}, which a store cannot hold")

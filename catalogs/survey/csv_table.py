@@ -37,7 +37,9 @@ class CsvTable(Source):
             raise self.unreadable(error) from error
         names = [name.strip() for name in header]
         if not any(names):
-            raise InputError(f"{self.path}: the table is empty; expected a header line and rows")
+            cut = self.path.name.lower().endswith(".gz") and self.path.stat().st_size == 0
+            what = "is truncated to nothing" if cut else "the table is empty"
+            raise InputError(f"{self.path}: {what}; expected a header line and rows")
         for other in ";\t|,":
             if len(names) == 1 and other in names[0]:
                 raise InputError(
@@ -45,6 +47,12 @@ class CsvTable(Source):
                     f"{self._delimiter()!r}, write the table again with that"
                 )
         return names
+
+    def unreadable(self, error: Exception) -> InputError:
+        """Wrap a library's complaint; both of them say differently that an archive ends early."""
+        if isinstance(error, EOFError) or "Truncated" in str(error):
+            return InputError(f"{self.path}: is truncated; fetch or write the whole file again")
+        return super().unreadable(error)
 
     def _delimiter(self) -> str:
         return "\t" if ".tsv" in self.path.name.lower() else ","

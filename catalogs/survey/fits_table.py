@@ -44,7 +44,13 @@ class FitsTable(Source):
         """Return the column names in the file's order."""
         hdus, table = self._table()
         with hdus:
-            return list(table.columns.names)
+            return [column.name for column in table.columns if _is_read(column)]
+
+    def skipped(self) -> list[str]:
+        """Return the columns of complex numbers, varying lengths or several dimensions."""
+        hdus, table = self._table()
+        with hdus:
+            return [column.name for column in table.columns if not _is_read(column)]
 
     def row_count(self) -> int | None:
         """Return the number of rows that the file states."""
@@ -100,6 +106,12 @@ class FitsTable(Source):
         return pa.FixedSizeListArray.from_arrays(flat, native.shape[1])
 
 
+def _is_read(column: fits.Column) -> bool:
+    """Say whether a cell is one value or text, or a row of numbers (FITS 4.0, section 7.3)."""
+    code = str(column.format).lstrip("0123456789")[:1]
+    return code not in "PQCM" and "," not in str(column.dim or "")
+
+
 class VoTable(FitsTable):
     """The first table of a VOTable; streams that point elsewhere are refused."""
 
@@ -133,7 +145,15 @@ class VoTable(FitsTable):
 
     def names(self) -> list[str]:
         """Return the column names in the file's order."""
-        return [field.name or field.ID for field in self._parsed.fields]
+        return self._fields(read=True)
+
+    def skipped(self) -> list[str]:
+        """Return the columns of complex numbers, varying lengths or several dimensions."""
+        return self._fields(read=False)
+
+    def _fields(self, *, read: bool) -> list[str]:
+        table = self._parsed
+        return [_name(field) for field in table.fields if _is_read_field(table, field) == read]
 
     def row_count(self) -> int | None:
         """Return the number of rows that the file states."""
@@ -141,7 +161,7 @@ class VoTable(FitsTable):
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield those columns in batches of at most ``rows`` rows."""
-        fields = {field.name or field.ID: field.ID for field in self._parsed.fields}
+        fields = {_name(field): field.ID for field in self._parsed.fields}
         data = self._parsed.array
         for start in range(0, len(data), rows):
             arrays = []
@@ -150,3 +170,15 @@ class VoTable(FitsTable):
                 mask = np.ma.getmaskarray(part)
                 arrays.append(self._arrow(name, np.ma.getdata(part), mask if mask.any() else None))
             yield pa.record_batch(arrays, names=columns)
+
+
+def _name(field: votable.tree.Field) -> str:
+    return str(field.name or field.ID)
+
+
+def _is_read_field(table: votable.tree.TableElement, field: votable.tree.Field) -> bool:
+    kind = table.array.dtype[field.ID]
+    if kind == np.object_:
+        return field.datatype in ("char", "unicodeChar")  # else an array of varying length
+    numbers = kind.base.kind in "iufb"
+    return kind.kind == "U" or (numbers and len(kind.shape) < 2)

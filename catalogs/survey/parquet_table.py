@@ -33,9 +33,10 @@ class ParquetTable(Source):
 
     def names(self) -> list[str]:
         """Return the column names in the file's order."""
-        return list(self._schema(self.files()[0]).names)
+        return list(self.schema(self.files()[0]).names)
 
-    def _schema(self, file: Path) -> pa.Schema:
+    def schema(self, file: Path) -> pa.Schema:
+        """Return the schema of one of the files."""
         try:
             return pq.read_schema(file)
         except (pa.ArrowException, OSError) as error:
@@ -53,7 +54,7 @@ class ParquetTable(Source):
         schema: pa.Schema | None = None
         for file in self.files():
             for name in columns:
-                require_column(name, self._schema(file).names, str(file))
+                require_column(name, self.schema(file).names, str(file))
             try:
                 with pq.ParquetFile(file) as parquet:
                     for raw in parquet.iter_batches(rows, columns=columns):
@@ -67,13 +68,17 @@ class ParquetTable(Source):
 class HatsCatalog(ParquetTable):
     """A HATS catalog: only its pixels' files, and as many rows as its properties say."""
 
-    def files(self) -> list[Path]:
-        """Return the pixels' files, by pixel number."""
+    def require_finished(self) -> None:
+        """Refuse a catalog without its properties, which are written last."""
         if not (self.path / "hats.properties").exists():
             raise InputError(
                 f"{self.path}: a catalog without hats.properties is not finished; "
                 "run the command that writes it again"
             )
+
+    def files(self) -> list[Path]:
+        """Return the pixels' files, by pixel number."""
+        self.require_finished()
         pixels = sorted((self.path / "dataset").glob("Norder=*/Dir=*/Npix=*"), key=_pixel_key)
         found = [
             file

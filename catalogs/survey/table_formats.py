@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from catalogs.errors import InputError
+from catalogs.survey.annotated_table import AnnotatedCatalog, is_annotated
 from catalogs.survey.csv_table import CsvTable
 from catalogs.survey.fits_table import FitsTable, VoTable
 from catalogs.survey.parquet_table import PARQUET_ENDINGS, HatsCatalog, ParquetTable, primary_table
@@ -42,7 +43,9 @@ def _open_folder(path: Path) -> Source:
     if (path / "zarr.json").exists():
         raise InputError(f"{path}: is a survey store, not a table; annotate it first")
     if (path / "collection.properties").exists():
-        return HatsCatalog(primary_table(path))
+        path = primary_table(path)
+    if is_annotated(path):
+        return AnnotatedCatalog(path)
     if (path / "dataset").is_dir() or (path / "hats.properties").exists():
         return HatsCatalog(path)
     return ParquetTable(path)

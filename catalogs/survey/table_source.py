@@ -43,6 +43,10 @@ class Source:
         """Return the column names in the file's order."""
         raise NotImplementedError
 
+    def skipped(self) -> list[str]:
+        """Return the columns left out of the names, as they hold what is not read."""
+        return []
+
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield those existing columns in batches of at most ``rows`` rows."""
         raise NotImplementedError

@@ -3,7 +3,8 @@
 ==========================================  =======================================
 CSV        ``.csv .tsv``, also ``.gz``      streamed twice: types first, then values
 Parquet    ``.parquet .pq``, or a folder    streamed
-HATS       a folder with ``dataset/``       streamed, pixel by pixel
+HATS       a folder with ``dataset/``       streamed, pixel by pixel; skytally's own: files of
+                                            its receipts only, compared with them first
 FITS       ``.fits .fit .fts``, ``.gz``     first table extension, memory-mapped
 VOTable    ``.vot .votable .xml``           first table, in memory
 ==========================================  =======================================
@@ -36,6 +37,7 @@ __all__ = [
     "read_table",
     "require_column",
     "row_count",
+    "skipped_columns",
 ]
 
 BATCH_ROWS = 131_072
@@ -52,6 +54,15 @@ def column_names(path: str | PathLike[str]) -> list[str]:
         The file is missing, of an unknown kind, or unreadable, or two columns share a name.
     """
     return _unique_names(open_table(Path(path)))
+
+
+def skipped_columns(path: str | PathLike[str]) -> list[str]:
+    """Return the columns that `column_names` leaves out because they hold what is not read.
+
+    These are, in FITS and VOTables, columns of complex numbers, of arrays of varying length, of
+    arrays of text and of arrays of more than one dimension.
+    """
+    return open_table(Path(path)).skipped()
 
 
 def _unique_names(source: Source) -> list[str]:

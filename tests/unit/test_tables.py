@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +19,26 @@ from astropy.io.votable import from_table, writeto
 from astropy.table import MaskedColumn, Table
 
 from catalogs.errors import InputError, IntegrityError
-from catalogs.survey.tables import column_names, iter_batches, positions, read_table
+from catalogs.survey.tables import (
+    column_names,
+    iter_batches,
+    positions,
+    read_table,
+    row_count,
+    skipped_columns,
+)
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 BIG = 587722981742215240  # an SDSS identifier: not exact as a float
 assert int(float(BIG)) != BIG
+TABLE_GZ = gzip.compress(b"ra,dec\n" + b"".join(b"%d,%d\n" % (i, i * i) for i in range(9999)))
+ODD_VOTABLE = """<VOTABLE version="1.3"><RESOURCE><TABLE>
+<FIELD name="id" datatype="long"/><FIELD name="z" datatype="doubleComplex"/>
+<FIELD name="s" datatype="char" arraysize="*"/><FIELD name="l" datatype="int" arraysize="*"/>
+<FIELD name="m" datatype="double" arraysize="2x2"/><FIELD name="v" datatype="float" arraysize="2"/>
+<DATA><TABLEDATA><TR><TD>7</TD><TD>1 2</TD><TD>ab</TD><TD>1 2 3</TD><TD>1 2 3 4</TD>
+<TD>1 2</TD></TR>
+</TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>"""
 REMOTE_VOTABLE = (
     b'<VOTABLE><RESOURCE><TABLE><DATA><BINARY><STREAM href="file:///etc/passwd"/>'
     b"</BINARY></DATA></TABLE></RESOURCE></VOTABLE>"
@@ -206,6 +224,94 @@ def test_fits_unsigned_nulls_vectors_and_padding(tmp_path: Path) -> None:
     assert table["v"].to_pylist() == [[0, 1, 2], [3, 4, 5]]
 
 
+def test_columns_that_are_not_read_are_named_and_left_out(tmp_path: Path) -> None:
+    table = tmp_path / "t.fits"
+    Table(
+        {
+            "id": [7, 8],
+            "z": [1j, 2j],
+            "words": [["a", "bc"], ["d", "e"]],
+            "m": np.zeros((2, 2, 2)),
+            "v": np.ones((2, 2), np.float32),
+            "s": ["ab", "c"],
+        }
+    ).write(table)
+    lists = fits.Column("l", "PJ()", array=np.array([[1], [2, 3]], dtype=object))
+    with fits.open(table) as hdus:
+        columns = fits.ColDefs([*hdus[1].columns, lists])
+        fits.BinTableHDU.from_columns(columns).writeto(table, overwrite=True)
+    assert skipped_columns(table) == ["z", "words", "m", "l"]
+    assert read_table(table).to_pydict() == {"id": [7, 8], "v": [[1, 1]] * 2, "s": ["ab", "c"]}
+    (tmp_path / "t.vot").write_text(ODD_VOTABLE)
+    assert skipped_columns(tmp_path / "t.vot") == ["z", "l", "m"]
+    assert read_table(tmp_path / "t.vot").to_pydict() == {"id": [7], "s": ["ab"], "v": [[1, 2]]}
+
+
+def annotated(folder: Path) -> Path:
+    """A catalog with a plan and receipts, as they lie on disk."""
+    partitions = []
+    for number in (9, 2):
+        name = f"dataset/Norder=1/Dir=0/Npix={number}.parquet"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"id": [number, number]}), folder / name)
+        content = (folder / name).read_bytes()
+        receipt = {"file": name, "bytes": len(content), "rows": 2}
+        receipt["sha256"] = hashlib.sha256(content).hexdigest()
+        (folder / "run/receipts").mkdir(parents=True, exist_ok=True)
+        (folder / f"run/receipts/1-{number}.json").write_text(json.dumps(receipt))
+        partitions.append(["00000", 1, number, 0, 2, "fingerprint"])
+    (folder / "run/plan.json").write_text(json.dumps({"partitions": partitions}))
+    (folder / "hats.properties").write_text("hats_nrows=4\n")
+    return folder
+
+
+def test_annotated_catalogs_are_the_files_of_their_receipts(tmp_path: Path) -> None:
+    catalog = annotated(tmp_path / "sky")
+    pq.write_table(pa.table({"id": [0]}), catalog / "dataset/Norder=1/Dir=0/Npix=3.parquet")
+    assert read_table(catalog)["id"].to_pylist() == [9, 9, 2, 2]
+    assert row_count(catalog) == 4
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "lost", "receipt", "plan", "escape", "garbage"])
+def test_damaged_annotated_catalogs_are_refused(tmp_path: Path, damage: str) -> None:
+    catalog = annotated(tmp_path / "sky")
+    file = catalog / "dataset/Norder=1/Dir=0/Npix=2.parquet"
+    receipt = catalog / "run/receipts/1-2.json"
+    named = receipt
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        named = file
+    elif damage == "cut":
+        file.write_bytes(content[:-1])
+        named = file
+    elif damage == "lost":
+        file.unlink()
+        named = file
+    elif damage == "receipt":
+        receipt.unlink()
+    elif damage == "plan":
+        named = catalog / "run/plan.json"
+        named.unlink()
+    elif damage == "escape":
+        receipt.write_text(json.dumps({**json.loads(receipt.read_text()), "file": "../x.parquet"}))
+    else:
+        receipt.write_text("[1")
+    with pytest.raises(IntegrityError, match=re.escape(str(named))) as caught:
+        read_table(catalog)
+    assert "\n" not in str(caught.value)
+
+
+def test_survey_store_is_no_table(tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    (store / "quarantine").mkdir(parents=True)
+    (store / "zarr.json").write_text("{}")
+    pq.write_table(pa.table({"ra": [1.0]}), store / "quarantine/00000.parquet")
+    with pytest.raises(InputError, match=r"is a survey store.*annotate it first"):
+        read_table(store)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -213,7 +319,13 @@ def test_fits_unsigned_nulls_vectors_and_padding(tmp_path: Path) -> None:
         ("t.csv", b"ra,dec\n", "no rows"),
         ("t.csv", b"ra,dec\n1\n", "Expected 2 columns, got 1"),
         ("t.csv", b"ra,ra\n1,2\n", "occurs twice"),
+        ("t.csv", b"ra;dec;spiral\n1;2;0\n", "delimiter looks like ';'"),
+        ("t.tsv", b"ra,dec\n1,2\n", "delimiter looks like ','"),
         ("t.csv.gz", b"not gzip", "cannot be read"),
+        ("t.csv.gz", b"", "truncated"),
+        ("t.csv.gz", TABLE_GZ[:30], "truncated"),
+        ("t.csv.gz", TABLE_GZ[: len(TABLE_GZ) // 2], "truncated"),
+        ("t.csv.gz", TABLE_GZ[:-4], "truncated"),
         ("t.parquet", b"PAR1", "cannot be read"),
         ("t.fits", b"SIMPLE", "cannot be read"),
         ("t.vot", b"<a>", "cannot be read"),

@@ -131,7 +131,7 @@ def _hidden_folder(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         made = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise disk_error(path, error) from error
         raise InputError(
             f"{path} cannot be written: {error.strerror}; name a store in a folder that you may "

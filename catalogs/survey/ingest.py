@@ -22,9 +22,17 @@ from catalogs.parallel import bounded_map
 from catalogs.progress import Reporter, Silent
 from catalogs.schema import LABEL_COLUMN, ClassMap
 from catalogs.sky import BoolArray, IntArray
-from catalogs.survey.tables import positions, read_table
+from catalogs.survey.columns import (
+    further_columns,
+    identifiers,
+    labels,
+    plain,
+    quarantine_names,
+    stored_names,
+)
+from catalogs.survey.images import find_images
+from catalogs.survey.tables import column_names, positions, read_table
 
-IMAGE_ENDINGS = (".jpeg", ".jpg", ".png")
 RA_NAMES = ("ra", "RA", "Ra", "raj2000", "RAJ2000", "ra_deg", "right_ascension")
 DEC_NAMES = ("dec", "DEC", "Dec", "decj2000", "DECJ2000", "DEJ2000", "dec_deg", "declination")
 
@@ -73,6 +81,9 @@ def ingest(
 ) -> IngestResult:
     """Write a survey store from a table and the images that it names.
 
+    The store appears under its name only when whole; see `write_survey` for what a killed
+    process leaves.
+
     Parameters
     ----------
     table : Path
@@ -89,32 +100,40 @@ def ingest(
         A file, folder or column is missing or cannot be used, or ``to`` exists.
     TooManyBadError
         More rows than ``max_bad`` have no place on the sky, no image, or are duplicates.
+    SkytallyError
+        An image vanished meanwhile, or the disk is full or failing.
     """
-    if to.exists():
+    if os.path.lexists(to):
         raise InputError(f"{to} exists already; name another store, or remove it first")
     reporter = reporter or Silent()
-    rows = read_table(table)
-    ra_name = settings.ra or _usual(rows, RA_NAMES, "right ascension", "--ra")
-    dec_name = settings.dec or _usual(rows, DEC_NAMES, "declination", "--dec")
-    _require(rows, settings.id_column, table)
+    names = column_names(table)
+    _require(names, settings.id_column, table)
+    ra_name = settings.ra or _usual(names, RA_NAMES, "right ascension", "--ra")
+    dec_name = settings.dec or _usual(names, DEC_NAMES, "declination", "--dec")
+    stored = stored_names(names, {settings.id_column, ra_name, dec_name})
+    _check_classes(settings, names)
+    as_written = {settings.id_column, settings.class_column, images}
+    rows = plain(read_table(table, text_columns=[name for name in names if name in as_written]))
     ra, dec = positions(rows, ra_name, dec_name)
-    ids = rows.column(settings.id_column)
-    paths, unused = _image_paths(rows, ids, images, table)
-    reasons = _reasons(ids, ra, dec, paths)
+    ids = identifiers(rows.column(settings.id_column), settings.id_column)
+    found = find_images(rows, ids, images, table)
+    reasons = _reasons(ids, ra, dec, found.reasons)
     good: BoolArray = np.asarray([reason is None for reason in reasons.tolist()], dtype=np.bool_)
     counts = _count(reasons[~good])
     _check_bad(len(good), counts, settings.max_bad)
-    kept = np.flatnonzero(good)
-    columns = _columns(rows, {settings.id_column, ra_name, dec_name}, kept, reporter)
+    columns = further_columns(rows, stored, good, reporter)
     if settings.classes is not None:
-        columns[LABEL_COLUMN] = _labels(settings.classes, columns, settings.class_column)
+        columns[LABEL_COLUMN] = labels(
+            settings.classes, rows, list(stored), settings.class_column, good
+        )
+    kept = np.flatnonzero(good).astype(np.int64)
     survey_table = SurveyTable(
-        ids=_id_values(ids, kept),
+        ids=_id_values(ids.filter(pa.array(good))),
         ra=np.mod(ra[kept], 360.0),
         dec=dec[kept],
         columns=columns,
-        input_row=kept.astype(np.int64),
-        quarantine=_quarantine(rows, reasons, good),
+        input_row=kept,
+        quarantine=_quarantine(rows, ids, settings.id_column, reasons, good),
     )
     info = SurveyInfo(
         name=to.stem,
@@ -128,85 +147,55 @@ def ingest(
             "classes": None if settings.classes is None else str(settings.classes),
         },
     )
-    write_survey(to, survey_table, _files(paths[kept]), info, reporter)
-    result = IngestResult(int(good.sum()), int((~good).sum()), counts, unused)
+    write_survey(to, survey_table, _files(found.paths[kept]), info, reporter)
+    result = IngestResult(int(good.sum()), int((~good).sum()), counts, found.unused)
     _check_complete(to, rows.num_rows, result)
     return result
 
 
-def _usual(rows: pa.Table, names: Sequence[str], what: str, flag: str) -> str:
+def _usual(columns: Sequence[str], names: Sequence[str], what: str, flag: str) -> str:
     for name in names:
-        if name in rows.column_names:
+        if name in columns:
             return name
     raise InputError(
-        f"no column is named like {what}; name it with {flag} (columns: "
-        f"{', '.join(rows.column_names[:20])})"
+        f"no column is named like {what}; name it with {flag} (columns: {', '.join(columns[:20])})"
     )
 
 
-def _require(rows: pa.Table, name: str, table: Path) -> None:
-    if name not in rows.column_names:
+def _require(columns: Sequence[str], name: str, table: Path) -> None:
+    if name not in columns:
+        raise InputError(f"{table} has no column {name!r}; it has {', '.join(columns[:20])}")
+
+
+def _check_classes(settings: IngestSettings, columns: Sequence[str]) -> None:
+    if settings.class_column is not None and settings.class_column not in columns:
         raise InputError(
-            f"{table} has no column {name!r}; it has {', '.join(rows.column_names[:20])}"
+            f"no column {settings.class_column!r} for --classes; it has {', '.join(columns[:20])}"
         )
-
-
-def _image_paths(
-    rows: pa.Table, ids: pa.ChunkedArray, images: str, table: Path
-) -> tuple[NDArray[Any], int]:
-    """Return each row's image file (None where there is none) and how many files no row names."""
-    folder = Path(images)
-    if images in rows.column_names:
-        names = rows.column(images).cast(pa.string()).to_pylist()
-        base = table.parent
-        found = [None if not name else _existing(base / name) for name in names]
-        return np.asarray(found, dtype=object), 0
-    if not folder.is_dir():
+    if settings.classes is not None and LABEL_COLUMN in columns:
         raise InputError(
-            f"--images {images!r} is neither a folder nor a column of {table}; "
-            f"columns: {', '.join(rows.column_names[:20])}"
+            f"the table has a column {LABEL_COLUMN!r} already; rename it, or leave out --classes"
         )
-    try:
-        with os.scandir(folder) as entries:
-            by_stem = {
-                Path(entry.name).stem: Path(entry.path)
-                for entry in entries
-                if entry.name.lower().endswith(IMAGE_ENDINGS)
-            }
-    except OSError as error:
-        raise InputError(f"image folder {folder} cannot be read: {error.strerror}") from None
-    if not by_stem:
-        raise InputError(
-            f"image folder {folder} holds no {', '.join(IMAGE_ENDINGS)} file; name another folder"
-        )
-    keys = [None if key is None else str(key) for key in ids.to_pylist()]
-    paths = np.asarray([by_stem.get(key) if key else None for key in keys], dtype=object)
-    return paths, len(by_stem.keys() - set(keys))
-
-
-def _existing(path: Path) -> Path | None:
-    return path if path.is_file() else None
 
 
 def _reasons(
-    ids: pa.ChunkedArray, ra: NDArray[Any], dec: NDArray[Any], paths: NDArray[Any]
+    ids: pa.ChunkedArray, ra: NDArray[Any], dec: NDArray[Any], images: NDArray[Any]
 ) -> NDArray[Any]:
     """Return why each row cannot be stored (object array of str; None: it can)."""
-    reasons = np.full(len(ra), None, dtype=object)
+    reasons = images.copy()
     possible = (dec >= -90) & (dec <= 90) & (ra >= -360) & (ra <= 360)
     reasons[~possible] = "impossible_position"
     reasons[~(np.isfinite(ra) & np.isfinite(dec))] = "no_position"
-    seen: set[Any] = set()
-    for i, (key, path) in enumerate(zip(ids.to_pylist(), paths.tolist(), strict=True)):
-        if key is None or key == "":
+    stored: set[Any] = set()
+    for i, key in enumerate(ids.to_pylist()):
+        if key is None:
             reasons[i] = "no_id"
-        elif key in seen:
+        elif isinstance(key, str) and len(key.encode()) > layout.WIDEST_TEXT:
+            reasons[i] = "id_too_long"
+        elif reasons[i] is None and key in stored:
             reasons[i] = "duplicate_id"
-        elif reasons[i] is None and path is None:
-            reasons[i] = "no_image"
-        elif reasons[i] is None and path.stat().st_size > layout.MOST_IMAGE_BYTES:
-            reasons[i] = "image_too_large"
-        seen.add(key)
+        elif reasons[i] is None:  # only a row that is stored makes a later one its duplicate
+            stored.add(key)
     return reasons
 
 
@@ -227,71 +216,10 @@ def _check_bad(rows: int, counts: dict[str, int], max_bad: float) -> None:
         )
 
 
-def _id_values(ids: pa.ChunkedArray, kept: IntArray) -> NDArray[Any]:
-    values = ids.take(pa.array(kept))
-    if pa.types.is_integer(values.type):
-        return np.asarray(values.cast(pa.int64()).to_numpy())
-    return np.asarray([str(value) for value in values.to_pylist()], dtype=object)
-
-
-def _columns(
-    rows: pa.Table, taken: set[str], kept: IntArray, reporter: Reporter
-) -> dict[str, NDArray[Any]]:
-    """Return the further columns as arrays that a store can hold."""
-    columns = {}
-    for name in rows.column_names:
-        if name in taken:
-            continue
-        if not name or "/" in name or name.startswith((".", "__")):
-            raise InputError(f"column {name!r} cannot be stored under this name; rename it")
-        values = rows.column(name).take(pa.array(kept))
-        array = _array(values)
-        if array is None:
-            reporter.event("column left out", column=name, type=str(values.type))
-        else:
-            columns[name] = array
-    return columns
-
-
-def _array(values: pa.ChunkedArray) -> NDArray[Any] | None:
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    kind = values.type
-    if pa.types.is_null(kind):
-        return np.full(len(values), np.nan)
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        if values.null_count or kind in (pa.uint64(), pa.float16()):
-            return np.asarray(values.cast(pa.float64(), safe=False).to_numpy())
-        return np.asarray(values.to_numpy())
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return None
-    return np.asarray(values.cast(pa.string()).to_pylist(), dtype=object)
-
-
-def _labels(classes: ClassMap, columns: dict[str, NDArray[Any]], name: str | None) -> NDArray[Any]:
-    if LABEL_COLUMN in columns:
-        raise InputError(
-            f"the table has a column {LABEL_COLUMN!r} already; rename it, or leave out --classes"
-        )
-    if name is not None and name not in columns:
-        raise InputError(f"no column {name!r} for --classes; it has {', '.join(columns)}")
-    if name is None:
-        text = [key for key, values in columns.items() if values.dtype == object]
-        having = [key for key in text if classes.values & set(columns[key].tolist())]
-        if len(having) != 1:
-            raise InputError(
-                f"--classes {classes}: {'no column has' if not having else 'several columns have'} "
-                f"these values{': ' + ', '.join(having) if having else ''}; "
-                "name the column with --class-column"
-            )
-        name = having[0]
-    labels = classes.apply(columns[name])
-    for class_name, members in classes.classes:
-        if class_name not in labels:
-            raise InputError(
-                f"--classes: no row of column {name!r} is {' or '.join(members)} ({class_name})"
-            )
-    return labels
+def _id_values(ids: pa.ChunkedArray) -> NDArray[Any]:
+    if pa.types.is_integer(ids.type):
+        return np.asarray(ids.to_numpy())
+    return np.asarray(ids.to_pylist(), dtype=object)
 
 
 def _files(paths: NDArray[Any]) -> ImageSource:
@@ -313,10 +241,14 @@ def _read(path: Path) -> bytes:
         raise SkytallyError(f"image {path} cannot be read: {error.strerror}") from None
 
 
-def _quarantine(rows: pa.Table, reasons: NDArray[Any], good: BoolArray) -> pa.Table:
+def _quarantine(
+    rows: pa.Table, ids: pa.ChunkedArray, id_column: str, reasons: NDArray[Any], good: BoolArray
+) -> pa.Table:
     bad = np.flatnonzero(~good)
+    rows = rows.set_column(rows.column_names.index(id_column), id_column, ids)
     return (
-        rows.take(pa.array(bad))
+        rows.filter(pa.array(~good))
+        .rename_columns(quarantine_names(rows.column_names))
         .append_column("input_row", pa.array(bad, pa.int64()))
         .append_column("quarantine_reason", pa.array(reasons[bad].tolist(), pa.string()))
     )

@@ -8,9 +8,10 @@ a retry will not mend, 75 busy, 1 a bug.
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import sys
-import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from catalogs.progress import Reporter
 
 ANISOTROPIC_STATUS = 4
+INTERRUPTED_STATUS = 130
+STOPPED = "stopped; run the same command again to go on"
 
 
 class Precision(StrEnum):
@@ -36,7 +39,6 @@ app = typer.Typer(
     name="skytally",
     help="Annotate galaxy surveys with neural networks, and audit the annotated sky for bias.",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -46,26 +48,15 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make a TOML file's values the defaults of the command's flags."""
     if path is None:
         return None
-    try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"config {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"config {path} is not TOML: {error}") from None
-    flags = {
-        option.lstrip("-"): parameter.name
+    from catalogs.config import read_flags
+
+    known = {
+        option.lstrip("-"): parameter.name or ""
         for parameter in context.command.params
         for option in (*parameter.opts, parameter.name or "")
         if option.lstrip("-") != "config"
     }
-    unknown = [key for key in values if key not in flags]
-    if unknown:
-        known = sorted({flag for flag in flags if "_" not in flag})
-        raise InputError(
-            f"config {path}: unknown {', '.join(repr(key) for key in unknown)}; "
-            f"'{context.command.name}' knows {', '.join(known)}"
-        )
-    context.default_map = {flags[key]: value for key, value in values.items()}
+    context.default_map = read_flags(path, context.command.name or "", known)
     return path
 
 
@@ -74,7 +65,6 @@ Config = Annotated[
     typer.Option("--config", callback=_load_config, is_eager=True, help="TOML file of flags."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-To = Annotated[Path, typer.Option("--to", help="What to make.")]
 MaxBad = Annotated[
     float, typer.Option("--max-bad", min=0, max=1, help="Largest fraction of unusable rows.")
 ]
@@ -84,7 +74,7 @@ MaxBad = Annotated[
 def ingest(
     table: Annotated[Path, typer.Argument(help="CSV, Parquet, FITS, VOTable or HATS.")],
     images: Annotated[str, typer.Option(help="Folder of ID.jpeg/.jpg/.png, or a column of paths.")],
-    to: To,
+    to: Annotated[Path, typer.Option("--to", help="Survey store to make, NAME.zarr.")],
     id_column: Annotated[str, typer.Option("--id", help="Column of unique identifiers.")] = "id",
     ra: Annotated[str | None, typer.Option(help="Right ascension column.")] = None,
     dec: Annotated[str | None, typer.Option(help="Declination column.")] = None,
@@ -115,7 +105,7 @@ def ingest(
 @app.command()
 def train(
     survey: Annotated[Path, typer.Argument(help="Survey store with a label column.")],
-    to: To,
+    to: Annotated[Path, typer.Option("--to", help="Run to make, or to go on with: NAME.run.")],
     label: Annotated[
         str | None, typer.Option(help="Column of class names; 'label' by default.")
     ] = None,
@@ -124,8 +114,8 @@ def train(
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="TOML of every training setting.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the galaxies.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
     spiral_from: Annotated[
         str | None, typer.Option(help="Region RA0..RA1,DEC0..DEC1 of the training spirals.")
     ] = None,
@@ -257,7 +247,7 @@ def audit(
     order: Annotated[int | None, typer.Option(help="HEALPix order of the tests.")] = None,
     effect: Annotated[float, typer.Option(help="Dipole that must be detectable.")] = 0.02,
     alpha: Annotated[float, typer.Option(help="Level of the alarm.")] = 0.05,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the Monte Carlo.")] = 0,
     fail_on: Annotated[str | None, typer.Option(help="anisotropic: exit 4 when found.")] = None,
     json_: Json = False,
     config: Config = None,
@@ -290,6 +280,7 @@ def audit(
 def status(
     catalog: Annotated[Path, typer.Argument(help="Annotated catalog.")],
     json_: Json = False,
+    config: Config = None,
 ) -> None:
     """Say how much of a catalog is done, from its receipts."""
     from engine.ledger import Ledger
@@ -317,6 +308,7 @@ def convert(
     catalog: Annotated[Path, typer.Argument(help="Complete annotated catalog.")],
     to: Annotated[Path, typer.Option("--to", help="FILE.fits, .vot, .csv or .parquet.")],
     json_: Json = False,
+    config: Config = None,
 ) -> None:
     """Write a catalog as one FITS, VOTable, CSV or Parquet file."""
     from catalogs.annotated.convert import convert as run
@@ -326,7 +318,7 @@ def convert(
 
 
 @app.command()
-def doctor(json_: Json = False) -> None:
+def doctor(json_: Json = False, config: Config = None) -> None:
     """Say what this machine offers: decoders, providers, cores."""
     from engine.placement import doctor_report
 
@@ -338,9 +330,10 @@ def doctor(json_: Json = False) -> None:
 def demo(
     to: Annotated[Path, typer.Option("--to", help="Folder for surveys and reports.")] = Path("out"),
     galaxies: Annotated[int, typer.Option(min=1000, help="Galaxies of the simulated sky.")] = 20000,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
-    workers: Annotated[int, typer.Option(min=1)] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sky.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     json_: Json = False,
+    config: Config = None,
 ) -> None:
     """Simulate a sky, observe it evenly and unevenly, annotate both and audit both."""
     from experiments.demo import DemoSettings, demo_lines, run_demo
@@ -352,12 +345,23 @@ def demo(
 def _reporter() -> Reporter:
     from catalogs.progress import Bars, JsonEvents
 
-    return Bars() if sys.stderr.isatty() else JsonEvents()
+    if not sys.stderr.isatty():
+        return JsonEvents()
+    bars = Bars()
+    atexit.register(bars.close)  # after an error too, or the terminal's cursor stays hidden
+    return bars
 
 
 def _show(as_json: bool, lines: list[str], facts: dict[str, Any]) -> None:
     text = json.dumps(facts, default=str) if as_json else "\n".join(lines)
-    sys.stdout.write(text + "\n")
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # Python's own flush at exit would end in a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # then the reader has seen enough
+            _fail(f"the result cannot be printed: {error.strerror}", SkytallyError.exit_status)
 
 
 def _fields(result: Any) -> dict[str, Any]:  # noqa: ANN401  (any result dataclass)
@@ -387,16 +391,18 @@ def main() -> None:
     # Typer carries its own copy of click; its base classes are reached through a public one.
     usage_error: Any = typer.BadParameter.__mro__[2]
     try:
-        outcome = app(standalone_mode=False)
-        raise SystemExit(outcome if isinstance(outcome, int) else 0)
+        outcome = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except SkytallyError as error:
         _fail(str(error), error.exit_status)
     except usage_error as error:
-        _fail(f"{error.format_message()}; see --help", InputError.exit_status)
-    except typer.Abort:
-        _fail("stopped; run the same command again to go on", 130)
-    except KeyboardInterrupt:
-        _fail("stopped; run the same command again to go on", 130)
+        _fail(f"{error.format_message().rstrip('.')}; see --help", InputError.exit_status)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail(STOPPED, INTERRUPTED_STATUS)
+    except SystemExit as end:
+        if end.code == INTERRUPTED_STATUS:  # Typer's own answer to Ctrl-C
+            _fail(STOPPED, INTERRUPTED_STATUS)
+        raise
+    raise SystemExit(outcome if isinstance(outcome, int) else 0)
 
 
 if __name__ == "__main__":

@@ -30,12 +30,24 @@ class Silent:
         """Ignore the progress."""
 
 
+class _Rates:
+    """Units a second of each stage since it was first heard of; a resumed one starts above 0."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, tuple[float, int]] = {}
+
+    def of(self, stage: str, done: int) -> float | None:
+        now = time.monotonic()
+        began, before = self._began.setdefault(stage, (now, done))
+        return (done - before) / (now - began) if now > began else None
+
+
 class JsonEvents:
     """Events as JSON lines on standard error, progress at most every few seconds."""
 
     def __init__(self) -> None:
         self._last = -EVENT_SECONDS
-        self._began: dict[str, float] = {}
+        self._rates = _Rates()
 
     def event(self, name: str, **fields: object) -> None:
         """Show the event."""
@@ -44,13 +56,15 @@ class JsonEvents:
 
     def progress(self, stage: str, done: int, total: int, unit: str) -> None:
         """Show the progress."""
+        rate = self._rates.of(stage, done)
         now = time.monotonic()
-        began = self._began.setdefault(stage, now)
         if done < total and now - self._last < EVENT_SECONDS:
             return
         self._last = now
-        rate = round(done / (now - began), 1) if now > began else None
-        self.event("progress", stage=stage, done=done, total=total, unit=unit, per_second=rate)
+        per_second = None if rate is None else round(rate, 1)
+        self.event(
+            "progress", stage=stage, done=done, total=total, unit=unit, per_second=per_second
+        )
 
 
 class Bars:
@@ -58,24 +72,11 @@ class Bars:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
 
         self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]} {task.speed:.0f}/s"),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
+        self._bars: Any = None
         self._tasks: dict[str, Any] = {}
+        self._rates = _Rates()
 
     def event(self, name: str, **fields: object) -> None:
         """Show the event."""
@@ -84,9 +85,34 @@ class Bars:
 
     def progress(self, stage: str, done: int, total: int, unit: str) -> None:
         """Show the progress."""
+        per_second = self._rates.of(stage, done)
+        if self._bars is None:
+            self._bars = self._started()
         if stage not in self._tasks:
-            self._progress.start()
-            self._tasks[stage] = self._progress.add_task(stage, total=total, unit=unit)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
+            self._tasks[stage] = self._bars.add_task(stage, total=total, rate="")
+        rate = unit if per_second is None else f"{per_second:,.0f} {unit}/s"
+        self._bars.update(self._tasks[stage], completed=done, total=total, rate=rate)
         if done >= total:
-            self._progress.stop()
+            self.close()
+
+    def close(self) -> None:
+        """Leave the bars as they are and give the terminal back."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
+            self._rates = _Rates()
+
+    def _started(self) -> Any:  # noqa: ANN401  (rich is imported only on a terminal)
+        from rich import progress as rich_progress
+
+        bars = rich_progress.Progress(
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TextColumn("{task.fields[rate]}"),
+            rich_progress.TimeRemainingColumn(),
+            console=self._console,
+        )
+        bars.start()
+        return bars

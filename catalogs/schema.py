@@ -19,6 +19,8 @@ OK = "ok"
 DECODE_ERROR = "decode_error"
 CHECKSUM_ERROR = "checksum_error"
 BLANK = "blank"
+TOO_SMALL = "too_small"
+NO_ANSWER = "no_answer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TASKS_PER_WORKER = 3
-NO_WORKERS_TIMEOUT = "60s"
+NO_WORKERS_SECONDS = 60
 # glibc gives large blocks back to the system at once and faults them in again at the next batch,
 # which can halve the speed; Dask's own default (64 KiB) makes it worse.
 WORKER_ENVIRONMENT = {
@@ -51,9 +51,10 @@ def connect(cluster: str, workers: int) -> Iterator[Client]:
         The scheduler does not answer.
     """
     settings = {
-        "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT,
+        "distributed.scheduler.no-workers-timeout": f"{NO_WORKERS_SECONDS}s",
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
         "distributed.worker.daemon": True,
+        "distributed.worker.preload": ["engine.preload"],
         "distributed.logging.distributed": "error",
         "distributed.comm.timeouts.connect": "30s",
     }
@@ -61,10 +62,18 @@ def connect(cluster: str, workers: int) -> Iterator[Client]:
         if cluster != "local":
             _check_address(cluster)
             try:
-                with Client(cluster, set_as_default=False) as client:
-                    yield client
+                client = Client(cluster, set_as_default=False)
             except (OSError, TimeoutError) as error:
                 raise BusyError(f"no Dask scheduler answers at {cluster}: {error}") from error
+            with client:
+                try:
+                    client.wait_for_workers(1, timeout=NO_WORKERS_SECONDS)
+                except TimeoutError:
+                    raise BusyError(
+                        f"the scheduler at {cluster} has had no worker for "
+                        f"{NO_WORKERS_SECONDS} s; start some, and run the command again"
+                    ) from None
+                yield client
             return
         with (
             LocalCluster(

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.cutouts.decode import Decoder
-from catalogs.cutouts.store import Images
-from catalogs.schema import BLANK, CHECKSUM_ERROR, DECODE_ERROR, OK
+from catalogs.cutouts.header import UnreadableImageError, read_header
+from catalogs.cutouts.store import ImageBytes, Images
+from catalogs.schema import BLANK, CHECKSUM_ERROR, DECODE_ERROR, NO_ANSWER, OK, TOO_SMALL
 from export.session import Session
 
 
@@ -50,6 +51,7 @@ def classify(
     session: Session,
     batch: int,
     times: StageTimes,
+    smallest: int = 0,
 ) -> Answers:
     """Answer for every image of a partition.
 
@@ -68,6 +70,9 @@ def classify(
         Cutouts per inference call.
     times : StageTimes
         Seconds are added here, in place.
+    smallest : int
+        Images with a side below this many pixels get no answer: padding would show the network a
+        framing that it was not trained on. 0 where all images are known to be large enough.
 
     Returns
     -------
@@ -92,6 +97,10 @@ def classify(
                 np.zeros(0, dtype=np.uint8) if first + i in block.problems else data
                 for i, data in enumerate(files)
             ]
+            for i, data in enumerate(files):
+                small = _too_small(data, smallest)
+                if small is not None and status[at.start + i] == OK:
+                    status[at.start + i], reason[at.start + i] = TOO_SMALL, small
             pixels, problems = decoder.decode(files)
             for i, why in problems.items():
                 if status[at.start + i] == OK:
@@ -105,10 +114,25 @@ def classify(
             for answer, values in session.run(pixels).items():
                 probabilities[answer][at] = values
             clock = _lap(times, "infer", clock)
+    answers = np.stack(list(probabilities.values()), axis=1)
+    for i in np.flatnonzero(~np.isfinite(answers).all(axis=1) & (status == OK)).tolist():
+        status[i], reason[i] = NO_ANSWER, "the network's answer is not a finite number"
     bad = status != OK
     for values in probabilities.values():
         values[bad] = np.nan
     return Answers(probabilities, status, reason)
+
+
+def _too_small(data: ImageBytes, smallest: int) -> str | None:
+    if not smallest:
+        return None
+    try:
+        header = read_header(data.data)
+    except UnreadableImageError:
+        return None  # the decoder says so itself
+    if min(header.height, header.width) >= smallest:
+        return None
+    return f"{header.width}x{header.height} px, the network looks at {smallest} px"
 
 
 def _lap(times: StageTimes, stage: str, since: float) -> float:

@@ -58,6 +58,26 @@ class Ledger:
     def __init__(self, catalog: Path) -> None:
         self.catalog = catalog
 
+    def make_folder(self) -> None:
+        """Make the catalog's folder, unless it holds other things.
+
+        Raises
+        ------
+        InputError
+            It does, or it cannot be made there.
+        """
+        try:
+            self.catalog.mkdir(parents=True, exist_ok=True)
+            inside = sorted(entry.name for entry in self.catalog.iterdir())
+        except OSError as error:
+            raise disk_error(self.catalog, error) from error
+        strangers = [name for name in inside if name != names.RUN]
+        if strangers and not (self.catalog / names.PLAN).is_file():
+            raise InputError(
+                f"{self.catalog} holds other things ({', '.join(strangers[:3])}); "
+                "name a new or empty folder for the catalog"
+            )
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Be the one driver of this catalog until the block ends, or the process does.
@@ -90,20 +110,11 @@ class Ledger:
         Raises
         ------
         InputError
-            The catalog was begun with something else, or the folder holds other things.
+            The catalog was begun with something else.
         """
         path = self.catalog / names.PLAN
         if path.is_file():
             check_resumable(self.plan(), asked)
-        else:
-            strangers = sorted(
-                entry.name for entry in self.catalog.iterdir() if entry.name != names.RUN
-            )
-            if strangers:
-                raise InputError(
-                    f"{self.catalog} holds other things ({', '.join(strangers[:3])}); "
-                    "name a new or empty folder for the catalog"
-                )
         content = json.dumps(asked.to_json(), indent=0).encode()
         if not path.is_file() or path.read_bytes() != content:
             write_file(path, content)
@@ -123,7 +134,13 @@ class Ledger:
                 f"{self.catalog} is no annotated catalog (no {names.PLAN}); "
                 "make one with `skytally annotate`"
             )
-        return Plan.from_json(_read_json(path))
+        values = _read_json(path)
+        try:
+            return Plan.from_json(values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(
+                f"{path} is damaged ({error!r}); restore it from a copy"
+            ) from error
 
     def receipts(self, plan: Plan) -> dict[Pixel, Receipt]:
         """Return the receipts of the plan's partitions, each compared with plan and file.
@@ -138,7 +155,14 @@ class Ledger:
         for partition in plan.partitions:
             path = self.catalog / names.receipt_file(partition.pixel)
             if path.is_file():
-                receipt = Receipt(**_read_json(path))
+                values = _read_json(path)
+                try:
+                    receipt = Receipt(**values)
+                except TypeError as error:
+                    raise IntegrityError(
+                        f"{path} is damaged ({error}); remove it and annotate again to redo "
+                        f"pixel {partition.pixel}"
+                    ) from error
                 self._check(receipt, partition, recipe)
                 found[partition.pixel] = receipt
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 from dataclasses import dataclass
 from typing import Literal
@@ -92,7 +91,7 @@ def place(
         )
     resolve(provider)
     if decoder is None:
-        decoder = "dali" if importlib.util.find_spec("nvidia.dali") else "reference"
+        decoder = "dali" if _installed(DECODER_PACKAGES["dali"]) else "reference"
     if decoder not in DECODER_PACKAGES:
         raise InputError(f"decoder {decoder!r} is none of {', '.join(DECODER_PACKAGES)}")
     if workers is None:
@@ -108,6 +107,14 @@ def place(
         workers=workers,
         threads=1,
     )
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _version(package: str, decoder: str) -> str:

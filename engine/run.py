@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from catalogs.annotated import names
-from catalogs.annotated.atomic import disk_error
-from catalogs.annotated.metadata import CatalogFacts, write_metadata
+from catalogs.annotated.metadata import CatalogFacts, is_described, write_metadata
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError, TooManyBadError
 from catalogs.progress import Reporter, Silent
@@ -20,10 +18,12 @@ from engine.ledger import Ledger, Receipt
 from engine.placement import Placement, place
 from engine.plan import Options, Plan
 from engine.task import Job, annotate_partition
+from engine.write import catalog_name
 from export.bundle import Bundle, shipped
 from export.session import Precision, Session
 
 BATCH = 64
+LARGEST_CROP = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +132,8 @@ def annotate(
         settings.device, settings.provider, settings.precision, settings.decoder, settings.workers
     )
     asked = make_plan(store, bundle, placement, settings)
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(to, error) from error
     ledger = Ledger(to)
+    ledger.make_folder()
     with ledger.hold():
         plan = ledger.begin(asked)
         ledger.remove_leftovers()
@@ -176,7 +173,7 @@ def annotate(
                     reporter.progress("annotate", tally.rows, plan.rows, "objects")
                     tally.check()
             ledger.remove_leftovers()
-        if missing or not (to / names.PROPERTIES).is_file():
+        if missing or not is_described(to, plan.rows):
             facts = CatalogFacts(to.resolve().name, plan.rows, plan.survey_uuid, plan.bundle_sha256)
             write_metadata(to, [p.pixel for p in plan.partitions], facts)
         result = AnnotateResult(
@@ -209,7 +206,21 @@ def make_plan(
         raise InputError(
             f"{store.path} has no column {unknown[0]!r}; it has {', '.join(store.column_names)}"
         )
+    names_in_catalog = [catalog_name(name) for name in columns]
+    for name in names_in_catalog:
+        if names_in_catalog.count(name) > 1:
+            raise InputError(
+                f"two columns of {store.path} would both be called {name!r} in the catalog; "
+                "choose with --columns, or rename one"
+            )
     crop = settings.crop or store.attributes.crop or bundle.manifest.input.crop
+    size = store.attributes.image_size
+    if crop > LARGEST_CROP or (size is not None and crop > min(size)):
+        have = "of several sizes" if size is None else f"{size[1]}x{size[0]} px"
+        raise InputError(
+            f"the cutouts of {store.path} are {have}, the network would look at {crop} px around "
+            "the centre; give --crop with the pixels that show the framing it was trained on"
+        )
     return Plan(
         survey_uuid=store.attributes.uuid,
         survey_name=store.attributes.name,

@@ -97,6 +97,8 @@ def annotate_partition(job: Job, partition: Partition) -> Outcome:
         tools.session,
         job.options.batch,
         times,
+        # Images of one size were compared with the crop when the plan was made.
+        smallest=0 if tools.survey.attributes.image_size else job.options.crop,
     )
     clock = time.perf_counter()
     part = PartitionRows(rows, answers.probabilities, answers.status, answers.reason, columns)

@@ -8,8 +8,9 @@ import secrets
 from pathlib import Path
 
 from catalogs.annotated.names import TEMPORARY_SUFFIX
-from catalogs.errors import BusyError, SkytallyError
+from catalogs.errors import BusyError, InputError, SkytallyError
 
+UNUSABLE = frozenset([errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG])
 RETRIABLE = frozenset([errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EBUSY])
 
 
@@ -40,6 +41,8 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
 
 def disk_error(path: Path, error: OSError) -> SkytallyError:
     """Return the exception that tells a user what the disk said, and what to do."""
+    if error.errno in UNUSABLE:
+        return InputError(f"{path} cannot be made: {error.strerror}; name another place")
     if error.errno in RETRIABLE:
         return BusyError(f"{path} cannot be written now: {error.strerror}; run the command again")
     remedy = "free some space" if error.errno == errno.ENOSPC else "see to the disk or its rights"

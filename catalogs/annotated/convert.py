@@ -41,6 +41,8 @@ def convert(catalog: Path, to: Path) -> int:
         raise InputError(f"{catalog} is no annotated catalog; make one with `skytally annotate`")
     if not (catalog / names.PROPERTIES).is_file():
         raise InputError(f"{catalog} is not complete; run the same `skytally annotate` again")
+    if not to.parent.is_dir():
+        raise InputError(f"{to.parent} is not a folder; make it first, or name another place")
     table = read_table(catalog)
     partial = to.with_name(f".{to.name}{names.TEMPORARY_SUFFIX}")
     try:
@@ -55,6 +57,12 @@ def convert(catalog: Path, to: Path) -> int:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise disk_error(to, error) from error
+    except (TypeError, UnicodeError, ValueError) as error:
+        partial.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{catalog} cannot be written as {to.suffix}: {reason}; choose .parquet or .csv"
+        ) from error
     return int(table.num_rows)
 
 

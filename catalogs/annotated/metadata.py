@@ -77,6 +77,12 @@ def write_metadata(catalog: Path, pixels: Sequence[Pixel], facts: CatalogFacts) 
             write_file(catalog / name, (Path(scratch) / name).read_bytes())
 
 
+def is_described(catalog: Path, rows: int) -> bool:
+    """Say whether the metadata are there and speak of so many rows; they are written last."""
+    path = catalog / names.PROPERTIES
+    return path.is_file() and f"hats_nrows={rows}" in path.read_text().splitlines()
+
+
 def _footer(schema: object, footers: list[pq.FileMetaData]) -> bytes:
     sink = io.BytesIO()
     pq.write_metadata(schema, sink, metadata_collector=footers or None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections import deque
@@ -238,7 +239,12 @@ def _in_processes(
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is killed: the pool's pipes would keep it for ever."""
+    """End with the parent only, and then surely.
+
+    The pool's pipes would keep this process for ever when the parent is killed; a terminal's
+    Ctrl-C reaches all processes, and the parent alone deals with it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

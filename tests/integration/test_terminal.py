@@ -1,0 +1,126 @@
+"""On a terminal: bars instead of JSON lines, and nothing left behind by Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from surveys import encode, scattered, small_image
+
+from catalogs.progress import Bars
+
+
+class Terminal:
+    """A pseudo-terminal that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = pty.openpty()
+        self._parts: list[bytes] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._ours, 4096)
+            except OSError:  # the last writer has closed its side
+                return
+            self._parts.append(data)
+
+    def close(self) -> str:
+        os.close(self.theirs)
+        self._reader.join()
+        os.close(self._ours)
+        return b"".join(self._parts).decode()
+
+
+def on_terminal(*arguments: object) -> tuple[int, str, str]:
+    terminal = Terminal()
+    process = subprocess.run(
+        [sys.executable, "-m", "skytally", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=terminal.theirs,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return process.returncode, process.stdout, terminal.close()
+
+
+def test_ingest_annotate_and_audit_show_bars(brightness, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    ra, dec = scattered(300)
+    lines = ["id,ra,dec"]
+    for row in range(300):
+        (images / f"{row}.png").write_bytes(encode(small_image(row)))
+        lines.append(f"{row},{ra[row]:.6f},{dec[row]:.6f}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    survey, catalog = tmp_path / "s.zarr", tmp_path / "catalog"
+    for arguments in (
+        ("ingest", tmp_path / "t.csv", "--images", images, "--to", survey),
+        ("annotate", survey, "--model", brightness.path, "--to", catalog, "--workers", "1"),
+        ("audit", catalog, "--to", tmp_path / "a.audit"),
+    ):
+        status, out, shown = on_terminal(*arguments)
+        assert status == 0, shown
+        assert "300" in out
+        assert "/s" in shown
+        assert '{"event"' not in shown
+
+
+def test_bars_of_several_stages_and_an_early_end(capfd):
+    bars = Bars()
+    bars.event("plan", objects=3)
+    for done in range(4):
+        bars.progress("read", done, 3, "rows")
+    bars.progress("annotate", 1, 3, "objects")
+    bars.close()
+    assert "plan" in capfd.readouterr().err
+
+
+@pytest.mark.chaos
+def test_ctrl_c_is_one_line_and_can_be_resumed(small_survey, brightness, tmp_path):
+    """The whole process group is interrupted, as by a terminal."""
+    command = [sys.executable, "-m", "skytally", "annotate", str(small_survey)]
+    command += ["--model", str(brightness.path), "--to", str(tmp_path / "catalog")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    receipts = tmp_path / "catalog/run/receipts"
+    while not (receipts.is_dir() and any(receipts.iterdir())):
+        try:
+            process.wait(timeout=0.01)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail(process.stderr.read())
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    lines = [line for line in errors.splitlines() if not line.startswith('{"event"')]
+    assert process.returncode == 130
+    assert lines == ["skytally: stopped; run the same command again to go on"]
+    assert not (tmp_path / "catalog/hats.properties").exists()
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "2000 objects (2000 ok)" in again.stdout
+
+
+def test_a_full_output_is_no_traceback():
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "skytally", "doctor"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 20
+    assert result.stderr.startswith("skytally: the result cannot be printed")
+    assert np.char.count(result.stderr, "\n") == 1

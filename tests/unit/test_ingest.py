@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from astropy.table import Table
 from surveys import encode, scattered, small_image
 
 from catalogs.cutouts.store import Survey
-from catalogs.errors import InputError, TooManyBadError
+from catalogs.cutouts.writer import is_too_wide
+from catalogs.errors import InputError, SkytallyError, TooManyBadError
 from catalogs.schema import ClassMap
 from catalogs.survey.ingest import IngestSettings, ingest
 
@@ -173,3 +176,197 @@ def test_unusable_settings_are_named(folder, change, message):
 def test_class_maps_of_another_form_are_refused(text):
     with pytest.raises(InputError, match="classes"):
         ClassMap.parse(text)
+
+
+FEW = 8
+
+
+def ingest_columns(folder: Path, ids, kind: str = "parquet", images: str | None = None, **columns):
+    """Ingest a table of a few rows; return the store and the quarantine, which make the table."""
+    n = len(ids)
+    ra, dec = scattered(n)
+    table = folder / f"table.{kind}"
+    if kind == "csv":
+        write_csv(table, ids, columns.pop("ra", ra), columns.pop("dec", dec), **columns)
+    else:
+        pq.write_table(pa.table({"objid": ids, "ra": ra, "dec": dec} | columns), table)
+    settings = IngestSettings("objid", max_bad=0.9)
+    result = ingest(table, images or str(folder / "images"), folder / "survey.zarr", settings)
+    store = Survey.open(folder / "survey.zarr")
+    quarantine = pq.read_table(folder / "survey.zarr/quarantine/00000.parquet")
+    rows = [*store.column("input_row"), *quarantine.column("input_row").to_pylist()]
+    assert sorted(rows) == list(range(n))
+    assert (result.stored, result.quarantined) == (store.rows, quarantine.num_rows)
+    return store, quarantine, result
+
+
+def in_table_order(store: Survey, name: str) -> list:
+    values = store.column(name).tolist()
+    return [values[i] for i in np.argsort(store.column("input_row"))]
+
+
+def reasons_of(quarantine: pa.Table) -> dict[int, str]:
+    return dict(
+        zip(
+            quarantine.column("input_row").to_pylist(),
+            quarantine.column("quarantine_reason").to_pylist(),
+            strict=True,
+        )
+    )
+
+
+def test_64_bit_integers_keep_every_digit(folder):
+    large = 587722981742215241  # float64 would make it ...240
+    unsigned = 2**63 + 1
+    store, _, _ = ingest_columns(
+        folder,
+        list(range(1000, 1003)),
+        near=pa.array([large, None, -5], pa.int64()),
+        small=pa.array([7, None, 2**53], pa.int64()),
+        fits=pa.array([large, 1, 2], pa.uint64()),
+        beyond=pa.array([unsigned, 1, None], pa.uint64()),
+    )
+    assert in_table_order(store, "near") == [str(large), None, "-5"]
+    np.testing.assert_array_equal(in_table_order(store, "small"), [7, np.nan, 2**53])
+    assert in_table_order(store, "fits") == [large, 1, 2]
+    assert in_table_order(store, "beyond") == [str(unsigned), "1", None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "classes", "expected"),
+    [
+        ("csv", ["1", "0", "", "1"], "s=1,e=0", ["s", "e", None, "s"]),
+        ("csv", ["true", "false", "", "true"], "s=true,e=false", ["s", "e", None, "s"]),
+        ("csv", ["01", "02", "03", "1"], "s=01,e=02", ["s", "e", None, None]),
+        ("parquet", [1, None, 2, 1], "s=1,e=2", ["s", None, "e", "s"]),
+        ("parquet", [True, None, False, True], "s=true,e=false", ["s", None, "e", "s"]),
+        ("parquet", ["None", None, "x", "x"], "s=None,e=x", ["s", None, "e", "e"]),
+    ],
+)
+def test_classes_speak_of_the_values_of_the_table(folder, kind, values, classes, expected):
+    ra, dec = scattered(4)
+    table = folder / f"table.{kind}"
+    if kind == "csv":
+        write_csv(table, range(1000, 1004), ra, dec, kind=values)
+    else:
+        columns = {"objid": range(1000, 1004), "ra": ra, "dec": dec, "kind": pa.array(values)}
+        pq.write_table(pa.table(columns), table)
+    run(folder, classes=ClassMap.parse(classes), class_column="kind")
+    assert in_table_order(Survey.open(folder / "survey.zarr"), "label") == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids", "stored"),
+    [
+        ("csv", ["000123", "124"], ["000123", "124"]),
+        ("csv", ["1.10", "1.1"], ["1.10", "1.1"]),
+        ("csv", ["9223372036854775808", "1"], ["9223372036854775808", "1"]),
+        ("csv", ["9223372036854775807", "-1"], [2**63 - 1, -1]),
+        ("parquet", np.asarray([2**63, 1], np.uint64), ["9223372036854775808", "1"]),
+        ("parquet", pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+        ("parquet", pa.array(["a", "b"], pa.large_string()), ["a", "b"]),
+        ("parquet", pa.array(["a", "b"], pa.string_view()), ["a", "b"]),
+    ],
+)
+def test_identifiers_stay_as_they_were_written(folder, kind, ids, stored):
+    for name in stored:
+        (folder / "images" / f"{name}.png").write_bytes(encode(small_image(0)))
+    store, _, _ = ingest_columns(folder, ids, kind)
+    assert in_table_order(store, "id") == stored
+
+
+def test_every_kind_of_bad_image_is_quarantined(folder):
+    images = folder / "images"
+    (images / "1001.png").unlink()
+    (images / "1001.png").symlink_to(folder / "nowhere.png")
+    (images / "1002.png").unlink()
+    (images / "1002.jpg").mkdir()
+    (images / "1003.jpg").write_bytes(encode(small_image(3), "JPEG"))
+    (images / "9999.jpg").write_bytes(b"x")
+    (images / "9999.png").write_bytes(b"x")
+    _, quarantine, result = ingest_columns(folder, list(range(1000, 1000 + FEW)))
+    expected = {1: "no_image", 2: "unreadable_image", 3: "several_images"}
+    assert reasons_of(quarantine) == expected
+    assert result.unused_images == ROWS - FEW + 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_an_image_without_rights_is_quarantined(folder):
+    (folder / "images/1001.png").chmod(0)
+    _, quarantine, _ = ingest_columns(folder, [1000, 1001])
+    assert reasons_of(quarantine) == {1: "unreadable_image"}
+
+
+def test_a_good_row_is_kept_when_a_bad_row_has_its_identifier(folder):
+    ra, dec = scattered(4)
+    positions = ["", *(str(v) for v in ra[1:])]
+    store, quarantine, _ = ingest_columns(
+        folder, [1000, 1000, 1001, 1000], "csv", ra=positions, dec=dec
+    )
+    assert reasons_of(quarantine) == {0: "no_position", 3: "duplicate_id"}
+    assert sorted(store.column("id").tolist()) == [1000, 1001]
+
+
+def test_names_that_the_store_needs_are_prefixed(folder):
+    n = 3
+    own = {"input_row": [5, 6, 7], "quarantine_reason": ["a", "b", "c"], "id": [1, 2, 3]}
+    store, quarantine, _ = ingest_columns(folder, [1000, 1001, 99], **own)
+    assert store.rows == n - 1
+    assert in_table_order(store, "table_input_row") == [5, 6]
+    assert in_table_order(store, "table_quarantine_reason") == ["a", "b"]
+    assert in_table_order(store, "table_id") == [1, 2]
+    assert quarantine.column("table_input_row").to_pylist() == [7]
+    assert quarantine.column("table_quarantine_reason").to_pylist() == ["c"]
+    assert reasons_of(quarantine) == {2: "no_image"}
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "x" * 201, "ä" * 101, "S/N", ".hidden", "__x"])
+def test_names_that_cannot_be_stored_are_refused_before_anything_is_written(folder, name):
+    with pytest.raises(InputError, match="rename it"):
+        ingest_columns(folder, [1000, 1001], **{name: [1, 2]})
+    assert {path.name for path in folder.iterdir()} == {"images", "table.parquet"}
+
+
+def test_a_list_column_names_no_images(folder):
+    with pytest.raises(InputError, match="'paths' is a column of list"):
+        ingest_columns(folder, [1000, 1001], images="paths", paths=[["a"], ["b"]])
+
+
+def test_a_text_too_long_for_every_row_is_found_and_short_ones_stay():
+    long = np.asarray([str(i) for i in range(4999)] + ["x" * 200_000], dtype=object)
+    assert is_too_wide(long)
+    assert not is_too_wide(long[:-1])
+    assert not is_too_wide(long[-5:])
+    assert not is_too_wide(np.asarray(["x" * 200_000] * 5000, dtype=object))  # one category
+
+
+@pytest.mark.parametrize("place", ["file/s.zarr", "x" * 300])
+def test_an_unusable_place_is_named_in_one_line(folder, place):
+    (folder / "file").write_text("not a folder")
+    ra, dec = scattered(2)
+    write_csv(folder / "table.csv", [1000, 1001], ra, dec)
+    with pytest.raises(InputError) as caught:
+        ingest(
+            folder / "table.csv",
+            str(folder / "images"),
+            folder / place,
+            IngestSettings("objid", max_bad=0.5),
+        )
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(folder):
+    """A limit on the size of files stands for the full disk: the same OSError path."""
+    ra, dec = scattered(2)
+    write_csv(folder / "table.csv", [1000, 1001], ra, dec)
+    noise = np.random.default_rng(1).integers(0, 256, (300, 300, 3)).astype(np.uint8)
+    (folder / "images/1000.png").write_bytes(encode(noise))
+    before = {path.name for path in folder.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(SkytallyError, match=r"survey\.zarr cannot be written: File too large"):
+            run(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name for path in folder.iterdir()} == before

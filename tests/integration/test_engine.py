@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hats.io.validation import is_valid_catalog
-from surveys import brightness_bundle, encode, small_image, tree, write_small_survey
+from surveys import brightness_bundle, encode, scattered, small_image, tree, write_small_survey
 
+from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import BusyError, InputError, IntegrityError, TooManyBadError
 from catalogs.survey.tables import read_table
 from engine.ledger import Ledger
@@ -211,3 +212,49 @@ def test_agreement_is_that_of_the_paper():
     p = np.asarray([[0, 1], [0.5, 0.5], [0.2, 0.8]], dtype=np.float32)
     expected = 1 - entropy(p.astype(float), axis=1) / np.log(2)
     np.testing.assert_allclose(agreement(p), expected, atol=1e-6)
+
+
+def test_cutouts_smaller_than_the_crop_are_refused_not_padded(small_survey, brightness, tmp_path):
+    with pytest.raises(InputError, match=r"32x32 px, the network would look at 40 px.*--crop"):
+        annotate(
+            small_survey, tmp_path / "c", brightness.path, AnnotateSettings(workers=1, crop=40)
+        )
+    write_small_survey(
+        tmp_path / "mixed.zarr",
+        rows=100,
+        damaged={5: encode(small_image(5, 20)), 6: encode(small_image(6, 50))},
+    )
+    result = annotate(tmp_path / "mixed.zarr", tmp_path / "mixed", brightness.path, ONE)
+    assert result.statuses == {"ok": 99, "too_small": 1}
+    row = next(r for r in read_table(tmp_path / "mixed").to_pylist() if r["input_row"] == 5)
+    assert (row["status"], row["label"], row["p_spiral"]) == ("too_small", None, None)
+    assert row["reason"] == "20x20 px, the network looks at 24 px"
+
+
+def test_columns_that_would_overwrite_each_other_are_refused(brightness, tmp_path):
+    ra, dec = scattered(30)
+    names = np.asarray(["x"] * 30, dtype=object)
+    table = SurveyTable(np.arange(30), ra, dec, {"label": names, "survey_label": names})
+    write_survey(
+        tmp_path / "s.zarr",
+        table,
+        lambda chunks: ([encode(small_image(int(i))) for i in chunk] for chunk in chunks),
+        SurveyInfo(name="s"),
+    )
+    with pytest.raises(InputError, match=r"'survey_label'.*--columns"):
+        annotate(tmp_path / "s.zarr", tmp_path / "c", brightness.path, ONE)
+    settings = AnnotateSettings(workers=1, columns=("label",))
+    assert annotate(tmp_path / "s.zarr", tmp_path / "c", brightness.path, settings).rows == 30
+
+
+def test_a_damaged_plan_or_receipt_is_named(catalog, tmp_path):
+    again = Path(shutil.copytree(catalog, tmp_path / "catalog"))
+    ledger = Ledger(again)
+    receipt = next((again / "run/receipts").iterdir())
+    receipt.write_text(receipt.read_text().replace('"rows"', '"rowz"'))
+    with pytest.raises(IntegrityError, match=receipt.name):
+        ledger.receipts(ledger.plan())
+    plan = again / "run/plan.json"
+    plan.write_text(plan.read_text().replace("survey_uuid", "uuid"))
+    with pytest.raises(IntegrityError, match=r"plan\.json is damaged"):
+        ledger.plan()

@@ -97,8 +97,7 @@ def analyse(counts: TileCounts, settings: AuditSettings) -> Analysis:
         for o in sorted({order, *range(4, FINEST_ORDER + 1)})
         if o >= order
     )
-    obstacles = _obstacles(counts, tables[0], settings)
-    if obstacles:
+    if counts.variance <= 0:
         outcomes = tuple(Outcome(name, None, None, effect) for name, effect in _NAMES.items())
         smallest = by_alarm = None
     else:
@@ -113,7 +112,7 @@ def analyse(counts: TileCounts, settings: AuditSettings) -> Analysis:
             None if smallest is None else smallest.mean,
             alpha=settings.alpha,
             effect=settings.effect,
-            obstacles=obstacles,
+            obstacles=_obstacles(counts, tables[0], settings),
         ),
         smallest,
         by_alarm,
@@ -181,7 +180,9 @@ def _tests(
     return (
         outcomes,
         dipoles.detectable_amplitude(covariance, settings.alpha),
-        dipoles.detectable_amplitude(covariance, settings.alpha / len(outcomes)),
+        dipoles.detectable_amplitude(
+            covariance, settings.alpha / sum(outcome.p is not None for outcome in outcomes)
+        ),
     )
 
 
@@ -255,6 +256,8 @@ def _scan(counts: TileCounts, battery: Battery, p: float | None) -> Outcome:
 
 
 def _tiles(counts: TileCounts, table: TileTable) -> Outcome:
+    if not np.any(np.isfinite(table.p)):
+        return Outcome("tiles", None, None, _NAMES["tiles"], details={"tested": 0, "flagged": 0})
     best = int(np.nanargmin(table.p))
     rest = (counts.k.sum() - table.k[best], float(counts.total - table.n[best]))
     details: dict[str, Any] = {

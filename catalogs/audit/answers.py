@@ -21,6 +21,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 _LABEL = "label"
+_NUMBER_OF = {"0": 0, "false": 0, "1": 1, "true": 1}
 _STATUS, _PIXEL = "status", "_healpix_29"
 
 
@@ -49,7 +50,7 @@ class Tally:
     no_answer: int = 0
     duplicates: int = 0
     used: int = 0
-    thresholded: bool = False
+    counted: str = ""  # which answers the fraction is of, in words
     values_seen: set[str] = field(default_factory=set)
 
 
@@ -125,8 +126,9 @@ def iter_answers(
     InputError
         The answer column holds values that are neither labels nor within [0, 1].
     """
+    reader = _Reader(columns.answer, settings)
     for batch in tables.iter_batches(source, columns.names()):
-        answer = _Reader(columns.answer, settings).values(batch.column(columns.answer), tally)
+        answer = reader.values(batch.column(columns.answer), tally)
         ra, dec = tables.positions(batch, columns.ra, columns.dec)
         ok = np.ones(batch.num_rows, np.bool_)
         if columns.status is not None:
@@ -147,7 +149,7 @@ class _Reader:
     def __init__(self, name: str, settings: AuditSettings) -> None:
         self.name = name
         self.settings = settings
-        self.values_counted = [value.strip() for value in settings.answer.split("|")]
+        self.thresholded = False
 
     def values(self, column: pa.Array, tally: Tally) -> FloatArray:
         if pa.types.is_dictionary(column.type):
@@ -171,12 +173,27 @@ class _Reader:
             raise InputError(
                 f"answer column {self.name!r} holds text; summing probabilities needs numbers"
             )
-        chosen = _is_one_of(column, self.values_counted)
+        tally.counted = f"labels: {self.name} is {self.settings.answer}"
+        chosen = _is_one_of(column, self.settings.values)
         some = [*pc.unique(column)[:50].to_pylist(), *pc.unique(column.filter(chosen)).to_pylist()]
         tally.values_seen.update(value for value in some if value is not None)
         return np.where(np.asarray(column.is_valid()), chosen.astype(np.float64), np.nan)
 
+    def _counts_zeros(self) -> bool:
+        """Say whether 0 is asked for and not 1, which the name of a column of 0/1 stands for."""
+        asked = {_NUMBER_OF.get(value.lower()) for value in self.settings.values}
+        names = (self.name, self.name.removeprefix("p_"), AuditSettings.answer)
+        if asked in ({0}, {1}):
+            return asked == {0}
+        if self.settings.answer.strip() in names:
+            return False
+        raise InputError(
+            f"answer {self.settings.answer!r}: column {self.name!r} holds numbers; expected 0, 1, "
+            f"false, true or the column's name"
+        )
+
     def _numbers(self, numbers: FloatArray, tally: Tally) -> FloatArray:
+        zeros = self._counts_zeros()
         bad = (numbers < 0) | (numbers > 1)
         if bad.any():
             raise InputError(
@@ -184,21 +201,31 @@ class _Reader:
                 "probabilities within 0 to 1"
             )
         if self.settings.probabilities:
-            return numbers
-        tally.thresholded = tally.thresholded or bool(np.any((numbers > 0) & (numbers < 1)))
-        return np.where(np.isnan(numbers), np.nan, (numbers >= 0.5).astype(np.float64))
+            one = "one minus the probabilities" if zeros else "probabilities"
+            tally.counted = f"{one} of {self.name}, summed; variance from their scatter"
+        else:
+            self.thresholded |= bool(np.any((numbers > 0) & (numbers < 1)))
+            numbers = np.where(np.isnan(numbers), np.nan, (numbers >= 0.5).astype(np.float64))
+            if self.thresholded:
+                what = "values below 0.5" if zeros else "values of at least 0.5"
+            else:
+                what = "0" if zeros else "1"
+            tally.counted = f"fraction of {what} in column {self.name}"
+        return 1 - numbers if zeros else numbers
 
 
 def check_answer_occurs(tally: Tally, columns: Columns, settings: AuditSettings) -> None:
-    """Refuse a misspelt answer: a text column of several values, none of which was asked for.
+    """Refuse a misspelt answer: one that a text column never says.
+
+    Only a column of a single value may lack the one that was asked for: its fraction is 0.
 
     Raises
     ------
     InputError
     """
-    asked = {value.strip() for value in settings.answer.split("|")}
-    missing = sorted(asked - tally.values_seen)
-    if len(tally.values_seen) > 1 and (asked.isdisjoint(tally.values_seen)):
+    missing = [value for value in settings.values if value not in tally.values_seen]
+    text = bool(tally.values_seen)
+    if text and missing and (len(tally.values_seen) > 1 or len(missing) < len(settings.values)):
         seen = ", ".join(sorted(tally.values_seen)[:20])
         raise InputError(f"column {columns.answer!r} never says {missing[0]!r}; it says {seen}")
 

@@ -58,6 +58,7 @@ def build(
         The audited table, as the user named it.
     """
     decided = analysis.verdict
+    made = [outcome.name for outcome in analysis.outcomes if outcome.p is not None]
     table = analysis.tables[0]
     document: dict[str, Any] = _plain(
         {
@@ -65,7 +66,7 @@ def build(
             "verdict": decided.verdict,
             "cause": decided.cause,
             "reasons": list(decided.reasons),
-            "alarm": {"p": decided.p, "method": verdict.METHOD, "alpha": settings.alpha},
+            "alarm": {"p": decided.p, "method": verdict.method(made), "alpha": settings.alpha},
             "tests": [
                 {
                     "name": outcome.name,
@@ -85,7 +86,7 @@ def build(
                 "power": 0.8,
                 "dipole": _detectable(analysis.detectable, settings.alpha),
                 "dipole_alone_raises_alarm": _detectable(
-                    analysis.detectable_by_alarm, settings.alpha / len(analysis.outcomes)
+                    analysis.detectable_by_alarm, settings.alpha / max(len(made), 1)
                 ),
             },
             "sky": {
@@ -110,11 +111,11 @@ def build(
             "provenance": {
                 "source": source,
                 "columns": asdict(columns),
-                "answers": _answer_kind(tally, columns, settings),
+                "answers": tally.counted,
                 "tile_counts_sha256": _digest(counts),
                 "software": {name: importlib.metadata.version(name) for name in _SOFTWARE},
             },
-            "notes": [CORRELATED_NOTE, CAUSE_NOTE],
+            "notes": [*_not_made(analysis, made, settings), CORRELATED_NOTE, CAUSE_NOTE],
         }
     )
     return document
@@ -148,14 +149,21 @@ def _flagged(table: TileTable) -> list[dict[str, Any]]:
     ]
 
 
-def _answer_kind(tally: Tally, columns: Columns, settings: AuditSettings) -> str:
-    if settings.probabilities:
-        return f"probabilities of {columns.answer}, summed; variance from their scatter"
-    if tally.values_seen:
-        return f"labels: {columns.answer} is {settings.answer}"
-    if tally.thresholded:
-        return f"labels: {columns.answer} is at least 0.5"
-    return f"labels: {columns.answer} is 1"
+def _not_made(analysis: Analysis, made: list[str], settings: AuditSettings) -> list[str]:
+    """Say which tests could not be made, and why where single tiles are too small."""
+    missing = [outcome.name for outcome in analysis.outcomes if outcome.name not in made]
+    if not missing or not made:
+        return []
+    small = np.all(analysis.tables[0].n < settings.min_n)
+    why = (
+        f": no tile at nside {2**analysis.order} holds {settings.min_n} answers, choose a smaller "
+        "order to test tiles"
+        if small
+        else ""
+    )
+    tests, left = ", ".join(missing), ", ".join(made)
+    note = f"Tests that could not be made: {tests}{why}. Holm's correction is over the others"
+    return [f"{note} ({left})."]
 
 
 def _digest(counts: TileCounts) -> str:
@@ -251,17 +259,20 @@ def summary(document: dict[str, Any]) -> list[str]:
         f"{sky['tiles_occupied']} tiles tested at nside {sky['nside']}"
     )
     lines = [f"Verdict: {document['verdict']}{cause}", headline(document), size]
+    lines.append(f"Counted: {document['provenance']['answers']}")
     lines += [
         f"{test['name']:>7}: p {p_text(test['p'], simulations)}, {effect_text(test)}"
         for test in document["tests"]
         if test["p"] is not None
     ]
     if document["alarm"]["p"] is not None:
-        lines.append(f"Alarm: smallest of four p after Holm {document['alarm']['p']:.4g}")
+        made = sum(test["p"] is not None for test in document["tests"])
+        lines.append(f"Alarm: smallest of {made} p after Holm {document['alarm']['p']:.4g}")
     if document["detectable"]["dipole"] is not None:
         lines.append(
             f"Smallest dipole found with 80% power: {document['detectable']['dipole']['mean']:.4f}"
         )
+    lines += [note for note in document["notes"] if note not in (CORRELATED_NOTE, CAUSE_NOTE)]
     out = left_out(document)
     if out:
         lines.append("Left out: " + ", ".join(f"{number:,} {text}" for text, number in out))

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Colormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Polygon
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ from catalogs.audit.analysis import Analysis, TileTable, tile_positions
 FloatArray = NDArray[np.float64]
 
 MAPS = ("fraction", "z", "n")
+FILES = tuple(f"map_{name}.{ending}" for name in MAPS for ending in ("png", "svg"))
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -115,7 +117,7 @@ def _figure(analysis: Analysis, name: str, answer: str, alpha: float) -> Figure:
     bar = figure.colorbar(
         tiles, cax=bar_axes, orientation="horizontal", extend="neither" if name == "n" else "both"
     )
-    bar.set_label(label, fontsize=9)
+    bar.set_label(label, fontsize=9, parse_math=False)
     bar.outline.set_linewidth(0.5)
     bar_axes.tick_params(labelsize=8, width=0.5, length=3)
     notes.insert(0, f"HEALPix nside {2**table.order}, ICRS")
@@ -155,7 +157,20 @@ def _quantity(
     # Small tiles at the survey's edge scatter most; they must not wash out the others.
     reach = max(float(np.percentile(away, 98)) if len(away) else 0.0, 1e-3)
     norm = TwoSlopeNorm(analysis.fraction, analysis.fraction - reach, analysis.fraction + reach)
-    return values, norm, diverging, f"fraction {answer} (white: whole sky, {analysis.fraction:.4f})"
+    return (
+        values,
+        norm,
+        diverging,
+        (f"fraction {_drawable(answer)} (white: whole sky, {analysis.fraction:.4f})"),
+    )
+
+
+def _drawable(answer: str) -> str:
+    """Return an answer as the font can write it: short, and in general terms without glyphs."""
+    font = get_font(findfont(_STYLE["font.family"]))
+    if not all(font.get_char_index(ord(letter)) for letter in answer):
+        return "of the answers asked for"
+    return answer if len(answer) <= 40 else f"{answer[:39]}…"
 
 
 def _polygons(table: TileTable, projection: _Projection) -> tuple[list[FloatArray], list[int]]:

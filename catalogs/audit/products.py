@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,21 @@ from numpy.typing import NDArray
 
 from catalogs.audit.analysis import TileTable, tile_positions
 
+FILES = ("tiles.parquet", "tiles.fits", "map.fits", "flagged.moc.fits")
 # What the HEALPix FITS convention calls a pixel without a value.
 UNSEEN = -1.6375e30
+_NAME_LENGTH = 40
 _UNITS = {"ra": "deg", "dec": "deg"}
 
 
 def count_column(answer: str) -> str:
-    """Return the name of the column that counts an answer, such as ``n_spiral``."""
-    return "n_" + re.sub(r"\W+", "_", answer).strip("_").lower()
+    """Return the name of the column that counts an answer, such as ``n_spiral``.
+
+    Short and in ASCII, as FITS asks: accents go, and what has no Latin letters is ``n_answer``.
+    """
+    latin = unicodedata.normalize("NFKD", answer).encode("ascii", "ignore").decode("ascii")
+    name = re.sub(r"[^a-z0-9]+", "_", latin.lower()).strip("_")[:_NAME_LENGTH].strip("_")
+    return f"n_{name or 'answer'}"
 
 
 def columns_of(table: TileTable, answer: str) -> dict[str, NDArray[np.generic]]:

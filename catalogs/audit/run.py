@@ -172,10 +172,20 @@ def _replace(made: Path, to: Path) -> None:
 
 def _refuse_foreign(to: Path) -> None:
     """Only an audit, or an empty folder, may be replaced."""
+    above = next(parent for parent in to.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"{to}: {above} is not a folder; name a folder for the audit elsewhere")
     if to.is_symlink() or (to.exists() and not to.is_dir()):
         raise InputError(f"{to}: is not a folder; name a new folder for the audit")
     if not to.exists() or not any(to.iterdir()):
         return
+    own = {"audit.json", "report.html", *products.FILES, *plots.FILES}
+    strangers = sorted(e.name for e in to.iterdir() if e.name not in own or not e.is_file())
+    if strangers:
+        raise InputError(
+            f"{to}: holds {strangers[0]!r}, which is no file of an audit; move it, or name a new "
+            "folder for the audit"
+        )
     try:
         previous = json.loads((to / "audit.json").read_text(encoding="utf-8"))
         known = {"schema_version", "verdict", "tests"} <= set(previous)

@@ -21,7 +21,8 @@ class AuditSettings:
     ----------
     answer : str
         The answer whose fraction is audited: a value of the label column (several joined by
-        ``|`` count together), or the name after ``p_``.
+        ``|`` count together), or the name after ``p_``. In a column of numbers or booleans 0 or
+        ``false`` counts the zeros; 1, ``true``, the column's name or the default the ones.
     label : str, optional
         Answer column; found by name when it is unambiguous.
     ra, dec : str, optional
@@ -69,8 +70,13 @@ class AuditSettings:
     seed: int = 0
     keep_duplicates: bool = False
 
+    @property
+    def values(self) -> list[str]:
+        """The values of the label column that count together."""
+        return [value.strip() for value in self.answer.split("|")]
+
     def __post_init__(self) -> None:
-        if not self.answer.strip():
+        if not all(self.values):
             raise InputError("answer is empty; name the answer to audit, such as spiral")
         if self.order is not None and not 0 <= self.order <= LARGEST_ORDER:
             raise InputError(f"order {self.order}: expected 0 to {LARGEST_ORDER} (nside 1 to 64)")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNIFORM, ANISOTROPIC, INSUFFICIENT = "uniform", "anisotropic", "insufficient"
-METHOD = "Holm over four binomial tests (global X2, dipole, cap scan, single tiles)"
+_METHODS = {"global": "global X2", "dipole": "dipole", "scan": "cap scan", "tiles": "single tiles"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,15 @@ class Verdict:
     p: float | None
     p_holm: tuple[float | None, ...]
     reasons: tuple[str, ...]
+
+
+def method(made: Sequence[str]) -> str:
+    """Return how the alarm is raised, given the names of the tests that were made."""
+    if not made:
+        return "none: no test was made"
+    count = {1: "one binomial test", 2: "two", 3: "three", 4: "four"}[len(made)]
+    tests = count if len(made) == 1 else f"{count} binomial tests"
+    return f"Holm over {tests} ({', '.join(_METHODS[name] for name in made)})"
 
 
 def holm(p: Sequence[float]) -> NDArray[np.float64]:
@@ -62,7 +71,8 @@ def decide(
     Parameters
     ----------
     p : sequence of float or None
-        p values of the tests; None where a test could not be made, which counts as 1.
+        p values of the tests; None where the positions did not allow a test, which Holm's
+        correction then leaves out: it is over the tests that were made.
     detectable : float or None
         Dipole amplitude detectable with 80% power; None if no dipole can be fitted.
     alpha : float
@@ -78,10 +88,9 @@ def decide(
         ``anisotropic`` if the alarm is raised; else ``insufficient`` with its reasons if the
         data could not have shown the effect; else ``uniform``.
     """
-    made = any(value is not None for value in p)
-    adjusted = holm([1.0 if value is None else value for value in p])
-    p_holm = tuple(None if value is None else float(adjusted[i]) for i, value in enumerate(p))
-    smallest = float(adjusted.min()) if made else None
+    adjusted = iter(holm([value for value in p if value is not None]).tolist())
+    p_holm = tuple(None if value is None else float(next(adjusted)) for value in p)
+    smallest = min((value for value in p_holm if value is not None), default=None)
     if smallest is not None and smallest < alpha:
         return Verdict(ANISOTROPIC, "undetermined", smallest, p_holm, ())
     reasons = list(obstacles)

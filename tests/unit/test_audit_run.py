@@ -285,6 +285,16 @@ def test_answers_of_every_kind_and_file_agree(tmp_path: Path, kind: str, ending:
             "summing probabilities needs numbers",
         ),
         ({"label": ["spiral", "elliptical"] * 500}, {"answer": "spirall"}, "never says 'spirall'"),
+        (
+            {"label": ["spiral", "edgeon"] * 500},
+            {"answer": "spiral|edgon"},
+            "column 'label' never says 'edgon'; it says edgeon, spiral",
+        ),
+        ({"label": "spiral"}, {"answer": "spiral|edgeon"}, "never says 'edgeon'"),
+        ({"spiral": 1}, {"answer": "elliptical", "label": "spiral"}, "expected 0, 1, false, true"),
+        ({"spiral": 1}, {"answer": "0|1", "label": "spiral"}, "expected 0, 1, false, true"),
+        ({"spiral": True}, {"answer": "yes", "label": "spiral"}, "answer 'yes': column 'spiral'"),
+        ({"label": "x"}, {"answer": "spiral|"}, "answer"),
         ({"label": "x"}, {"ra": "alpha"}, "no column 'alpha'"),
         ({"label": "x", "RA": 1.0}, {}, "columns ra, RA; name the ra column"),
         ({"label": pa.nulls(1000, pa.string())}, {}, "none of 1000 rows can be used"),
@@ -308,7 +318,6 @@ def test_unusable_tables_give_one_line(
     [
         (20_000, "spiral", "every answer is 'spiral'"),
         (20_000, "elliptical", "no answer is 'spiral'"),
-        (300, None, "no tile at nside 1 holds 100 answers"),
         (1, None, "no tile at nside 1 holds 100 answers"),
     ],
 )
@@ -327,6 +336,82 @@ def test_too_little_is_insufficient(
     strict(result.folder / "audit.json")
     assert reason in " ".join(summary_lines(result))
     assert "insufficient" in result.report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("extra", "verdict"), [(0.5, "anisotropic"), (0.0, "insufficient")])
+def test_dipole_and_scan_need_no_full_tile(tmp_path: Path, extra: float, verdict: str) -> None:
+    rng = np.random.default_rng(42)
+    ra, dec = positions(20_000, rng)
+    p = 0.4 + extra * np.cos(np.radians(dec)) * np.cos(np.radians(ra - 180)) / 2
+    label = np.where(rng.random(20_000) < p, "spiral", "elliptical")
+    pq.write_table(pa.table({"ra": ra, "dec": dec, "label": label}), tmp_path / "t.parquet")
+    settings = AuditSettings(order=5, simulations=1000)
+    result = audit(tmp_path / "t.parquet", tmp_path / "a.audit", settings)
+    assert result.verdict == verdict
+    made = [test["name"] for test in result.document["tests"] if test["p"] is not None]
+    assert made == ["dipole", "scan"]
+    assert result.document["sky"]["tiles_tested"] == 0
+    assert "two binomial tests (dipole, cap scan)" in result.document["alarm"]["method"]
+    alone = result.document["detectable"]["dipole_alone_raises_alarm"]["alpha"]
+    assert alone == pytest.approx(0.05 / 2)
+    said = "no tile at nside 32 holds 100 answers"
+    assert said in result.report.read_text(encoding="utf-8")
+    assert said in " ".join(summary_lines(result))
+    if verdict == "anisotropic":
+        dipole = result.document["tests"][1]
+        pole = sky.unit_vectors(dipole["ra"], dipole["dec"])[0]
+        assert pole @ sky.unit_vectors(180, 0)[0] > 0.95
+
+
+NUMBERS = [1] * 300 + [0] * 690 + [None] * 10
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "fraction", "said"),
+    [
+        (NUMBERS, {}, 300 / 990, "fraction of 1 in column spiral"),
+        (NUMBERS, {"answer": "1"}, 300 / 990, "fraction of 1 in column spiral"),
+        (NUMBERS, {"answer": "0"}, 690 / 990, "fraction of 0 in column spiral"),
+        (NUMBERS, {"answer": "False"}, 690 / 990, "fraction of 0 in column spiral"),
+        ([v and 0.7 for v in NUMBERS], {"answer": "0"}, 690 / 990, "values below 0.5"),
+        ([v == 1 for v in NUMBERS], {"answer": "False"}, 0.7, "fraction of 0 in column spiral"),
+        (
+            [v and 0.5 for v in NUMBERS],
+            {"answer": "0", "probabilities": True},
+            (150 + 690) / 990,
+            "one minus the probabilities of spiral",
+        ),
+    ],
+)
+def test_zeros_are_counted_where_they_are_asked_for(
+    tmp_path: Path, values: list, settings: dict, fraction: float, said: str
+) -> None:
+    data = {"ra": np.linspace(0, 359, 1000), "dec": np.linspace(-80, 80, 1000), "spiral": values}
+    pq.write_table(pa.table(data), tmp_path / "t.parquet")
+    asked = AuditSettings(label="spiral", simulations=1000, **settings)
+    result = audit(tmp_path / "t.parquet", tmp_path / "a.audit", asked)
+    assert result.document["sky"]["fraction"] == pytest.approx(fraction)
+    assert said in result.document["provenance"]["answers"]
+    assert said in result.report.read_text(encoding="utf-8")
+    assert any(said in line for line in summary_lines(result))
+
+
+@pytest.mark.parametrize(
+    "answer", ["spirale_é", "螺旋", "$x^{$", "spiral " * 60, "<b>", "\u0000?", "_", "🌀"]
+)
+def test_any_answer_has_products(tmp_path: Path, answer: str) -> None:
+    table = label_table(2_000)
+    was = np.array(table["label"].to_pylist()) == "spiral"
+    label = pa.array([answer.strip() if spiral else "other" for spiral in was])
+    pq.write_table(table.set_column(3, "label", label), tmp_path / "t.parquet")
+    asked = AuditSettings(answer=answer, simulations=1000)
+    result = audit(tmp_path / "t.parquet", tmp_path / "a.audit", asked)
+    tiles = Table.read(result.folder / "tiles.fits")
+    name = next(name for name in tiles.colnames if name.startswith("n_"))
+    assert re.fullmatch(r"n_[a-z0-9_]{1,40}", name)
+    found = np.asarray(tiles[name])[np.asarray(tiles["order"]) == tiles["order"][0]].sum()
+    assert found == was.sum()
+    assert Table.read(result.folder / "map.fits", hdu=1).colnames[1] == name
 
 
 def test_one_field_of_the_sky_is_insufficient_but_tested(tmp_path: Path) -> None:
@@ -364,6 +449,11 @@ def test_only_an_audit_is_replaced(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="audit"):
             audit(tmp_path / "t.parquet", tmp_path / target, FAST)
     assert (mine / "chapter.tex").read_text() == "years of work"
+    assert audit(tmp_path / "t.parquet", tmp_path / "a.audit", FAST).report.exists()
+    (tmp_path / "a.audit" / "notes.txt").write_text("what it means")
+    with pytest.raises(InputError, match=r"holds 'notes\.txt', which is no file of an audit"):
+        audit(tmp_path / "t.parquet", tmp_path / "a.audit", FAST)
+    assert (tmp_path / "a.audit" / "notes.txt").read_text() == "what it means"
     (tmp_path / "empty").mkdir()
     assert audit(tmp_path / "t.parquet", tmp_path / "empty", FAST).report.exists()
 
@@ -371,8 +461,12 @@ def test_only_an_audit_is_replaced(tmp_path: Path) -> None:
 def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     pq.write_table(label_table(300), tmp_path / "t.parquet")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(SkytallyError, match="cannot be written"):
-        audit(tmp_path / "t.parquet", tmp_path / "file" / "a.audit", FAST)
+    for below in ("file/a.audit", "file/deep/a.audit"):
+        with pytest.raises(InputError, match=r"file is not a folder"):
+            audit(tmp_path / "t.parquet", tmp_path / below, FAST)
+    with pytest.raises(SkytallyError, match="cannot be written") as caught:
+        audit(tmp_path / "t.parquet", Path("/proc/a.audit"), FAST)
+    assert not isinstance(caught.value, InputError)
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,8 @@ def test_holm_agrees_with_statsmodels() -> None:
         ([0.5, 0.2, 0.3, 0.3], 0.021, [], ("insufficient", None)),
         ([0.5, None, 0.3, 0.3], None, [], ("insufficient", None)),
         ([0.5, 0.2, 0.3, None], 0.01, ["because"], ("insufficient", None)),
+        ([None, 0.02, 0.3, None], 0.01, ["no tile"], ("anisotropic", "undetermined")),
+        ([None, 0.03, 0.3, None], 0.01, ["no tile"], ("insufficient", None)),
         ([None] * 4, None, ["no tile"], ("insufficient", None)),
     ],
 )
@@ -219,3 +221,7 @@ def test_verdicts(
     assert (got.reasons == ()) == (expected[0] != "insufficient")
     assert (got.p is None) == all(value is None for value in p)
     assert [value is None for value in got.p_holm] == [value is None for value in p]
+    made = [value for value in p if value is not None]
+    if made:
+        adjusted = multipletests(made, method="holm")[1]
+        np.testing.assert_allclose([v for v in got.p_holm if v is not None], adjusted)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+import zarr.errors
 from surveys import encode, scattered, small_image, write_small_survey
 
 from catalogs.cutouts.store import Survey
@@ -178,3 +179,107 @@ def test_plain_zarr_reads_the_store(small_survey):
     row = int(group["input_row"][7])
     data = group["blob"][int(offset[7]) : int(offset[7] + length[7])]
     assert data.tobytes() == encode(small_image(row))
+
+
+ROWS = 1500  # more than one partition
+
+
+def write_columns(to: Path, images=None, **columns) -> Survey:
+    ra, dec = scattered(ROWS)
+    table = SurveyTable(
+        np.arange(ROWS), ra, dec, {k: np.asarray(v, dtype=object) for k, v in columns.items()}
+    )
+    images = images or (lambda chunks: ([b"x"] * len(chunk) for chunk in chunks))
+    write_survey(to, table, images, SurveyInfo(name="columns"))
+    return Survey.open(to)
+
+
+@pytest.mark.parametrize("changed", ["categories", "codes", "text", "name"])
+def test_other_values_of_a_further_column_give_another_survey(tmp_path, monkeypatch, changed):
+    monkeypatch.setattr("catalogs.cutouts.layout.MOST_CATEGORIES", 5)
+    kind, note = ["a", "b", None] * (ROWS // 3), [str(i) for i in range(ROWS)]
+    first = write_columns(tmp_path / "1.zarr", kind=kind, note=note)
+    assert write_columns(tmp_path / "2.zarr", note=note, kind=kind).partitions == first.partitions
+    other = {
+        "categories": {"kind": ["a", "c", None] * (ROWS // 3), "note": note},
+        "codes": {"kind": [*kind[1:], kind[0]], "note": note},
+        "text": {"kind": kind, "note": ["x", *note[1:]]},
+        "name": {"kind": kind, "remark": note},
+    }[changed]
+    second = write_columns(tmp_path / "3.zarr", **other)
+    assert second.attributes.uuid != first.attributes.uuid
+    same = [a == b for a, b in zip(first.partitions, second.partitions, strict=True)]
+    assert sum(same) == (len(same) - 1 if changed == "text" else 0)
+    for partition in second.partitions:
+        assert len(second.read_rows(partition).ra) == partition.rows
+
+
+def test_a_partition_of_another_survey_is_refused(tmp_path):
+    first = write_columns(tmp_path / "1.zarr", kind=["a"] * ROWS)
+    second = write_columns(tmp_path / "2.zarr", kind=["b"] * ROWS)
+    with pytest.raises(IntegrityError, match="not what was written"):
+        second.read_rows(first.partitions[0])
+
+
+def test_null_and_empty_text_stay_two_things(tmp_path, monkeypatch):
+    monkeypatch.setattr("catalogs.cutouts.layout.MOST_CATEGORIES", 5)
+    note = [None, "", "ÿ", *(str(i) for i in range(ROWS - 3))]
+    store = write_columns(tmp_path / "1.zarr", note=note)
+    assert store.column("note").tolist() == [note[i] for i in store.column("input_row")]
+    metadata = json.loads((tmp_path / "1.zarr/appends/00000/columns/note/zarr.json").read_text())
+    assert metadata["attributes"]["kind"] == "text"
+
+
+def test_consolidated_metadata_are_not_believed(copy):
+    """Zarr would read them in place of the checked ones; here they name a codec of no store."""
+    with pytest.warns(zarr.errors.ZarrUserWarning, match="not part in the Zarr format 3"):
+        zarr.consolidate_metadata(str(copy))
+    metadata = copy / "zarr.json"
+    values = json.loads(metadata.read_text())
+    array = values["consolidated_metadata"]["metadata"]["appends/00000/ra"]
+    array["codecs"].append({"name": "gzip", "configuration": {"level": 1}})
+    metadata.write_text(json.dumps(values))
+    ra, _ = scattered(2000)
+    store = Survey.open(copy)
+    np.testing.assert_array_equal(store.column("ra"), ra[store.column("input_row")])
+
+
+def test_a_symbolic_link_in_a_store_is_refused(copy, tmp_path):
+    moved = tmp_path / "elsewhere"
+    (copy / "appends/00000/ra").rename(moved)
+    (copy / "appends/00000/ra").symlink_to(moved)
+    with pytest.raises(IntegrityError, match="ra is a symbolic link"):
+        Survey.open(copy)
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    def images(chunks):
+        yield [b"x"] * len(chunks[0])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_columns(tmp_path / "s.zarr", images)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_writers_to_one_place_the_first_to_finish_wins(tmp_path):
+    place = tmp_path / "s.zarr"
+
+    def images(chunks):
+        first = write_columns(place, kind=["first"] * ROWS)
+        assert first.rows == ROWS
+        for chunk in chunks:
+            yield [b"y"] * len(chunk)
+
+    with pytest.raises(InputError, match="exists already"):
+        write_columns(place, images, kind=["second"] * ROWS)
+    assert set(Survey.open(place).column("kind")) == {"first"}
+    assert list(tmp_path.iterdir()) == [place]
+    assert place.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_the_user_called_partial_is_left_alone(tmp_path):
+    (tmp_path / "s.zarr.partial").mkdir()
+    (tmp_path / "s.zarr.partial/thesis.tex").write_text("years of work")
+    write_columns(tmp_path / "s.zarr")
+    assert (tmp_path / "s.zarr.partial/thesis.tex").read_text() == "years of work"

@@ -18,6 +18,7 @@ from surveys import encode, scattered, small_image
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import is_too_wide
 from catalogs.errors import InputError, SkytallyError, TooManyBadError
+from catalogs.progress import Silent
 from catalogs.schema import ClassMap
 from catalogs.survey.ingest import IngestSettings, ingest
 
@@ -370,3 +371,30 @@ def test_a_full_disk_is_told_and_leaves_nothing(folder):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name for path in folder.iterdir()} == before
+
+
+def test_columns_left_out_are_told_with_a_reason(folder, monkeypatch):
+    for name, value in (("WIDEST_TEXT", 10), ("MOST_TEXT_BYTES", 100), ("MOST_CATEGORIES", 1)):
+        monkeypatch.setattr(f"catalogs.cutouts.layout.{name}", value)
+    ra, dec = scattered(2)
+    columns = {"short": ["a", "b"], "long": ["x" * 200, "y"], "nested": [[1], [2]]}
+    table = pa.table({"objid": [1000, 1001], "ra": ra, "dec": dec} | columns)
+    pq.write_table(table, folder / "table.parquet")
+    told = []
+
+    class Listener(Silent):
+        def event(self, name: str, **fields: object) -> None:
+            told.append((name, fields.get("column"), fields.get("reason")))
+
+    settings = IngestSettings("objid")
+    ingest(
+        folder / "table.parquet",
+        str(folder / "images"),
+        folder / "survey.zarr",
+        settings,
+        Listener(),
+    )
+    left_out = [(column, reason) for name, column, reason in told if name == "column left out"]
+    assert [column for column, _ in left_out] == ["long", "nested"]
+    assert "too long" in left_out[0][1]
+    assert Survey.open(folder / "survey.zarr").column_names == ("short",)

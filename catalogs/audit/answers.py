@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from catalogs import sky
-from catalogs.audit.settings import AuditSettings
+from catalogs.audit.settings import DEFAULT_ANSWER, AuditSettings
 from catalogs.errors import InputError
 from catalogs.survey import tables
 
@@ -182,7 +182,7 @@ class _Reader:
     def _counts_zeros(self) -> bool:
         """Say whether 0 is asked for and not 1, which the name of a column of 0/1 stands for."""
         asked = {_NUMBER_OF.get(value.lower()) for value in self.settings.values}
-        names = (self.name, self.name.removeprefix("p_"), AuditSettings.answer)
+        names = (self.name, self.name.removeprefix("p_"), DEFAULT_ANSWER)
         if asked in ({0}, {1}):
             return asked == {0}
         if self.settings.answer.strip() in names:

@@ -11,6 +11,7 @@ TESTING_ORDER = 3
 FINEST_ORDER = 5
 LARGEST_ORDER = 6
 MEDIAN_N = 200
+DEFAULT_ANSWER = "spiral"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class AuditSettings:
         A value lies outside its range.
     """
 
-    answer: str = "spiral"
+    answer: str = DEFAULT_ANSWER
     label: str | None = None
     ra: str | None = None
     dec: str | None = None

@@ -501,3 +501,17 @@ def test_galaxy_zoo_positions_lose_their_duplicates(tmp_path: Path) -> None:
     assert counts["rows"] == len(rows) == 90_742
     assert counts["duplicate_positions"] == len(rows) - len(places)
     assert result.document["provenance"]["columns"]["answer"] == "spiral"
+
+
+def test_the_default_answer_counts_the_ones_of_any_flag_column(tmp_path: Path) -> None:
+    table = label_table(20_000)
+    ones = pa.array([label == "spiral" for label in table.column("label").to_pylist()])
+    flags = table.drop_columns(["label"]).append_column("is_sp", ones.cast(pa.int64()))
+    pq.write_table(flags, tmp_path / "flags.parquet")
+    result = audit(
+        tmp_path / "flags.parquet",
+        tmp_path / "flags.audit",
+        AuditSettings(label="is_sp", simulations=1000),
+    )
+    assert result.document["sky"]["answers"] == 20_000
+    assert result.document["sky"]["fraction"] == pytest.approx(np.mean(ones.to_pylist()))

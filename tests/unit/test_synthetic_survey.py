@@ -125,7 +125,7 @@ def test_a_finished_simulation_is_kept_and_another_refused(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     store = tmp_path / "file" / "s.zarr"
-    with pytest.raises(SkytallyError, match=r"s\.zarr cannot be written: File exists"):
+    with pytest.raises(SkytallyError, match=r"s\.zarr cannot be made: File exists"):
         simulate(store, SimulationSettings(galaxies=5, workers=1, size=48))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def require_column(name: str, existing: Sequence[str], where: str) -> None:
     raise InputError(f"{where}: no column {name!r}{hint} it has {listed}")
 
 
-class Source:
+class Source(ABC):
     """A table that can name its columns and yield batches of some of them.
 
     Parameters
@@ -39,17 +40,17 @@ class Source:
         self.path = path
         self.text_columns = text_columns
 
+    @abstractmethod
     def names(self) -> list[str]:
         """Return the column names in the file's order."""
-        raise NotImplementedError
 
     def skipped(self) -> list[str]:
         """Return the columns left out of the names, as they hold what is not read."""
         return []
 
+    @abstractmethod
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield those existing columns in batches of at most ``rows`` rows."""
-        raise NotImplementedError
 
     def row_count(self) -> int | None:
         """Return the number of rows, or None when only reading all of them would tell."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ if __name__ == "__main__":
 
 
 HIDDEN = ".s.zarr.*.partial"
+IMAGES = "appends/00000/blob/c/*"
 
 
 def children(pid: int) -> set[int]:
@@ -37,27 +39,26 @@ def alive(pid: int) -> bool:
         return False
 
 
+def wait_until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not done():
+        assert time.monotonic() < deadline, "nothing happened in two minutes"
+        time.sleep(0.05)
+
+
 @pytest.mark.chaos
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_killed_simulation_leaves_nothing_behind(tmp_path):
     script, store = tmp_path / "run.py", tmp_path / "s.zarr"
     script.write_text(SCRIPT)
     driver = subprocess.Popen([sys.executable, script, store])
-    deadline = time.monotonic() + 120
-    while len(children(driver.pid)) < 3 or not list(
-        tmp_path.glob(HIDDEN)
-    ):  # two workers, their tracker
-        assert driver.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(2)
+    wait_until(lambda: driver.poll() is not None or any(tmp_path.glob(f"{HIDDEN}/{IMAGES}")))
+    assert driver.poll() is None
     started = children(driver.pid)
+    assert len(started) >= 2
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    deadline = time.monotonic() + 30
-    while any(alive(pid) for pid in started):
-        assert time.monotonic() < deadline, "processes outlive their killed parent"
-        time.sleep(0.1)
+    wait_until(lambda: not any(alive(pid) for pid in started))
     assert len(list(tmp_path.glob(HIDDEN))) == 1  # harmless: nobody takes it for a store
     assert not store.exists()
     simulate(store, SimulationSettings(galaxies=100, workers=1, size=48))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -130,8 +131,20 @@ def to_onnx(module: nn.Module, answers: Sequence[str]) -> bytes:
             verbose=False,
         )
     assert program is not None
-    content: bytes = program.model_proto.SerializeToString()
+    model = program.model_proto
+    _strip(model)
+    content: bytes = model.SerializeToString()
     return content
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: they hold this machine's paths, and differ between machines."""
+    graph = model.graph
+    parts = [model, graph, *graph.node, *graph.initializer]
+    parts += [*graph.input, *graph.output, *graph.value_info]
+    for part in parts:
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:

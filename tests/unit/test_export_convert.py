@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -5,7 +7,7 @@ import pytest
 import torch
 
 from catalogs.errors import IntegrityError
-from export.bundle import OPERATOR_DOMAINS
+from export.bundle import OPERATOR_DOMAINS, Bundle, shipped
 from export.convert import INPUT, Answers, fold_batch_norm, to_onnx
 from export.parity import compare
 from training.calibrate import Calibration
@@ -90,3 +92,15 @@ def test_answers_that_are_not_numbers_are_not_passed_off(answers: Answers, model
             tensor.raw_data = np.full((1, 16), np.nan, dtype=np.float32).tobytes()
     with pytest.raises(IntegrityError, match="finite"):
         compare(broken.SerializeToString(), answers, NAMES, examples(120), 120)
+
+
+def test_the_model_says_nothing_of_the_machine_that_exported_it(model):
+    root = Path(__file__).resolve().parents[2]
+    assert str(root).encode() not in model
+    assert b"stack_trace" not in model
+
+
+def test_the_shipped_model_says_nothing_of_the_machine_that_exported_it():
+    model = Bundle.open(shipped()).model_bytes()
+    assert b"stack_trace" not in model
+    assert b".py" not in model

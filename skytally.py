@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 ANISOTROPIC_STATUS = 4
 INTERRUPTED_STATUS = 130
-STOPPED = "stopped; run the same command again to go on"
 
 
 class Precision(StrEnum):
@@ -397,11 +396,9 @@ def main() -> None:
     except usage_error as error:
         _fail(f"{error.format_message().rstrip('.')}; see --help", InputError.exit_status)
     except (typer.Abort, KeyboardInterrupt):
-        _fail(STOPPED, INTERRUPTED_STATUS)
-    except SystemExit as end:
-        if end.code == INTERRUPTED_STATUS:  # Typer's own answer to Ctrl-C
-            _fail(STOPPED, INTERRUPTED_STATUS)
-        raise
+        outcome = INTERRUPTED_STATUS
+    if outcome == INTERRUPTED_STATUS:  # also Typer's own answer to Ctrl-C
+        _fail("stopped; run the same command again to go on", INTERRUPTED_STATUS)
     raise SystemExit(outcome if isinstance(outcome, int) else 0)
 
 

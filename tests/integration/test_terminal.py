@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from surveys import encode, scattered, small_image
+from surveys import encode, scattered, small_image, write_small_survey
 
 from catalogs.progress import Bars
 
@@ -87,10 +87,12 @@ def test_bars_of_several_stages_and_an_early_end(capfd):
 
 
 @pytest.mark.chaos
-def test_ctrl_c_is_one_line_and_can_be_resumed(small_survey, brightness, tmp_path):
-    """The whole process group is interrupted, as by a terminal."""
-    command = [sys.executable, "-m", "skytally", "annotate", str(small_survey)]
+def test_ctrl_c_is_one_line_and_can_be_resumed(brightness, tmp_path):
+    """The whole process group is interrupted, as by a terminal, with most of the work to do."""
+    write_small_survey(tmp_path / "s.zarr", rows=6000)
+    command = [sys.executable, "-m", "skytally", "annotate", str(tmp_path / "s.zarr")]
     command += ["--model", str(brightness.path), "--to", str(tmp_path / "catalog")]
+    command += ["--workers", "1"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -109,7 +111,7 @@ def test_ctrl_c_is_one_line_and_can_be_resumed(small_survey, brightness, tmp_pat
     assert not (tmp_path / "catalog/hats.properties").exists()
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "2000 objects (2000 ok)" in again.stdout
+    assert "6000 objects (6000 ok)" in again.stdout
 
 
 def test_a_full_output_is_no_traceback():

@@ -36,9 +36,11 @@ class _Rates:
     def __init__(self) -> None:
         self._began: dict[str, tuple[float, int]] = {}
 
-    def of(self, stage: str, done: int) -> float | None:
+    def of(self, stage: str, done: int, total: int) -> float | None:
         now = time.monotonic()
         began, before = self._began.setdefault(stage, (now, done))
+        if done >= total:
+            del self._began[stage]  # the next survey has a stage of this name, too
         return (done - before) / (now - began) if now > began else None
 
 
@@ -56,7 +58,7 @@ class JsonEvents:
 
     def progress(self, stage: str, done: int, total: int, unit: str) -> None:
         """Show the progress."""
-        rate = self._rates.of(stage, done)
+        rate = self._rates.of(stage, done, total)
         now = time.monotonic()
         if done < total and now - self._last < EVENT_SECONDS:
             return
@@ -85,7 +87,7 @@ class Bars:
 
     def progress(self, stage: str, done: int, total: int, unit: str) -> None:
         """Show the progress."""
-        per_second = self._rates.of(stage, done)
+        per_second = self._rates.of(stage, done, total)
         if self._bars is None:
             self._bars = self._started()
         if stage not in self._tasks:
@@ -101,7 +103,6 @@ class Bars:
             self._bars.stop()
             self._bars = None
             self._tasks.clear()
-            self._rates = _Rates()
 
     def _started(self) -> Any:  # noqa: ANN401  (rich is imported only on a terminal)
         from rich import progress as rich_progress

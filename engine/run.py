@@ -38,7 +38,7 @@ class AnnotateSettings:
         See :func:`engine.placement.place`.
     crop : int, optional
         Pixels around the centre that the network sees; by default the survey's own number, else
-        the bundle's.
+        the bundle's; cutouts smaller than that are given whole.
     columns : tuple of str, optional
         Columns of the survey that travel into the catalog; all by default.
     max_bad : float
@@ -213,8 +213,10 @@ def make_plan(
                 f"two columns of {store.path} would both be called {name!r} in the catalog; "
                 "choose with --columns, or rename one"
             )
-    crop = settings.crop or store.attributes.crop or bundle.manifest.input.crop
     size = store.attributes.image_size
+    # Cutouts smaller than the bundle's crop are framed tightly already: they are given whole.
+    usual = bundle.manifest.input.crop if size is None else min(bundle.manifest.input.crop, *size)
+    crop = settings.crop or store.attributes.crop or usual
     if crop > LARGEST_CROP or (size is not None and crop > min(size)):
         have = "of several sizes" if size is None else f"{size[1]}x{size[0]} px"
         raise InputError(

@@ -219,6 +219,13 @@ def test_cutouts_smaller_than_the_crop_are_refused_not_padded(small_survey, brig
         annotate(
             small_survey, tmp_path / "c", brightness.path, AnnotateSettings(workers=1, crop=40)
         )
+    tight = tmp_path / "tight.zarr"
+    write_small_survey(tight, rows=20, damaged={i: encode(small_image(i, 16)) for i in range(20)})
+    annotate(tight, tmp_path / "tight", brightness.path, ONE)  # whole: the bundle's crop is 24
+    assert Ledger(tmp_path / "tight").plan().options.crop == 16
+    row = read_table(tmp_path / "tight").to_pylist()[0]
+    expected = small_image(row["input_row"], 16).mean() / 255
+    assert row["p_spiral"] == pytest.approx(expected, abs=1e-5)
     write_small_survey(
         tmp_path / "mixed.zarr",
         rows=100,

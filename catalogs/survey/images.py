@@ -52,11 +52,18 @@ def find_images(rows: pa.Table, ids: pa.ChunkedArray, images: str, table: Path) 
         return _from_column(rows.column(images), images, table.parent)
     by_stem = _by_stem(images, rows, table)
     keys = [None if key is None else str(key) for key in ids.to_pylist()]
-    candidates = [by_stem.get(key, []) if key else [] for key in keys]
-    unused = sum(
-        path.is_file() for stem in by_stem.keys() - set(keys) for path in by_stem[str(stem)]
-    )
-    return _checked(candidates, unused)
+    candidates = [_named(key, by_stem) for key in keys]
+    used = {path for found in candidates for path in found}
+    everything = {path for found in by_stem.values() for path in found}
+    return _checked(candidates, sum(path.is_file() for path in everything - used))
+
+
+def _named(key: str | None, by_stem: dict[str, list[Path]]) -> list[Path]:
+    """Return the files of an identifier: it is their name, with or without the ending."""
+    if not key:
+        return []
+    whole = [path for path in by_stem.get(Path(key).stem, []) if path.name == key]
+    return by_stem.get(key, []) or whole
 
 
 def _from_column(column: pa.ChunkedArray, name: str, base: Path) -> FoundImages:

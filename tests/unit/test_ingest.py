@@ -398,3 +398,12 @@ def test_columns_left_out_are_told_with_a_reason(folder, monkeypatch):
     assert [column for column, _ in left_out] == ["long", "nested"]
     assert "too long" in left_out[0][1]
     assert Survey.open(folder / "survey.zarr").column_names == ("short",)
+
+
+def test_identifiers_may_be_whole_file_names(folder):
+    ra, dec = scattered(ROWS)
+    names = [f"{1000 + i}.png" for i in range(ROWS - 1)] + ["absent.png"]
+    write_csv(folder / "table.csv", names, ra, dec)
+    result = run(folder)
+    assert (result.stored, result.reasons) == (ROWS - 1, {"no_image": 1})
+    assert result.unused_images == 1

@@ -93,9 +93,12 @@ def test_ctrl_c_is_one_line_and_can_be_resumed(brightness, tmp_path):
     command = [sys.executable, "-m", "skytally", "annotate", str(tmp_path / "s.zarr")]
     command += ["--model", str(brightness.path), "--to", str(tmp_path / "catalog")]
     command += ["--workers", "1"]
+    # A shell's background job ignores interrupts, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    signal.signal(signal.SIGINT, before)
     receipts = tmp_path / "catalog/run/receipts"
     while not (receipts.is_dir() and any(receipts.iterdir())):
         try:

@@ -282,22 +282,23 @@ def status(
     config: Config = None,
 ) -> None:
     """Say how much of a catalog is done, from its receipts."""
+    from catalogs.storage.place import open_place
     from engine.ledger import Ledger
 
-    ledger = Ledger(catalog)
+    ledger = Ledger(open_place(catalog))
     plan = ledger.plan()
     receipts = ledger.receipts(plan)
     done = sum(receipt.rows for receipt in receipts.values())
     facts = {
         "rows": plan.rows,
         "done": done,
-        "partitions": len(plan.partitions),
-        "partitions_done": len(receipts),
-        "complete": len(receipts) == len(plan.partitions),
+        "pixels": len(plan.work()),
+        "pixels_done": len(receipts),
+        "complete": done == plan.rows,
     }
     line = (
         f"{catalog}: {done} of {plan.rows} objects, {len(receipts)} of "
-        f"{len(plan.partitions)} partitions done"
+        f"{len(plan.work())} pixels done"
     )
     _show(json_, [line], facts)
 

@@ -13,6 +13,7 @@ from catalogs.errors import InputError
 
 HEALPIX_COLUMN = "_healpix_29"
 LABEL_COLUMN = "label"
+NIGHT_COLUMN = "night"  # which append of the survey brought the object
 PROBABILITY_PREFIX = "p_"
 
 OK = "ok"
@@ -20,6 +21,7 @@ DECODE_ERROR = "decode_error"
 CHECKSUM_ERROR = "checksum_error"
 BLANK = "blank"
 TOO_SMALL = "too_small"
+BAD_PIXELS = "bad_pixels"
 NO_ANSWER = "no_answer"
 
 

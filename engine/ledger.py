@@ -1,108 +1,138 @@
-"""What is done is on disk, and only that: plan, receipts, and the one driver's lock."""
+"""What is done is on disk, and only that: plan, receipts, and the one driver's lock.
+
+A pixel's first file is put in its place, then its receipt. When a later append adds objects to the
+pixel, the new file waits under ``run/next/`` until its receipt is written, and then replaces the
+old one; a crash in between is mended by :meth:`Ledger.recover`, forwards or backwards.
+"""
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from catalogs.annotated import names
-from catalogs.annotated.atomic import disk_error, write_file
 from catalogs.cutouts.partition import Pixel
-from catalogs.cutouts.store import Partition
-from catalogs.errors import BusyError, InputError, IntegrityError
-from engine.plan import Plan, check_resumable
+from catalogs.errors import InputError, IntegrityError, SkytallyError
+from catalogs.storage.place import Place
+from engine.plan import Plan, Work, check_resumable
+
+Text = str | bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """Proof that a partition's file is whole. Holds nothing that differs between two runs.
+class Part:
+    """The objects that one append of the survey brought to a pixel.
 
     Attributes
     ----------
-    pixel : str
-        The partition, ``order-number``.
+    append : str
+        The append's name in the survey store.
     fingerprint : str
-        The partition's content in the survey.
-    recipe : str
-        Digest of all that an answer depends on beside its object.
-    file, bytes, sha256
-        The Parquet file, relative to the catalog, its size and digest.
+        The partition's content there.
     rows : int
-        Rows in the file, one per object.
+        One per object.
     statuses : dict of str to int
         How many rows have which status.
     id_digest : str
         Digest of the identifiers, in order.
     """
 
-    pixel: str
+    append: str
     fingerprint: str
-    recipe: str
-    file: str
-    bytes: int
-    sha256: str
     rows: int
     statuses: dict[str, int]
     id_digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that a pixel's file is whole. Holds nothing that differs between two runs.
+
+    Attributes
+    ----------
+    pixel : str
+        The pixel, ``order-number``.
+    recipe : str
+        Digest of all that an answer depends on beside its object.
+    file, bytes, sha256
+        The Parquet file, relative to the catalog, its size and digest.
+    parts : tuple of Part
+        What it holds, by append, in their order.
+    """
+
+    pixel: str
+    recipe: str
+    file: str
+    bytes: int
+    sha256: str
+    parts: tuple[Part, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows in the file, one per object."""
+        return sum(part.rows for part in self.parts)
+
+    def to_json(self) -> str:
+        """Return the receipt as it lies on disk."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, content: Text, name: str) -> Receipt:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        IntegrityError
+            It is something else.
+        """
+        values = _json(content, name)
+        try:
+            parts = tuple(Part(**part) for part in values["parts"])
+            return cls(**(values | {"parts": parts}))
+        except (KeyError, TypeError) as error:
+            raise IntegrityError(
+                f"{name} is damaged ({error}); remove it and annotate again to redo its pixel"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A pixel's receipt and its file."""
+
+    receipt: Receipt
+    content: bytes
+
+
 class Ledger:
     """The ``run`` folder of one catalog."""
 
-    def __init__(self, catalog: Path) -> None:
+    def __init__(self, catalog: Place) -> None:
         self.catalog = catalog
 
-    def make_folder(self) -> None:
-        """Make the catalog's folder, unless it holds other things.
+    def refuse_strangers(self) -> None:
+        """Refuse a folder that holds other things than a catalog.
 
         Raises
         ------
         InputError
-            It does, or it cannot be made there.
+            It does.
         """
-        try:
-            self.catalog.mkdir(parents=True, exist_ok=True)
-            inside = sorted(entry.name for entry in self.catalog.iterdir())
-        except OSError as error:
-            raise disk_error(self.catalog, error) from error
-        strangers = [name for name in inside if name != names.RUN]
-        if strangers and not (self.catalog / names.PLAN).is_file():
+        if self.catalog.size(names.PLAN) is not None:
+            return
+        inside = self.catalog.names()
+        strangers = [name for name in inside if not name.startswith(f"{names.RUN}/")]
+        if strangers:
             raise InputError(
-                f"{self.catalog} holds other things ({', '.join(strangers[:3])}); "
+                f"{self.catalog.url} holds other things ({', '.join(strangers[:3])}); "
                 "name a new or empty folder for the catalog"
             )
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Be the one driver of this catalog until the block ends, or the process does.
-
-        Raises
-        ------
-        BusyError
-            Another process is.
-        """
-        lock = self.catalog / names.LOCK
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise disk_error(lock, error) from error
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(
-                    f"another process annotates into {self.catalog}; wait for it, or stop it"
-                ) from None
-            yield
-        finally:
-            os.close(descriptor)
+    def hold(self) -> AbstractContextManager[None]:
+        """Be the one driver of this catalog; see :meth:`catalogs.storage.place.Place.hold`."""
+        return self.catalog.hold(names.LOCK)
 
     def begin(self, asked: Plan) -> Plan:
         """Write the plan, or go on with the one that is there, if it is the same or has grown.
@@ -112,12 +142,15 @@ class Ledger:
         InputError
             The catalog was begun with something else.
         """
-        path = self.catalog / names.PLAN
-        if path.is_file():
-            check_resumable(self.plan(), asked)
         content = json.dumps(asked.to_json(), indent=0).encode()
-        if not path.is_file() or path.read_bytes() != content:
-            write_file(path, content)
+        try:
+            there = self.catalog.read(names.PLAN)
+        except FileNotFoundError:
+            self.catalog.create(names.PLAN, content)
+            return asked
+        check_resumable(self.plan(), asked)
+        if there != content:
+            self.catalog.write(names.PLAN, content)
         return asked
 
     def plan(self) -> Plan:
@@ -128,95 +161,138 @@ class Ledger:
         InputError
             There is none: the folder is no annotated catalog.
         """
-        path = self.catalog / names.PLAN
-        if not path.is_file():
+        where = f"{self.catalog.url}/{names.PLAN}"
+        try:
+            values = _json(self.catalog.read(names.PLAN), where)
+        except FileNotFoundError:
             raise InputError(
-                f"{self.catalog} is no annotated catalog (no {names.PLAN}); "
+                f"{self.catalog.url} is no annotated catalog (no {names.PLAN}); "
                 "make one with `skytally annotate`"
-            )
-        values = _read_json(path)
+            ) from None
         try:
             return Plan.from_json(values)
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(
-                f"{path} is damaged ({error!r}); restore it from a copy"
+                f"{where} is damaged ({error!r}); restore it from a copy"
             ) from error
 
+    def recover(self) -> None:
+        """Finish or undo what a killed process left half done; the lock must be held."""
+        newest = self._newest()
+        for name in self.catalog.names(names.NEXT):
+            pixel, _ = names.pixel_of(name)
+            receipt = newest.get(pixel)
+            digest = hashlib.sha256(self.catalog.read(name)).hexdigest()
+            if receipt is not None and self._read(receipt).sha256 == digest:
+                self.catalog.move(name, names.pixel_file(pixel))
+            else:
+                self.catalog.remove(name)
+        for name in self.catalog.names(names.RECEIPTS):
+            if newest.get(names.pixel_of(name)[0]) != name:
+                self.catalog.remove(name)
+        self.catalog.remove_leftovers()
+
     def receipts(self, plan: Plan) -> dict[Pixel, Receipt]:
-        """Return the receipts of the plan's partitions, each compared with plan and file.
+        """Return the newest receipt of each of the plan's pixels, compared with plan and file.
 
         Raises
         ------
         IntegrityError
             A receipt speaks of another recipe, or its file is missing or of another size.
         """
-        found = {}
+        newest = self._newest()
         recipe = plan.recipe_id
-        for partition in plan.partitions:
-            path = self.catalog / names.receipt_file(partition.pixel)
-            if path.is_file():
-                values = _read_json(path)
-                try:
-                    receipt = Receipt(**values)
-                except TypeError as error:
-                    raise IntegrityError(
-                        f"{path} is damaged ({error}); remove it and annotate again to redo "
-                        f"pixel {partition.pixel}"
-                    ) from error
-                self._check(receipt, partition, recipe)
-                found[partition.pixel] = receipt
+        found = {}
+        for work in plan.work():
+            if work.pixel in newest:
+                receipt = self._read(newest[work.pixel])
+                self._check(receipt, newest[work.pixel], work, recipe)
+                found[work.pixel] = receipt
         return found
 
-    def _check(self, receipt: Receipt, partition: Partition, recipe: str) -> None:
-        path = self.catalog / receipt.file
-        if receipt.recipe != recipe or receipt.fingerprint != partition.fingerprint:
-            raise IntegrityError(
-                f"{self.catalog}: the receipt of pixel {partition.pixel} belongs to another run; "
-                "annotate into another catalog"
-            )
-        size = path.stat().st_size if path.is_file() else None
-        if size != receipt.bytes:
-            raise IntegrityError(
-                f"{path} is {'missing' if size is None else f'{size} bytes long'}, its receipt "
-                f"says {receipt.bytes} bytes; remove {names.receipt_file(partition.pixel)} and "
-                "annotate again to redo it"
-            )
+    def held(self, work: Work) -> Held:
+        """Return what the catalog holds of a pixel already, verified.
 
-    def write_receipt(self, partition: Partition, receipt: Receipt) -> None:
-        """Record that a partition is done; its file is already durable."""
-        content = json.dumps(asdict(receipt), indent=1, sort_keys=True).encode()
-        write_file(self.catalog / names.receipt_file(partition.pixel), content)
+        Raises
+        ------
+        IntegrityError
+            The file is not the one of its receipt.
+        """
+        name = names.receipt_file(work.pixel, work.parts[work.done - 1].append)
+        receipt = self._read(name)
+        content = self.catalog.read(receipt.file)
+        if hashlib.sha256(content).hexdigest() != receipt.sha256:
+            raise IntegrityError(
+                f"{self.catalog.url}/{receipt.file} is not the file of its receipt; restore it "
+                f"from a copy, or remove {name} and annotate again to redo its pixel"
+            )
+        return Held(receipt, content)
 
-    def write_timings(self, partition: Partition, timings: dict[str, Any]) -> None:
-        """Record how long the stages of a partition took; of no consequence when lost."""
-        path = self.catalog / names.timing_file(partition.pixel)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(timings))
-        except OSError as error:
-            raise disk_error(path, error) from error
+    def commit(self, work: Work, receipt: Receipt, content: bytes) -> None:
+        """Put a pixel's file in place, and its receipt: the one way in which work becomes done."""
+        if work.done == 0:
+            self.catalog.write(receipt.file, content)
+            self.catalog.create(self._name(work), receipt.to_json().encode())
+            return
+        waiting = names.next_file(work.pixel)
+        self.catalog.write(waiting, content)
+        self.catalog.create(self._name(work), receipt.to_json().encode())
+        self.catalog.move(waiting, receipt.file)
+        self.catalog.remove(names.receipt_file(work.pixel, work.parts[work.done - 1].append))
+
+    def write_timings(self, work: Work, timings: dict[str, Any]) -> None:
+        """Record how long the stages of a pixel took."""
+        name = names.timing_file(work.pixel, work.parts[-1].append)
+        self.catalog.write(name, json.dumps(timings).encode())
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Record the latest command."""
-        content = json.dumps(summary, indent=1).encode()
-        write_file(self.catalog / names.SUMMARY, content)
+        self.catalog.write(names.SUMMARY, json.dumps(summary, indent=1).encode())
 
     def summary(self) -> dict[str, Any] | None:
         """Return the latest command's summary, None when no command has ended yet."""
-        path = self.catalog / names.SUMMARY
-        return _read_json(path) if path.is_file() else None
+        try:
+            return _json(self.catalog.read(names.SUMMARY), f"{self.catalog.url}/{names.SUMMARY}")
+        except FileNotFoundError:
+            return None
 
-    def remove_leftovers(self) -> None:
-        """Remove temporary files of processes that were killed; the lock must be held."""
-        for path in self.catalog.rglob(f"*{names.TEMPORARY_SUFFIX}"):
-            path.unlink(missing_ok=True)
+    def _newest(self) -> dict[Pixel, str]:
+        """Return each pixel's newest receipt by name. One that is missed is only done again."""
+        found: dict[Pixel, str] = {}
+        for name in self.catalog.names(names.RECEIPTS):
+            if name.endswith(".json"):
+                found[names.pixel_of(name)[0]] = name  # sorted: later appends come later
+        return found
+
+    def _read(self, name: str) -> Receipt:
+        return Receipt.from_json(self.catalog.read(name), f"{self.catalog.url}/{name}")
+
+    def _name(self, work: Work) -> str:
+        return names.receipt_file(work.pixel, work.parts[-1].append)
+
+    def _check(self, receipt: Receipt, name: str, work: Work, recipe: str) -> None:
+        held = [(part.append, part.fingerprint) for part in receipt.parts]
+        if receipt.recipe != recipe or held != [
+            (part.append, part.fingerprint) for part in work.parts[: len(held)]
+        ]:
+            raise IntegrityError(
+                f"{self.catalog.url}: the receipt of pixel {work.pixel} belongs to another run; "
+                "annotate into another catalog"
+            )
+        size = self.catalog.size(receipt.file)
+        if size != receipt.bytes:
+            raise IntegrityError(
+                f"{self.catalog.url}/{receipt.file} is "
+                f"{'missing' if size is None else f'{size} bytes long'}, its receipt "
+                f"says {receipt.bytes} bytes; remove {name} and annotate again to redo it"
+            )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _json(content: Text, name: str) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path} cannot be read ({error}); restore it from a copy") from error
+        values = json.loads(content)
+    except ValueError as error:
+        raise IntegrityError(f"{name} cannot be read ({error}); restore it from a copy") from error
     if not isinstance(values, dict):
-        raise IntegrityError(f"{path} is not what skytally wrote; restore it from a copy")
+        raise SkytallyError(f"{name} is not what skytally wrote; restore it from a copy")
     return values

@@ -16,7 +16,7 @@ from catalogs.cutouts.store import Partition
 from catalogs.errors import InputError
 from export.session import Precision
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,30 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """One pixel of the catalog: every append's objects that lie in it, and how far it is.
+
+    Attributes
+    ----------
+    pixel : Pixel
+        The unit of work, and one file of the catalog.
+    parts : tuple of Partition
+        The survey's partitions in this pixel, in the order of their appends.
+    done : int
+        How many of them the catalog holds already.
+    """
+
+    pixel: Pixel
+    parts: tuple[Partition, ...]
+    done: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Number of objects still to annotate."""
+        return sum(part.rows for part in self.parts[self.done :])
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A survey, a bundle, the options, and the ordered partitions."""
 
@@ -64,6 +88,13 @@ class Plan:
     def rows(self) -> int:
         """Number of objects to annotate."""
         return sum(partition.rows for partition in self.partitions)
+
+    def work(self) -> tuple[Work, ...]:
+        """Return the pixels, in the order in which the survey first names them."""
+        parts: dict[Pixel, list[Partition]] = {}
+        for partition in self.partitions:
+            parts.setdefault(partition.pixel, []).append(partition)
+        return tuple(Work(pixel, tuple(found)) for pixel, found in parts.items())
 
     @property
     def recipe_id(self) -> str:

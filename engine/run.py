@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError, TooManyBadError
 from catalogs.progress import Reporter, Silent
 from catalogs.schema import OK
+from catalogs.storage.place import open_place
 from engine.infer import StageTimes
 from engine.ledger import Ledger, Receipt
 from engine.placement import Placement, place
 from engine.plan import Options, Plan
-from engine.task import Job, annotate_partition
+from engine.task import Job, annotate_pixel
 from engine.write import catalog_name
 from export.bundle import Bundle, shipped
 from export.session import Precision, Session
@@ -132,23 +135,28 @@ def annotate(
         settings.device, settings.provider, settings.precision, settings.decoder, settings.workers
     )
     asked = make_plan(store, bundle, placement, settings)
-    ledger = Ledger(to)
-    ledger.make_folder()
+    catalog = open_place(to)
+    ledger = Ledger(catalog)
     with ledger.hold():
+        ledger.refuse_strangers()
         plan = ledger.begin(asked)
-        ledger.remove_leftovers()
+        ledger.recover()
         receipts = ledger.receipts(plan)
-        missing = [p for p in plan.partitions if p.pixel not in receipts]
+        missing = [
+            replace(work, done=len(receipts[work.pixel].parts)) if work.pixel in receipts else work
+            for work in plan.work()
+        ]
+        missing = [work for work in missing if work.done < len(work.parts)]
         reporter.event(
             "plan",
             survey=store.attributes.name,
             objects=plan.rows,
-            partitions=len(plan.partitions),
+            pixels=len(plan.work()),
             missing=len(missing),
             crop=plan.options.crop,
             placement=str(placement),
         )
-        tally = _Tally(plan, receipts, settings.max_bad)
+        tally = _Tally(plan, receipts.values(), settings.max_bad)
         tally.check()
         stages = StageTimes()
         annotated = 0
@@ -159,23 +167,24 @@ def annotate(
                 survey=str(survey.resolve()),
                 bundle=str(bundle.path.resolve()),
                 bundle_sha256=bundle.sha256,
-                catalog=str(to.resolve()),
+                catalog=catalog.url,
                 recipe=plan.recipe_id,
                 options=plan.options,
             )
             from engine.cluster import connect, run_everywhere
 
             with connect(settings.cluster, placement.workers) as client:
-                for outcome in run_everywhere(client, annotate_partition, job, missing):
-                    tally.add(outcome.receipt)
-                    annotated += outcome.receipt.rows
+                for outcome in run_everywhere(client, annotate_pixel, job, missing):
+                    tally.replace(outcome.receipt)
+                    annotated += outcome.work.rows
                     _add(stages, outcome.times)
                     reporter.progress("annotate", tally.rows, plan.rows, "objects")
                     tally.check()
-            ledger.remove_leftovers()
-        if missing or not is_described(to, plan.rows):
-            facts = CatalogFacts(to.resolve().name, plan.rows, plan.survey_uuid, plan.bundle_sha256)
-            write_metadata(to, [p.pixel for p in plan.partitions], facts)
+            catalog.remove_leftovers()
+        if missing or not is_described(catalog, plan.rows):
+            name = catalog.url.rstrip("/").rpartition("/")[2]
+            facts = CatalogFacts(name, plan.rows, plan.survey_uuid, plan.bundle_sha256)
+            write_metadata(catalog, [work.pixel for work in plan.work()], facts)
         result = AnnotateResult(
             rows=tally.rows,
             annotated=annotated,
@@ -245,18 +254,25 @@ def make_plan(
 class _Tally:
     """Rows and statuses of all receipts so far, and the limit on bad ones."""
 
-    def __init__(self, plan: Plan, receipts: dict[Any, Receipt], max_bad: float) -> None:
-        self.rows = 0
-        self.statuses: dict[str, int] = {}
+    def __init__(self, plan: Plan, receipts: Iterable[Receipt], max_bad: float) -> None:
+        self._receipts = {receipt.pixel: receipt for receipt in receipts}
         self._limit = max_bad * plan.rows
         self._max_bad = max_bad
-        for receipt in receipts.values():
-            self.add(receipt)
 
-    def add(self, receipt: Receipt) -> None:
-        self.rows += receipt.rows
-        for status, count in receipt.statuses.items():
-            self.statuses[status] = self.statuses.get(status, 0) + count
+    @property
+    def rows(self) -> int:
+        return sum(receipt.rows for receipt in self._receipts.values())
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for receipt in self._receipts.values():
+            for part in receipt.parts:
+                found.update(part.statuses)
+        return dict(found)
+
+    def replace(self, receipt: Receipt) -> None:
+        self._receipts[receipt.pixel] = receipt
 
     def check(self) -> None:
         bad = {status: count for status, count in self.statuses.items() if status != OK}

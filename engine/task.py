@@ -1,4 +1,4 @@
-"""One partition, start to receipt. Runs on any worker; knows nothing of what calls it."""
+"""One pixel, start to receipt. Runs on any worker; knows nothing of what calls it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from catalogs.annotated import names
-from catalogs.annotated.atomic import write_file
 from catalogs.cutouts.decode import Decoder, open_decoder
 from catalogs.cutouts.store import Partition, Survey
 from catalogs.errors import IntegrityError
+from catalogs.storage.place import open_place
 from engine.infer import StageTimes, classify
-from engine.ledger import Ledger, Receipt
-from engine.plan import Options
-from engine.write import PartitionRows, id_digest, to_parquet
+from engine.ledger import Ledger, Part, Receipt
+from engine.plan import Options, Work
+from engine.write import PartitionRows, from_parquet, id_digest, merge, to_parquet, to_table
 from export.bundle import Bundle
 from export.session import Session
 
@@ -40,9 +41,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A partition that is done: its receipt, and how long each stage took [s]."""
+    """A pixel that is done: its receipt, and how long each stage took [s]."""
 
-    partition: Partition
+    work: Work
     receipt: Receipt
     times: StageTimes
 
@@ -71,8 +72,8 @@ def _tools(job: Job) -> _Tools:
     return _Tools(Survey.open(Path(job.survey)), decoder, session)
 
 
-def annotate_partition(job: Job, partition: Partition) -> Outcome:
-    """Read, decode, classify and write one partition, then its receipt.
+def annotate_pixel(job: Job, work: Work) -> Outcome:
+    """Read, decode, classify and write one pixel's new objects, then its receipt.
 
     Doing it twice, even at once, writes the same bytes under the same name.
 
@@ -83,43 +84,64 @@ def annotate_partition(job: Job, partition: Partition) -> Outcome:
     """
     tools = _tools(job)
     times = StageTimes()
+    ledger = Ledger(open_place(job.catalog))
+    tables: list[pa.Table] = []
+    parts: list[Part] = []
+    if work.done:
+        held = ledger.held(work)
+        tables.append(from_parquet(held.content))
+        parts += held.receipt.parts
+    for partition in work.parts[work.done :]:
+        table, part = _annotate_part(tools, job, partition, times)
+        tables.append(table)
+        parts.append(part)
     clock = time.perf_counter()
-    rows = tools.survey.read_rows(partition)
+    content = to_parquet(merge(tables))
+    receipt = Receipt(
+        pixel=str(work.pixel),
+        recipe=job.recipe,
+        file=names.pixel_file(work.pixel),
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        parts=tuple(parts),
+    )
+    ledger.commit(work, receipt, content)
+    times.write += time.perf_counter() - clock
+    ledger.write_timings(
+        work, {"host": socket.gethostname(), "process": os.getpid(), **asdict(times)}
+    )
+    return Outcome(work, receipt, times)
+
+
+def _annotate_part(
+    tools: _Tools, job: Job, partition: Partition, times: StageTimes
+) -> tuple[pa.Table, Part]:
+    clock = time.perf_counter()
+    survey = tools.survey
+    rows = survey.read_rows(partition)
     columns = {
-        name: tools.survey.column_slice(partition.append, name, partition.start, partition.stop)
+        name: survey.column_slice(partition.append, name, partition.start, partition.stop)
         for name in job.options.columns
     }
     times.read += time.perf_counter() - clock
     answers = classify(
-        tools.survey.read_images(partition, rows),
+        survey.read_images(partition, rows),
         partition.rows,
         tools.decoder,
         tools.session,
         job.options.batch,
         times,
         # Images of one size were compared with the crop when the plan was made.
-        smallest=0 if tools.survey.attributes.image_size else job.options.crop,
+        smallest=0 if survey.attributes.image_size else job.options.crop,
     )
-    clock = time.perf_counter()
-    part = PartitionRows(rows, answers.probabilities, answers.status, answers.reason, columns)
-    content = to_parquet(part, tools.session.bundle.manifest)
-    ledger = Ledger(Path(job.catalog))
-    file = names.pixel_file(partition.pixel)
-    write_file(ledger.catalog / file, content)
-    receipt = Receipt(
-        pixel=str(partition.pixel),
+    night = survey.night(partition.append)
+    part = PartitionRows(
+        rows, night, answers.probabilities, answers.status, answers.reason, columns
+    )
+    return to_table(part, tools.session.bundle.manifest), Part(
+        append=partition.append,
         fingerprint=partition.fingerprint,
-        recipe=job.recipe,
-        file=file,
-        bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
         rows=len(rows.ra),
         statuses=dict(sorted(Counter(np.asarray(answers.status).tolist()).items())),
         id_digest=id_digest(rows),
     )
-    ledger.write_receipt(partition, receipt)
-    times.write += time.perf_counter() - clock
-    ledger.write_timings(
-        partition, {"host": socket.gethostname(), "process": os.getpid(), **asdict(times)}
-    )
-    return Outcome(partition, receipt, times)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,24 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalogs.cutouts.store import Rows, as_text
-from catalogs.schema import HEALPIX_COLUMN, LABEL_COLUMN, OK, PROBABILITY_PREFIX
+from catalogs.errors import InputError
+from catalogs.schema import HEALPIX_COLUMN, LABEL_COLUMN, NIGHT_COLUMN, OK, PROBABILITY_PREFIX
 from export.bundle import Manifest
 
 ROWS_PER_GROUP = 65_536
 CATALOG_COLUMNS = frozenset(
-    ["id", "ra", "dec", HEALPIX_COLUMN, "input_row", LABEL_COLUMN, "confidence", "status", "reason"]
+    [
+        "id",
+        "ra",
+        "dec",
+        HEALPIX_COLUMN,
+        "input_row",
+        NIGHT_COLUMN,
+        LABEL_COLUMN,
+        "confidence",
+        "status",
+        "reason",
+    ]
 )
 
 
@@ -27,6 +40,7 @@ class PartitionRows:
     """Everything that becomes the rows of one file; arrays share the first dimension."""
 
     rows: Rows
+    night: str
     probabilities: dict[str, NDArray[np.float32]]
     status: NDArray[Any]
     reason: NDArray[Any]
@@ -39,11 +53,11 @@ def catalog_name(column: str) -> str:
     return f"survey_{column}" if taken else column
 
 
-def to_parquet(part: PartitionRows, manifest: Manifest) -> bytes:
-    """Return the partition's file; the same rows give the same bytes.
+def to_table(part: PartitionRows, manifest: Manifest) -> pa.Table:
+    """Return a partition's rows of the catalog.
 
-    Columns: ``id``, ``ra``, ``dec``, ``_healpix_29``, ``input_row``, one ``p_…`` per answer,
-    ``label``, ``confidence``, ``status``, ``reason``, then the survey's own.
+    Columns: ``id``, ``ra``, ``dec``, ``_healpix_29``, ``input_row``, ``night``, one ``p_…`` per
+    answer, ``label``, ``confidence``, ``status``, ``reason``, then the survey's own.
     """
     ok = part.status == OK
     masked = ~ok
@@ -56,6 +70,7 @@ def to_parquet(part: PartitionRows, manifest: Manifest) -> bytes:
         "dec": pa.array(part.rows.dec),
         HEALPIX_COLUMN: pa.array(part.rows.healpix_29),
         "input_row": pa.array(part.rows.input_row),
+        NIGHT_COLUMN: pa.array([part.night] * len(part.rows.ra), pa.string()),
     }
     for name in manifest.answers:
         arrays[name] = pa.array(part.probabilities[name], mask=masked)
@@ -70,9 +85,40 @@ def to_parquet(part: PartitionRows, manifest: Manifest) -> bytes:
         arrays[catalog_name(name)] = pa.array(
             values.tolist() if values.dtype == object else values, kind
         )
+    return pa.table(arrays)
+
+
+def merge(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of several appends in one pixel, by position; earlier appends first in ties.
+
+    Raises
+    ------
+    InputError
+        The appends do not have the same columns.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    try:
+        whole = pa.concat_tables(tables)
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"the appends of the survey differ in their columns ({error}); "
+            "choose columns that all have with --columns"
+        ) from error
+    position = np.asarray(whole.column(HEALPIX_COLUMN))
+    return whole.take(pa.array(np.argsort(position, kind="stable"))).combine_chunks()
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Return a pixel's file; the same rows give the same bytes."""
     sink = io.BytesIO()
-    pq.write_table(pa.table(arrays), sink, row_group_size=ROWS_PER_GROUP, compression="zstd")
+    pq.write_table(table, sink, row_group_size=ROWS_PER_GROUP, compression="zstd")
     return sink.getvalue()
+
+
+def from_parquet(content: bytes) -> pa.Table:
+    """Return the rows of what `to_parquet` wrote."""
+    return pq.read_table(io.BytesIO(content))
 
 
 def labels(answers: NDArray[np.float32], manifest: Manifest) -> NDArray[Any]:

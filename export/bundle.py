@@ -62,7 +62,7 @@ class InputContract(_Part):
     crop: int = Field(gt=0, le=8192)
     trained_size: int = Field(gt=0, le=8192)
     channels: int = Field(gt=0, le=16)
-    dtype: Literal["uint8"] = "uint8"
+    dtype: Literal["uint8", "uint16", "float32"] = "uint8"
     layout: Literal["NHWC"] = "NHWC"
 
 

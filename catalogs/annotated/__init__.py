@@ -1,1 +1,1 @@
-"""The annotated catalog on disk: names, atomic writes, HATS metadata, reading back."""
+"""The annotated catalog on disk: names, HATS metadata, reading back."""

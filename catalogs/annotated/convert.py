@@ -11,8 +11,8 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from catalogs.annotated import names
-from catalogs.annotated.atomic import disk_error
 from catalogs.errors import InputError
+from catalogs.storage.disk import TEMPORARY_SUFFIX, disk_error
 from catalogs.survey.tables import read_table
 
 FORMATS = (".fits", ".vot", ".csv", ".parquet")
@@ -44,7 +44,7 @@ def convert(catalog: Path, to: Path) -> int:
     if not to.parent.is_dir():
         raise InputError(f"{to.parent} is not a folder; make it first, or name another place")
     table = read_table(catalog)
-    partial = to.with_name(f".{to.name}{names.TEMPORARY_SUFFIX}")
+    partial = to.with_name(f".{to.name}{TEMPORARY_SUFFIX}")
     try:
         if to.suffix == ".parquet":
             pq.write_table(table, partial)

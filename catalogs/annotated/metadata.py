@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from catalogs.annotated import names
-from catalogs.annotated.atomic import write_file
 from catalogs.cutouts.partition import Pixel
 from catalogs.schema import HEALPIX_COLUMN
 from catalogs.sky import FINEST_ORDER
+from catalogs.storage.place import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,12 @@ class CatalogFacts:
     bundle_sha256: str
 
 
-def write_metadata(catalog: Path, pixels: Sequence[Pixel], facts: CatalogFacts) -> None:
+def write_metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts) -> None:
     """Write ``_metadata``, ``_common_metadata``, ``partition_info.csv`` and ``hats.properties``.
 
     Parameters
     ----------
-    catalog : Path
+    catalog : Place
         The catalog; the file of every pixel exists.
     pixels : sequence of Pixel
         Every partition, from the receipts and not from a listing.
@@ -50,12 +50,12 @@ def write_metadata(catalog: Path, pixels: Sequence[Pixel], facts: CatalogFacts) 
     footers = []
     for pixel in ordered:
         name = names.pixel_file(Pixel(int(pixel.order), int(pixel.pixel)))
-        footer = pq.read_metadata(catalog / name)
+        footer = pq.read_metadata(io.BytesIO(catalog.read(name)))
         footer.set_file_path(name.removeprefix(f"{names.DATASET}/"))
         footers.append(footer)
     schema = footers[0].schema.to_arrow_schema()
-    write_file(catalog / names.METADATA, _footer(schema, footers))
-    write_file(catalog / names.COMMON_METADATA, _footer(schema, []))
+    catalog.write(names.METADATA, _footer(schema, footers))
+    catalog.write(names.COMMON_METADATA, _footer(schema, []))
     properties = TableProperties.model_validate(
         {
             "catalog_name": facts.name,
@@ -74,13 +74,16 @@ def write_metadata(catalog: Path, pixels: Sequence[Pixel], facts: CatalogFacts) 
         PartitionInfo.from_healpix(ordered).write_to_file(catalog_path=scratch)
         properties.to_properties_file(scratch)
         for name in (names.PARTITION_INFO, names.PROPERTIES):
-            write_file(catalog / name, (Path(scratch) / name).read_bytes())
+            catalog.write(name, (Path(scratch) / name).read_bytes())
 
 
-def is_described(catalog: Path, rows: int) -> bool:
+def is_described(catalog: Place, rows: int) -> bool:
     """Say whether the metadata are there and speak of so many rows; they are written last."""
-    path = catalog / names.PROPERTIES
-    return path.is_file() and f"hats_nrows={rows}" in path.read_text().splitlines()
+    try:
+        properties = catalog.read(names.PROPERTIES).decode()
+    except FileNotFoundError:
+        return False
+    return f"hats_nrows={rows}" in properties.splitlines()
 
 
 def _footer(schema: object, footers: list[pq.FileMetaData]) -> bytes:

@@ -6,8 +6,12 @@
       dataset/Norder=K/Dir=D/Npix=N.parquet   one file per partition
       dataset/_metadata  dataset/_common_metadata  partition_info.csv  hats.properties
       run/plan.json                 what is to be done, and with what
-      run/receipts/K-N.json         what is done: rows, digests; the only proof that readers trust
-      run/timings/K-N.json          how long it took, on which worker
+      run/receipts/K-N.AAAAA.json   what is done of pixel K-N, up to the append AAAAA of the survey:
+                                    rows, digests; the only proof that readers trust
+      run/next/K-N.parquet          a pixel's file with a later append's objects, until its receipt
+                                    is written and it replaces the old one
+      run/timings/K-N.AAAAA.json    how long it took, on which worker
+      run/progress.json             what the driver that is at work last knew
       run/run.json                  the latest command's summary
       run/lock                      held by the one driver
 """
@@ -29,7 +33,8 @@ SUMMARY = f"{RUN}/run.json"
 LOCK = f"{RUN}/lock"
 RECEIPTS = f"{RUN}/receipts"
 TIMINGS = f"{RUN}/timings"
-TEMPORARY_SUFFIX = ".partial"
+NEXT = f"{RUN}/next"
+PROGRESS = f"{RUN}/progress.json"
 PIXELS_PER_FOLDER = 10_000  # HATS' Dir= groups
 
 
@@ -39,14 +44,26 @@ def pixel_file(pixel: Pixel) -> str:
     return f"{DATASET}/Norder={pixel.order}/Dir={folder}/Npix={pixel.number}.parquet"
 
 
-def receipt_file(pixel: Pixel) -> str:
-    """Return the receipt of a pixel, relative to the catalog."""
-    return f"{RECEIPTS}/{pixel}.json"
+def receipt_file(pixel: Pixel, append: str) -> str:
+    """Return the receipt of a pixel up to an append, relative to the catalog."""
+    return f"{RECEIPTS}/{pixel}.{append}.json"
 
 
-def timing_file(pixel: Pixel) -> str:
+def next_file(pixel: Pixel) -> str:
+    """Return where a pixel's next file waits for its receipt, relative to the catalog."""
+    return f"{NEXT}/{pixel}.parquet"
+
+
+def timing_file(pixel: Pixel, append: str) -> str:
     """Return the timings of a pixel, relative to the catalog."""
-    return f"{TIMINGS}/{pixel}.json"
+    return f"{TIMINGS}/{pixel}.{append}.json"
+
+
+def pixel_of(name: str) -> tuple[Pixel, str]:
+    """Return pixel and append (or file type) from the name of a receipt or a waiting file."""
+    stem, rest = name.rpartition("/")[2].split(".", 1)
+    order, number = stem.split("-")
+    return Pixel(int(order), int(number)), rest.removesuffix(".json")
 
 
 def is_catalog(path: Path) -> bool:

@@ -148,6 +148,10 @@ class Survey:
         """Names of the further columns of the user's table."""
         return self.attributes.columns
 
+    def night(self, append: str) -> str:
+        """Return what an append is called: the night it was taken, as its ingest named it."""
+        return append
+
     def column(self, name: str) -> NDArray[Any]:
         """Return one column of all objects, in store order, shape (rows,).
 

@@ -21,13 +21,13 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from catalogs.annotated.atomic import disk_error, sync_folder
 from catalogs.cutouts import layout
 from catalogs.cutouts.header import sizes_of
 from catalogs.cutouts.partition import Span, rows_per_partition, split_sky
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
 from catalogs.sky import FINEST_ORDER, FloatArray, IntArray, tile_of
+from catalogs.storage.disk import disk_error, sync_folder
 
 IMAGES_AT_ONCE = 256
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from catalogs.annotated import names
+from catalogs.cutouts.partition import Pixel
 from catalogs.errors import IntegrityError
 from catalogs.survey.parquet_table import HatsCatalog
 
@@ -43,19 +44,20 @@ class AnnotatedCatalog(HatsCatalog):
         found = {}
         plan = self.path / names.PLAN
         try:
-            partitions = [f"{order}-{n}" for _, order, n, *_ in _read_json(plan)["partitions"]]
+            newest = {
+                Pixel(order, n): append for append, order, n, *_ in _read_json(plan)["partitions"]
+            }
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(
                 f"{plan} is damaged ({error!r}); restore it from a copy"
             ) from error
-        for partition in partitions:
-            receipt = self.path / names.RECEIPTS / f"{partition}.json"
+        for pixel, append in newest.items():
+            receipt = self.path / names.receipt_file(pixel, append)
             try:
                 content = _read_json(receipt)
                 file = PurePosixPath(content["file"])
-                written = _Written(
-                    int(content["bytes"]), str(content["sha256"]), int(content["rows"])
-                )
+                rows = sum(int(part["rows"]) for part in content["parts"])
+                written = _Written(int(content["bytes"]), str(content["sha256"]), rows)
             except (KeyError, TypeError, ValueError) as error:
                 raise IntegrityError(
                     f"{receipt} is damaged ({error!r}); remove it and annotate again"

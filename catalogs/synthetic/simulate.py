@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs.annotated.atomic import disk_error
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError, SkytallyError
 from catalogs.progress import Reporter, Silent
 from catalogs.sky import IntArray
+from catalogs.storage.disk import disk_error
 from catalogs.synthetic.conditions import Conditions, ConditionsName, check_name, conditions_at
 from catalogs.synthetic.observe import compose, encode, observe
 from catalogs.synthetic.population import Dipole, Patch, PopulationSettings, draw_population

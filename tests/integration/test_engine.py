@@ -17,6 +17,7 @@ from surveys import brightness_bundle, encode, scattered, small_image, tree, wri
 
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import BusyError, InputError, IntegrityError, TooManyBadError
+from catalogs.storage.place import open_place
 from catalogs.survey.tables import read_table
 from engine.ledger import Ledger
 from engine.run import AnnotateSettings, annotate
@@ -76,7 +77,7 @@ def test_only_what_is_missing_is_done_again(catalog, small_survey, brightness, t
     leftover = again / redo["file"].replace(".parquet", ".parquet.dead.partial")
     leftover.write_bytes(b"half a file")
     result = annotate(small_survey, again, brightness.path, ONE)
-    assert result.annotated == redo["rows"]
+    assert result.annotated == sum(part["rows"] for part in redo["parts"])
     assert tree(again) == tree(catalog)
 
 
@@ -155,7 +156,7 @@ def test_another_model_survey_or_option_is_refused_by_name(
 
 
 def test_a_second_driver_is_told_to_wait(catalog, small_survey, brightness):
-    with Ledger(catalog).hold(), pytest.raises(BusyError, match="another process"):
+    with Ledger(open_place(catalog)).hold(), pytest.raises(BusyError, match="another process"):
         annotate(small_survey, catalog, brightness.path, ONE)
 
 
@@ -183,7 +184,10 @@ def test_receipts_digest_their_files(catalog):
         receipt = json.loads(path.read_text())
         content = (catalog / receipt["file"]).read_bytes()
         assert receipt["sha256"] == hashlib.sha256(content).hexdigest()
-        assert receipt["rows"] == pq.read_metadata(catalog / receipt["file"]).num_rows
+        assert (
+            sum(part["rows"] for part in receipt["parts"])
+            == pq.read_metadata(catalog / receipt["file"]).num_rows
+        )
 
 
 @pytest.mark.parametrize(
@@ -222,7 +226,7 @@ def test_cutouts_smaller_than_the_crop_are_refused_not_padded(small_survey, brig
     tight = tmp_path / "tight.zarr"
     write_small_survey(tight, rows=20, damaged={i: encode(small_image(i, 16)) for i in range(20)})
     annotate(tight, tmp_path / "tight", brightness.path, ONE)  # whole: the bundle's crop is 24
-    assert Ledger(tmp_path / "tight").plan().options.crop == 16
+    assert Ledger(open_place(tmp_path / "tight")).plan().options.crop == 16
     row = read_table(tmp_path / "tight").to_pylist()[0]
     expected = small_image(row["input_row"], 16).mean() / 255
     assert row["p_spiral"] == pytest.approx(expected, abs=1e-5)
@@ -256,7 +260,7 @@ def test_columns_that_would_overwrite_each_other_are_refused(brightness, tmp_pat
 
 def test_a_damaged_plan_or_receipt_is_named(catalog, tmp_path):
     again = Path(shutil.copytree(catalog, tmp_path / "catalog"))
-    ledger = Ledger(again)
+    ledger = Ledger(open_place(again))
     receipt = next((again / "run/receipts").iterdir())
     receipt.write_text(receipt.read_text().replace('"rows"', '"rowz"'))
     with pytest.raises(IntegrityError, match=receipt.name):

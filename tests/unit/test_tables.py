@@ -255,10 +255,10 @@ def annotated(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({"id": [number, number]}), folder / name)
         content = (folder / name).read_bytes()
-        receipt = {"file": name, "bytes": len(content), "rows": 2}
+        receipt = {"file": name, "bytes": len(content), "parts": [{"rows": 2}]}
         receipt["sha256"] = hashlib.sha256(content).hexdigest()
         (folder / "run/receipts").mkdir(parents=True, exist_ok=True)
-        (folder / f"run/receipts/1-{number}.json").write_text(json.dumps(receipt))
+        (folder / f"run/receipts/1-{number}.00000.json").write_text(json.dumps(receipt))
         partitions.append(["00000", 1, number, 0, 2, "fingerprint"])
     (folder / "run/plan.json").write_text(json.dumps({"partitions": partitions}))
     (folder / "hats.properties").write_text("hats_nrows=4\n")
@@ -276,7 +276,7 @@ def test_annotated_catalogs_are_the_files_of_their_receipts(tmp_path: Path) -> N
 def test_damaged_annotated_catalogs_are_refused(tmp_path: Path, damage: str) -> None:
     catalog = annotated(tmp_path / "sky")
     file = catalog / "dataset/Norder=1/Dir=0/Npix=2.parquet"
-    receipt = catalog / "run/receipts/1-2.json"
+    receipt = catalog / "run/receipts/1-2.00000.json"
     named = receipt
     content = bytearray(file.read_bytes())
     if damage == "flip":

@@ -1,0 +1,116 @@
+"""One folder of files, wherever it lies; surveys and catalogs touch storage only through this.
+
+A place promises: a file is whole or absent, and durable once `Place.write` or `Place.create`
+returns. What a crash leaves behind is a temporary file that nobody reads.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from catalogs.errors import InputError
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+
+class Place(Protocol):
+    """A folder. Names are relative, with ``/`` between parts, on every kind of storage.
+
+    Attributes
+    ----------
+    url : str
+        Where it is, as `open_place` takes it: an absolute path, or ``s3://bucket/prefix``.
+    path : Path or None
+        The folder when it is on a disk of this machine.
+    """
+
+    @property
+    def url(self) -> str: ...  # noqa: D102
+
+    @property
+    def path(self) -> Path | None: ...  # noqa: D102
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        BusyError, SkytallyError
+            It cannot be read now, or at all.
+        """
+
+    def size(self, name: str) -> int | None:
+        """Return a file's size in bytes, None when there is no such file."""
+
+    def names(self, under: str = "") -> list[str]:
+        """Return every file below a folder, sorted, relative to the place. Never proof of work."""
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """Put a file in place, whole and durable, whatever was there before.
+
+        Raises
+        ------
+        BusyError, SkytallyError
+            The storage is full, failing, or not answering; what was there before is still there.
+        """
+
+    def create(self, name: str, content: bytes | memoryview) -> None:
+        """Put a file in place if there is none of that name, whole and durable.
+
+        The same bytes already there are this call's own, earlier and unanswered, or an equal
+        process's: success.
+
+        Raises
+        ------
+        IntegrityError
+            Other bytes are there.
+        BusyError, SkytallyError
+            As for `write`.
+        """
+
+    def move(self, name: str, to: str) -> None:
+        """Rename a file, replacing what is there; durable. Nothing happens if it moved already."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary files of processes that were killed; only for the one driver."""
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """Be the only holder of the lock ``name`` until the block ends, or the process does.
+
+        Raises
+        ------
+        BusyError
+            Another process is.
+        """
+
+    def zarr(self, *, read_only: bool = True) -> Store:
+        """Return the folder as a Zarr store."""
+
+
+def is_remote(where: str | Path) -> bool:
+    """Tell a URL such as ``s3://bucket/survey.zarr`` from a path."""
+    return isinstance(where, str) and "://" in where and urlsplit(where).scheme != "file"
+
+
+def open_place(where: str | Path) -> Place:
+    """Return the place at a path or URL; nothing is read or made yet.
+
+    Raises
+    ------
+    InputError
+        The URL's kind of storage is unknown, or what it needs is not installed.
+    """
+    from catalogs.storage.disk import Disk
+
+    if is_remote(where):
+        raise InputError(f"{where}: only paths are supported yet")
+    return Disk(Path(str(where).removeprefix("file://")))

@@ -1,30 +1,22 @@
 """The command line of skytally: wires the commands together and imports what they need, lazily.
 
-Results go to standard output (as text, or as one JSON object with ``--json``); progress goes to
-standard error (a bar on a terminal, one-line JSON events elsewhere). Exit status: 0 complete,
+See :mod:`catalogs.terminal` for where results and progress go. Exit status: 0 complete,
 2 bad input, 3 too many bad rows, 4 anisotropic with ``--fail-on anisotropic``, 20 a failure that
 a retry will not mend, 75 busy, 1 a bug.
 """
 
 from __future__ import annotations
 
-import atexit
-import json
-import os
-import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
-from catalogs.errors import InputError, SkytallyError
-
-if TYPE_CHECKING:
-    from catalogs.progress import Reporter
+from catalogs.errors import InputError
+from catalogs.terminal import Config, Json, MaxBad, fields, need, reporter, run_app, show
 
 ANISOTROPIC_STATUS = 4
-INTERRUPTED_STATUS = 130
 
 
 class Precision(StrEnum):
@@ -41,32 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-def _load_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Make a TOML file's values the defaults of the command's flags."""
-    if path is None:
-        return None
-    from catalogs.config import read_flags
-
-    known = {
-        option.lstrip("-"): parameter.name or ""
-        for parameter in context.command.params
-        for option in (*parameter.opts, parameter.name or "")
-        if option.lstrip("-") != "config"
-    }
-    context.default_map = read_flags(path, context.command.name or "", known)
-    return path
-
-
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", callback=_load_config, is_eager=True, help="TOML file of flags."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-MaxBad = Annotated[
-    float, typer.Option("--max-bad", min=0, max=1, help="Largest fraction of unusable rows.")
-]
 
 
 @app.command()
@@ -93,12 +59,12 @@ def ingest(
 
     class_map = None if classes is None else ClassMap.parse(classes)
     settings = IngestSettings(id_column, ra, dec, class_map, class_column, max_bad, crop)
-    result = run(table, images, to, settings, _reporter())
+    result = run(table, images, to, settings, reporter())
     why = ", ".join(f"{count} {reason}" for reason, count in result.reasons.items())
     lines = [f"{to}: {result.stored} objects stored, {result.quarantined} quarantined"]
     lines += [f"  quarantined: {why}"] if why else []
     lines += [f"  {result.unused_images} images have no row"] if result.unused_images else []
-    _show(json_, lines, {"store": str(to), **_fields(result)})
+    show(json_, lines, {"store": str(to), **fields(result)})
 
 
 @app.command()
@@ -125,7 +91,7 @@ def train(
     config: Config = None,
 ) -> None:
     """Train a network on sky-blocked splits; run again, it goes on where it stopped."""
-    _need("torch", "train")
+    need("torch", "train")
     from training.run import train as run
     from training.settings import read_settings
 
@@ -141,13 +107,13 @@ def train(
         },
     }
     given = {name: value for name, value in chosen.items() if value not in (None, {})}
-    result = run(survey, to, read_settings(preset, settings_file, given), _reporter())
+    result = run(survey, to, read_settings(preset, settings_file, given), reporter())
     lines = [f"{to}: trained, hold-out of {_count_of(result.counts, 'test')} galaxies"]
     lines += [
         f"  {name:<22} {m.value:.4f}  (95% {m.low:.4f} to {m.high:.4f})"
         for name, m in result.metrics.items()
     ]
-    _show(json_, lines, _fields(result))
+    show(json_, lines, fields(result))
 
 
 @app.command()
@@ -165,21 +131,21 @@ def export(
 
         checked = verify(check)
         lines = [f"{check}: every file is as it was made, sha256 {checked.sha256[:16]}"]
-        _show(json_, lines, {"bundle": str(check), "sha256": checked.sha256})
+        show(json_, lines, {"bundle": str(check), "sha256": checked.sha256})
         return
     if run is None or to is None:
         raise InputError("export takes NAME.run and --to NAME.bundle, or --check NAME.bundle")
-    _need("torch", "train")
+    need("torch", "train")
     from export.convert import export as convert_run
 
-    bundle = convert_run(run, to, _reporter(), replace=replace)
+    bundle = convert_run(run, to, reporter(), replace=replace)
     parity = bundle.manifest.parity
     against = (
         f"  PyTorch against ONNX Runtime: largest difference {parity.max_abs_difference:.2g}, "
         f"{parity.label_differences} labels differ, {parity.images} images"
     )
     lines = [f"{to}: exported, sha256 {bundle.sha256[:16]}", against]
-    _show(json_, lines, {"bundle": str(to), "sha256": bundle.sha256, **parity.model_dump()})
+    show(json_, lines, {"bundle": str(to), "sha256": bundle.sha256, **parity.model_dump()})
 
 
 @app.command()
@@ -219,7 +185,7 @@ def annotate(
         columns=wanted,
         max_bad=max_bad,
     )
-    result = run(survey, to, model, settings, _reporter())
+    result = run(survey, to, model, settings, reporter())
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(result.statuses.items()))
     lines = [f"{to}: {result.rows} objects ({statuses})"]
     if result.annotated:
@@ -231,7 +197,7 @@ def annotate(
         ]
     else:
         lines += ["  complete already: nothing to do"]
-    _show(json_, lines, _fields(result) | {"objects_per_second": result.rate})
+    show(json_, lines, fields(result) | {"objects_per_second": result.rate})
 
 
 @app.command()
@@ -269,8 +235,8 @@ def audit(
         alpha=alpha,
         seed=seed,
     )
-    result = run(source, to, settings, _reporter())
-    _show(json_, summary_lines(result), {"audit": str(to), "verdict": result.verdict})
+    result = run(source, to, settings, reporter())
+    show(json_, summary_lines(result), {"audit": str(to), "verdict": result.verdict})
     if fail_on == "anisotropic" and result.verdict == "anisotropic":
         raise typer.Exit(ANISOTROPIC_STATUS)
 
@@ -300,7 +266,7 @@ def status(
         f"{catalog}: {done} of {plan.rows} objects, {len(receipts)} of "
         f"{len(plan.work())} pixels done"
     )
-    _show(json_, [line], facts)
+    show(json_, [line], facts)
 
 
 @app.command()
@@ -314,7 +280,7 @@ def convert(
     from catalogs.annotated.convert import convert as run
 
     rows = run(catalog, to)
-    _show(json_, [f"{to}: {rows} rows"], {"file": str(to), "rows": rows})
+    show(json_, [f"{to}: {rows} rows"], {"file": str(to), "rows": rows})
 
 
 @app.command()
@@ -323,7 +289,7 @@ def doctor(json_: Json = False, config: Config = None) -> None:
     from engine.placement import doctor_report
 
     facts = doctor_report()
-    _show(json_, [f"{name:<20} {value}" for name, value in facts.items()], facts)
+    show(json_, [f"{name:<20} {value}" for name, value in facts.items()], facts)
 
 
 @app.command()
@@ -338,69 +304,17 @@ def demo(
     """Simulate a sky, observe it evenly and unevenly, annotate both and audit both."""
     from experiments.demo import DemoSettings, demo_lines, run_demo
 
-    result = run_demo(to, DemoSettings(galaxies=galaxies, seed=seed, workers=workers), _reporter())
-    _show(json_, demo_lines(result), _fields(result))
-
-
-def _reporter() -> Reporter:
-    from catalogs.progress import Bars, JsonEvents
-
-    if not sys.stderr.isatty():
-        return JsonEvents()
-    bars = Bars()
-    atexit.register(bars.close)  # after an error too, or the terminal's cursor stays hidden
-    return bars
-
-
-def _show(as_json: bool, lines: list[str], facts: dict[str, Any]) -> None:
-    text = json.dumps(facts, default=str) if as_json else "\n".join(lines)
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except OSError as error:
-        # Python's own flush at exit would end in a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # then the reader has seen enough
-            _fail(f"the result cannot be printed: {error.strerror}", SkytallyError.exit_status)
-
-
-def _fields(result: Any) -> dict[str, Any]:  # noqa: ANN401  (any result dataclass)
-    from dataclasses import asdict
-
-    return asdict(result)
+    result = run_demo(to, DemoSettings(galaxies=galaxies, seed=seed, workers=workers), reporter())
+    show(json_, demo_lines(result), fields(result))
 
 
 def _count_of(counts: dict[str, dict[str, int]], role: str) -> int:
     return sum(counts.get(role, {}).values())
 
 
-def _need(module: str, extra: str) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec(module) is None:
-        raise InputError(f"{module} is not installed; pip install 'skytally[{extra}]'")
-
-
-def _fail(message: str, exit_status: int) -> NoReturn:
-    sys.stderr.write(f"skytally: {' '.join(message.split())}\n")
-    raise SystemExit(exit_status)
-
-
 def main() -> None:
-    """Run the command line; every foreseen failure is one line and an exit status."""
-    # Typer carries its own copy of click; its base classes are reached through a public one.
-    usage_error: Any = typer.BadParameter.__mro__[2]
-    try:
-        outcome = app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except SkytallyError as error:
-        _fail(str(error), error.exit_status)
-    except usage_error as error:
-        _fail(f"{error.format_message().rstrip('.')}; see --help", InputError.exit_status)
-    except (typer.Abort, KeyboardInterrupt):
-        outcome = INTERRUPTED_STATUS
-    if outcome == INTERRUPTED_STATUS:  # also Typer's own answer to Ctrl-C
-        _fail("stopped; run the same command again to go on", INTERRUPTED_STATUS)
-    raise SystemExit(outcome if isinstance(outcome, int) else 0)
+    """Run the command line."""
+    run_app(app)
 
 
 if __name__ == "__main__":

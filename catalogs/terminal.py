@@ -1,0 +1,112 @@
+"""The command line's plumbing: flags from a file, where results and progress go, exit statuses.
+
+Results go to standard output (as text, or as one JSON object with ``--json``); progress goes to
+standard error (a bar on a terminal, one-line JSON events elsewhere); a foreseen failure is one
+line on standard error and an exit status.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from catalogs.errors import InputError, SkytallyError
+
+if TYPE_CHECKING:
+    from catalogs.progress import Reporter
+
+INTERRUPTED_STATUS = 130
+
+
+def load_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make a TOML file's values the defaults of the command's flags."""
+    if path is None:
+        return None
+    from catalogs.config import read_flags
+
+    known = {
+        option.lstrip("-"): parameter.name or ""
+        for parameter in context.command.params
+        for option in (*parameter.opts, parameter.name or "")
+        if option.lstrip("-") != "config"
+    }
+    context.default_map = read_flags(path, context.command.name or "", known)
+    return path
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", callback=load_config, is_eager=True, help="TOML file of flags."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+MaxBad = Annotated[
+    float, typer.Option("--max-bad", min=0, max=1, help="Largest fraction of unusable rows.")
+]
+
+
+def reporter() -> Reporter:
+    """Return what shows progress here: bars on a terminal, JSON events elsewhere."""
+    from catalogs.progress import Bars, JsonEvents
+
+    if not sys.stderr.isatty():
+        return JsonEvents()
+    bars = Bars()
+    atexit.register(bars.close)  # after an error too, or the terminal's cursor stays hidden
+    return bars
+
+
+def show(as_json: bool, lines: list[str], facts: dict[str, Any]) -> None:
+    """Print a result: the lines, or the facts as one JSON object."""
+    text = json.dumps(facts, default=str) if as_json else "\n".join(lines)
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # Python's own flush at exit would end in a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # then the reader has seen enough
+            fail(f"the result cannot be printed: {error.strerror}", SkytallyError.exit_status)
+
+
+def fields(result: Any) -> dict[str, Any]:  # noqa: ANN401  (any result dataclass)
+    """Return a result's fields as JSON values."""
+    from dataclasses import asdict
+
+    return asdict(result)
+
+
+def need(module: str, extra: str) -> None:
+    """Refuse to go on without a module, naming the extra that brings it."""
+    import importlib.util
+
+    if importlib.util.find_spec(module) is None:
+        raise InputError(f"{module} is not installed; pip install 'skytally[{extra}]'")
+
+
+def fail(message: str, exit_status: int) -> NoReturn:
+    """End with one line on standard error and an exit status."""
+    sys.stderr.write(f"skytally: {' '.join(message.split())}\n")
+    raise SystemExit(exit_status)
+
+
+def run_app(app: typer.Typer) -> NoReturn:
+    """Run the command line; every foreseen failure is one line and an exit status."""
+    # Typer carries its own copy of click; its base classes are reached through a public one.
+    usage_error: Any = typer.BadParameter.__mro__[2]
+    try:
+        outcome = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except SkytallyError as error:
+        fail(str(error), error.exit_status)
+    except usage_error as error:
+        fail(f"{error.format_message().rstrip('.')}; see --help", InputError.exit_status)
+    except (typer.Abort, KeyboardInterrupt):
+        outcome = INTERRUPTED_STATUS
+    if outcome == INTERRUPTED_STATUS:  # also Typer's own answer to Ctrl-C
+        fail("stopped; run the same command again to go on", INTERRUPTED_STATUS)
+    raise SystemExit(outcome if isinstance(outcome, int) else 0)

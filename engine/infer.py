@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from catalogs.cutouts.decode import Decoder
 from catalogs.cutouts.header import UnreadableImageError, read_header
 from catalogs.cutouts.store import ImageBytes, Images
-from catalogs.schema import BLANK, CHECKSUM_ERROR, DECODE_ERROR, NO_ANSWER, OK, TOO_SMALL
+from catalogs.schema import BLANK, CHECKSUM_ERROR, NO_ANSWER, OK, TOO_SMALL
 from export.session import Session
 
 
@@ -102,9 +102,10 @@ def classify(
                 if small is not None and status[at.start + i] == OK:
                     status[at.start + i], reason[at.start + i] = TOO_SMALL, small
             pixels, problems = decoder.decode(files)
-            for i, why in problems.items():
+            for i, problem in problems.items():
                 if status[at.start + i] == OK:
-                    status[at.start + i], reason[at.start + i] = DECODE_ERROR, why
+                    status[at.start + i] = problem.status
+                    reason[at.start + i] = problem.reason
             flat = pixels.reshape(len(pixels), -1)
             for i in np.flatnonzero(flat.min(axis=1) == flat.max(axis=1)).tolist():
                 if status[at.start + i] == OK:

@@ -229,6 +229,6 @@ def _decoded(survey: Survey, rows: NDArray[np.int64], decoder: Decoder) -> Itera
             for start in range(0, len(wanted), BATCH):
                 batch = wanted[start : start + BATCH]
                 pixels, failed = decoder.decode([block.files[k] for _, k in batch])
-                reasons = {batch[j][0]: reason for j, reason in failed.items()}
+                reasons = {batch[j][0]: problem.reason for j, problem in failed.items()}
                 reasons |= {i: block.problems[k] for i, k in batch if k in block.problems}
                 yield pixels, [i for i, _ in batch], reasons

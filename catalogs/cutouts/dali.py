@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from catalogs.cutouts.decode import Pixels, decode_one
+from catalogs.cutouts.decode import Cutouts, Pixels, Problem, decode_one
 from catalogs.cutouts.header import UnreadableImageError, read_header
 from catalogs.cutouts.store import ImageBytes
 from catalogs.errors import InputError
+from catalogs.schema import DECODE_ERROR
 
 
 class DaliDecoder:
@@ -58,14 +58,15 @@ class DaliDecoder:
         self._pipeline.build()
         self._placeholder = _placeholder()
 
-    def decode(self, files: Sequence[ImageBytes]) -> tuple[Pixels, dict[int, str]]:
+    def decode(self, files: Cutouts) -> tuple[Pixels, dict[int, Problem]]:
         """Decode a batch of any length; see :class:`catalogs.cutouts.decode.Decoder`."""
         pixels = np.zeros((len(files), self.crop, self.crop, 3), dtype=np.uint8)
-        problems: dict[int, str] = {}
+        problems: dict[int, Problem] = {}
         for start in range(0, len(files), self.batch):
             part = list(files[start : start + self.batch])
             found = self._decode_part(part, pixels[start : start + len(part)])
-            problems.update({start + i: reason for i, reason in found.items()})
+            for i, reason in found.items():
+                problems[start + i] = Problem(DECODE_ERROR, reason)
         return pixels, problems
 
     def _decode_part(self, files: list[ImageBytes], out: Pixels) -> dict[int, str]:

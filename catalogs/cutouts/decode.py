@@ -1,15 +1,17 @@
-"""From encoded bytes to pixels: one interface, two decoders, the same pixels from both.
+"""From stored images to pixels of one size: one interface, three decoders.
 
 DALI decodes whole batches and fails whole batches; the reference decoder (simplejpeg for JPEG,
 Pillow for PNG) takes one image at a time. It finds the culprit in a batch that DALI refused, is
 the oracle in tests, and serves platforms that DALI does not. The two are never swapped in
-silence: which one runs is the caller's choice, and recorded.
+silence: which one runs is the caller's choice, and recorded. Surveys of raw pixels have nothing
+to decode; the raw decoder only crops and pads, as the others do.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,40 +22,60 @@ from PIL import Image
 from catalogs.cutouts.header import UnreadableImageError, read_header
 from catalogs.cutouts.store import ImageBytes
 from catalogs.errors import InputError
+from catalogs.schema import DECODE_ERROR
 
-Pixels = NDArray[np.uint8]
-DECODERS = ("dali", "reference")
+Pixels = NDArray[Any]
+Cutouts = Sequence[NDArray[Any]] | NDArray[Any]
+DECODERS = ("dali", "reference", "raw")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an image has no pixels: the status of its row, and the reason in a few words."""
+
+    status: str
+    reason: str
 
 
 class Decoder(Protocol):
-    """Turns encoded images into one array of centre-cropped pixels."""
+    """Turns stored images into one array of centre-cropped pixels."""
 
     name: str
 
-    def decode(self, files: Sequence[ImageBytes]) -> tuple[Pixels, dict[int, str]]:
+    def decode(self, files: Cutouts) -> tuple[Pixels, dict[int, Problem]]:
         """Decode a batch.
 
         Parameters
         ----------
-        files : sequence of uint8 arrays
-            Encoded images, JPEG or PNG, of any sizes.
+        files : sequence of arrays
+            Images of any sizes: encoded ones (JPEG or PNG) as uint8 of shape (bytes,), raw ones
+            as (height, width, channels). An array (n, height, width, channels) is such a
+            sequence.
 
         Returns
         -------
-        pixels : ndarray of uint8, shape (len(files), crop, crop, 3)
-            RGB, channels last. Larger images are cropped around the centre, smaller ones padded
-            with zeros. An image that cannot be decoded is all zeros here.
-        problems : dict of int to str
-            Why the images at these positions could not be decoded.
+        pixels : ndarray, shape (len(files), crop, crop, channels)
+            Channels last; RGB of uint8 from encoded images, the stored data type from raw ones.
+            Larger images are cropped around the centre, smaller ones padded with zeros. An image
+            with a problem is all zeros here.
+        problems : dict of int to Problem
+            What is wrong with the images at these positions.
         """
 
 
-def open_decoder(name: str, crop: int, batch: int = 64, threads: int = 1) -> Decoder:
+def open_decoder(
+    name: str,
+    crop: int,
+    batch: int = 64,
+    threads: int = 1,
+    channels: int = 3,
+    dtype: str = "uint8",
+) -> Decoder:
     """Return the decoder called ``name``.
 
     Parameters
     ----------
-    name : {"dali", "reference"}
+    name : {"dali", "reference", "raw"}
         Which decoder; the caller decides and records it.
     crop : int
         Side of the square kept around the centre [px].
@@ -61,6 +83,8 @@ def open_decoder(name: str, crop: int, batch: int = 64, threads: int = 1) -> Dec
         Most images that DALI takes at once.
     threads : int
         DALI's decoding threads.
+    channels, dtype : int, str
+        What raw images hold; encoded ones become RGB of uint8.
 
     Raises
     ------
@@ -69,6 +93,10 @@ def open_decoder(name: str, crop: int, batch: int = 64, threads: int = 1) -> Dec
     """
     if crop < 1:
         raise InputError(f"crop {crop} px is no size; give a positive number of pixels")
+    if name == "raw":
+        from catalogs.cutouts.raw import RawDecoder
+
+        return RawDecoder(crop, channels, dtype)
     if name == "reference":
         return ReferenceDecoder(crop)
     if name == "dali":
@@ -86,7 +114,7 @@ class ReferenceDecoder:
     def __init__(self, crop: int) -> None:
         self.crop = crop
 
-    def decode(self, files: Sequence[ImageBytes]) -> tuple[Pixels, dict[int, str]]:
+    def decode(self, files: Cutouts) -> tuple[Pixels, dict[int, Problem]]:
         """Decode a batch; see :class:`Decoder`."""
         pixels = np.zeros((len(files), self.crop, self.crop, 3), dtype=np.uint8)
         problems = {}
@@ -94,7 +122,7 @@ class ReferenceDecoder:
             try:
                 place(decode_one(data), pixels[i])
             except UnreadableImageError as error:
-                problems[i] = str(error)
+                problems[i] = Problem(DECODE_ERROR, str(error))
         return pixels, problems
 
 
@@ -126,15 +154,15 @@ def decode_one(data: ImageBytes) -> Pixels:
         raise UnreadableImageError(f"PNG: {error}") from None
 
 
-def place(image: NDArray[Any], target: NDArray[Any]) -> None:
-    """Copy the centre of ``image`` (h, w, c) into ``target`` (crop, crop, c), in place.
+def place(images: NDArray[Any], target: NDArray[Any]) -> None:
+    """Copy the centre of images (..., h, w, c) into ``target`` (..., crop, crop, c), in place.
 
     Offsets are truncated towards zero, as in DALI's ``crop`` with ``rounding="truncate"``.
     """
-    crop = target.shape[0]
+    crop = target.shape[-2]
     source, into = [], []
-    for size in image.shape[:2]:
+    for size in images.shape[-3:-1]:
         offset = int((size - crop) * 0.5)
         source.append(slice(max(offset, 0), min(offset + crop, size)))
         into.append(slice(max(-offset, 0), max(-offset, 0) + min(size, crop)))
-    target[into[0], into[1]] = image[source[0], source[1]]
+    target[..., into[0], into[1], :] = images[..., source[0], source[1], :]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from surveys import encode
 
-from catalogs.cutouts.decode import open_decoder
+from catalogs.cutouts.decode import Problem, open_decoder
 from catalogs.errors import InputError
 
 
@@ -84,7 +84,7 @@ def test_bad_images_are_named_and_leave_their_neighbours_alone(dali):
     mixed = [*good[:3], *(as_bytes(data) for data in BAD.values()), *good[3:]]
     pixels, problems = dali.decode(mixed)
     assert sorted(problems) == list(range(3, 3 + len(BAD)))
-    assert problems[3] == "empty file"
+    assert problems[3] == Problem("decode_error", "empty file")
     kept = [i for i in range(len(mixed)) if i not in problems]
     np.testing.assert_array_equal(pixels[kept], clean)
     assert not pixels[sorted(problems)].any()
@@ -119,3 +119,63 @@ def test_unknown_decoders_and_crops_are_refused():
         open_decoder("magic", 10)
     with pytest.raises(InputError, match="crop 0"):
         open_decoder("dali", 0)
+
+
+RAW = {
+    "square": (10, 10),
+    "odd": (11, 9),
+    "tall": (16, 4),
+    "small": (3, 5),
+    "exact": (6, 6),
+}
+
+
+def raw_cutout(height: int, width: int, dtype: str, channels: int = 2) -> np.ndarray:
+    rng = np.random.default_rng(height * 100 + width)
+    return (rng.random((height, width, channels)) * 250).astype(dtype)
+
+
+def centre(image: np.ndarray, crop: int) -> np.ndarray:
+    """Oracle: numpy.pad to at least the crop, then the middle."""
+    for axis in (0, 1):
+        missing = max(crop - image.shape[axis], 0)
+        width = [(0, 0)] * 3
+        width[axis] = (missing // 2, missing - missing // 2)
+        image = np.pad(image, width)
+        start = (image.shape[axis] - crop) // 2
+        image = np.take(image, range(start, start + crop), axis)
+    return image
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_raw_pixels_are_cropped_and_padded_and_nothing_else(dtype):
+    decoder = open_decoder("raw", 6, channels=2, dtype=dtype)
+    images = [raw_cutout(*size, dtype) for size in RAW.values()]
+    pixels, problems = decoder.decode(images)
+    assert not problems
+    assert pixels.dtype == dtype
+    for name, image, got in zip(RAW, images, pixels, strict=True):
+        np.testing.assert_array_equal(got, centre(image, 6), err_msg=name)
+
+
+def test_raw_cutouts_of_one_size_need_no_loop():
+    decoder = open_decoder("raw", 6, channels=2, dtype="uint16")
+    stack = np.stack([raw_cutout(10, 11, "uint16") + i for i in range(5)])
+    np.testing.assert_array_equal(decoder.decode(stack)[0], decoder.decode(list(stack))[0])
+    assert decoder.decode(stack[:0])[0].shape == (0, 6, 6, 2)
+
+
+def test_raw_samples_that_are_no_numbers_are_bad_pixels():
+    decoder = open_decoder("raw", 6, channels=2, dtype="float32")
+    stack = np.stack([raw_cutout(8, 8, "float32") for _ in range(4)])
+    stack[1, 4, 4, 1] = np.nan
+    stack[3, 3:5, 3, 0] = np.inf
+    pixels, problems = decoder.decode(stack)
+    assert problems == {
+        1: Problem("bad_pixels", "1 samples are not finite numbers"),
+        3: Problem("bad_pixels", "2 samples are not finite numbers"),
+    }
+    assert not pixels[[1, 3]].any()
+    np.testing.assert_array_equal(pixels[0], centre(stack[0], 6))
+    _, problems = decoder.decode([stack[0], np.zeros((0, 0, 2), np.float32)])
+    assert problems == {1: Problem("decode_error", "empty image")}

@@ -1,27 +1,35 @@
-"""From encoded images to answers: decode, ask the network, and say of each row how it went."""
+"""From images to answers: decode, ask the network, and say of each row how it went."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs.cutouts.decode import Decoder
-from catalogs.cutouts.header import UnreadableImageError, read_header
-from catalogs.cutouts.store import ImageBytes, Images
-from catalogs.schema import BLANK, CHECKSUM_ERROR, NO_ANSWER, OK, TOO_SMALL
+from catalogs.cutouts.decode import Decoder, Problem
+from catalogs.cutouts.store import Images
+from catalogs.schema import BLANK, CHECKSUM_ERROR, NO_ANSWER, OK
 from export.session import Session
+
+Tick = Callable[[int, int], None]
+"""Told, after each batch, how many rows are done and how many of these are not ``ok``."""
+
+SAMPLED = 61  # every so many samples tell at once that an image is not blank
 
 
 @dataclass(slots=True)
 class StageTimes:
-    """Seconds spent in each stage of a partition."""
+    """Seconds spent in each stage. Reading and writing run beside decoding and inference.
+
+    ``wait`` is the time in which the network stood still for images that were not read yet.
+    """
 
     read: float = 0.0
+    wait: float = 0.0
     decode: float = 0.0
     infer: float = 0.0
     write: float = 0.0
@@ -51,7 +59,8 @@ def classify(
     session: Session,
     batch: int,
     times: StageTimes,
-    smallest: int = 0,
+    known: Mapping[int, Problem],
+    tick: Tick | None = None,
 ) -> Answers:
     """Answer for every image of a partition.
 
@@ -61,7 +70,7 @@ def classify(
     Parameters
     ----------
     blocks : iterable of Images
-        The partition's encoded images in row order.
+        The partition's images in row order.
     rows : int
         How many there are.
     decoder, session
@@ -70,9 +79,10 @@ def classify(
         Cutouts per inference call.
     times : StageTimes
         Seconds are added here, in place.
-    smallest : int
-        Images with a side below this many pixels get no answer: padding would show the network a
-        framing that it was not trained on. 0 where all images are known to be large enough.
+    known : mapping of int to Problem
+        Rows of which it is known already that they must not, or cannot, be decoded.
+    tick : callable, optional
+        Told of the progress after each batch.
 
     Returns
     -------
@@ -84,56 +94,66 @@ def classify(
     }
     status = np.full(rows, OK, dtype=object)
     reason = np.full(rows, None, dtype=object)
+    bad = 0
+
+    def mark(row: int, problem: Problem) -> None:
+        nonlocal bad
+        if status[row] == OK:
+            status[row], reason[row] = problem.status, problem.reason
+            bad += 1
+
     clock = time.perf_counter()
     for block in blocks:
-        clock = _lap(times, "read", clock)
-        for i, why in block.problems.items():
-            status[block.start + i], reason[block.start + i] = CHECKSUM_ERROR, why
+        clock = _lap(times, "wait", clock)
+        unusable = {i: Problem(CHECKSUM_ERROR, why) for i, why in block.problems.items()}
+        here = range(block.start, block.start + len(block.files))
+        unusable |= {row - block.start: known[row] for row in known.keys() & here}
+        for i, problem in unusable.items():
+            mark(block.start + i, problem)
         for first in range(0, len(block.files), batch):
-            files = block.files[first : first + batch]
-            at = slice(block.start + first, block.start + first + len(files))
-            # Bytes that are not those that were stored never reach the decoder.
-            files = [
-                np.zeros(0, dtype=np.uint8) if first + i in block.problems else data
-                for i, data in enumerate(files)
-            ]
-            for i, data in enumerate(files):
-                small = _too_small(data, smallest)
-                if small is not None and status[at.start + i] == OK:
-                    status[at.start + i], reason[at.start + i] = TOO_SMALL, small
-            pixels, problems = decoder.decode(files)
+            at = slice(block.start + first, min(block.start + first + batch, here.stop))
+            pixels, problems = decoder.decode(_usable(block, first, batch, unusable))
             for i, problem in problems.items():
-                if status[at.start + i] == OK:
-                    status[at.start + i] = problem.status
-                    reason[at.start + i] = problem.reason
-            flat = pixels.reshape(len(pixels), -1)
-            for i in np.flatnonzero(flat.min(axis=1) == flat.max(axis=1)).tolist():
-                if status[at.start + i] == OK:
-                    status[at.start + i] = BLANK
-                    reason[at.start + i] = f"every sample is {flat[i, 0]}"
+                mark(at.start + i, problem)
+            for i, sample in _blank(pixels):
+                mark(at.start + i, Problem(BLANK, f"every sample is {sample}"))
             clock = _lap(times, "decode", clock)
             for answer, values in session.run(pixels).items():
                 probabilities[answer][at] = values
             clock = _lap(times, "infer", clock)
+            if tick is not None:
+                tick(at.stop, bad)
     answers = np.stack(list(probabilities.values()), axis=1)
     for i in np.flatnonzero(~np.isfinite(answers).all(axis=1) & (status == OK)).tolist():
-        status[i], reason[i] = NO_ANSWER, "the network's answer is not a finite number"
-    bad = status != OK
-    for values in probabilities.values():
-        values[bad] = np.nan
+        mark(i, Problem(NO_ANSWER, "the network's answer is not a finite number"))
+    if bad:
+        unanswered = status != OK
+        for values in probabilities.values():
+            values[unanswered] = np.nan
     return Answers(probabilities, status, reason)
 
 
-def _too_small(data: ImageBytes, smallest: int) -> str | None:
-    if not smallest:
-        return None
-    try:
-        header = read_header(data.data)
-    except UnreadableImageError:
-        return None  # the decoder says so itself
-    if min(header.height, header.width) >= smallest:
-        return None
-    return f"{header.width}x{header.height} px, the network looks at {smallest} px"
+def _usable(
+    block: Images, first: int, batch: int, unusable: dict[int, Problem]
+) -> list[NDArray[Any]] | NDArray[Any]:
+    """Return a batch's images; bytes that must not reach the decoder are left out of it."""
+    stop = first + batch
+    if block.stack is not None and not unusable:
+        return block.stack[first:stop]
+    files = list(block.files[first:stop])
+    for i in range(len(files)):
+        if first + i in unusable:
+            files[i] = files[i][:0]
+    return files
+
+
+def _blank(pixels: NDArray[Any]) -> list[tuple[int, Any]]:
+    """Return which images have one value everywhere, and that value."""
+    flat = pixels.reshape(len(pixels), -1)
+    some = flat[:, ::SAMPLED]
+    candidates = np.flatnonzero((some == some[:, :1]).all(axis=1))
+    constant = (flat[candidates] == flat[candidates, :1]).all(axis=1)
+    return [(int(i), flat[i, 0]) for i in candidates[constant]]
 
 
 def _lap(times: StageTimes, stage: str, since: float) -> float:

@@ -1,13 +1,19 @@
-"""One pixel, start to receipt. Runs on any worker; knows nothing of what calls it."""
+"""One pixel, start to receipt. Runs on any worker; knows nothing of what calls it.
+
+A process has one decoder and one session, and one pixel at a time decodes and infers. Meanwhile
+the next pixel, in a thread of its own, reads its first images, and the last one is written.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import socket
+import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,21 +21,30 @@ import numpy as np
 import pyarrow as pa
 
 from catalogs.annotated import names
-from catalogs.cutouts.decode import Decoder, open_decoder
+from catalogs.cutouts.decode import Decoder, Problem, open_decoder
 from catalogs.cutouts.store import Partition, Survey
 from catalogs.errors import IntegrityError
+from catalogs.schema import TOO_SMALL
 from catalogs.storage.place import open_place
-from engine.infer import StageTimes, classify
+from engine.ahead import Ahead, Timed
+from engine.infer import StageTimes, Tick, classify
+from engine.isolate import DecoderSettings, Sandbox
 from engine.ledger import Ledger, Part, Receipt
 from engine.plan import Options, Work
+from engine.watchdog import beat, watched
 from engine.write import PartitionRows, from_parquet, id_digest, merge, to_parquet, to_table
 from export.bundle import Bundle
 from export.session import Session
 
+BLOCKS_AHEAD = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every partition of a run shares; small, and sent to every worker."""
+    """What every pixel of a run shares; small, and sent to every worker.
+
+    ``stall_seconds`` is how long a stage may stand still before the process is given up.
+    """
 
     survey: str
     bundle: str
@@ -37,27 +52,33 @@ class Job:
     catalog: str
     recipe: str
     options: Options
+    stall_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A pixel that is done: its receipt, and how long each stage took [s]."""
+    """A pixel that is done: its receipt, how long each stage took [s], and where."""
 
     work: Work
     receipt: Receipt
     times: StageTimes
+    worker: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Tools:
     survey: Survey
+    bundle: Bundle
     decoder: Decoder
     session: Session
+    computing: threading.Lock = field(default_factory=threading.Lock)
+
+
+_OPENING = threading.Lock()
 
 
 @lru_cache(maxsize=1)
-def _tools(job: Job) -> _Tools:
-    """Open survey, bundle and decoder once per process."""
+def _opened(job: Job) -> _Tools:
     bundle = Bundle.open(Path(job.bundle))
     if bundle.sha256 != job.bundle_sha256:
         raise IntegrityError(f"{job.bundle} on this worker is not the bundle of the plan")
@@ -69,79 +90,160 @@ def _tools(job: Job) -> _Tools:
             f"{options.runtime_version}; install the same on every worker"
         )
     decoder = open_decoder(options.decoder, options.crop, options.batch, options.threads)
-    return _Tools(Survey.open(Path(job.survey)), decoder, session)
+    return _Tools(Survey.open(job.survey), bundle, decoder, session)
 
 
-def annotate_pixel(job: Job, work: Work) -> Outcome:
+def _tools(job: Job) -> _Tools:
+    """Open survey, bundle and decoder once per process."""
+    with _OPENING:
+        return _opened(job)
+
+
+def annotate_pixel(job: Job, work: Work, tick: Tick | None = None) -> Outcome:
     """Read, decode, classify and write one pixel's new objects, then its receipt.
 
     Doing it twice, even at once, writes the same bytes under the same name.
+
+    Parameters
+    ----------
+    job : Job
+        What all pixels share.
+    work : Work
+        The pixel, and how much of it the catalog holds.
+    tick : callable, optional
+        Told of the rows done so far, and of the bad ones among them.
 
     Raises
     ------
     SkytallyError
         The survey is damaged, or the catalog cannot be written.
     """
-    tools = _tools(job)
-    times = StageTimes()
-    ledger = Ledger(open_place(job.catalog))
-    tables: list[pa.Table] = []
-    parts: list[Part] = []
-    if work.done:
-        held = ledger.held(work)
-        tables.append(from_parquet(held.content))
-        parts += held.receipt.parts
-    for partition in work.parts[work.done :]:
-        table, part = _annotate_part(tools, job, partition, times)
-        tables.append(table)
-        parts.append(part)
-    clock = time.perf_counter()
-    content = to_parquet(merge(tables))
-    receipt = Receipt(
-        pixel=str(work.pixel),
-        recipe=job.recipe,
-        file=names.pixel_file(work.pixel),
-        bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-        parts=tuple(parts),
-    )
-    ledger.commit(work, receipt, content)
-    times.write += time.perf_counter() - clock
-    ledger.write_timings(
-        work, {"host": socket.gethostname(), "process": os.getpid(), **asdict(times)}
-    )
-    return Outcome(work, receipt, times)
+    return _annotate(job, work, tick, careful=False)
+
+
+def annotate_carefully(job: Job, work: Work, tick: Tick | None = None) -> Outcome:
+    """Do as `annotate_pixel` does, after finding the cutouts that crash or hang the decoder.
+
+    For a pixel over which a worker process died. Such a cutout gets the status ``decode_error``
+    and is not decoded; the rest of the pixel comes out as it would have without it.
+    """
+    return _annotate(job, work, tick, careful=True)
+
+
+def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outcome:
+    with watched(job.stall_seconds):
+        tools = _tools(job)
+        times = StageTimes()
+        ledger = Ledger(open_place(job.catalog))
+        tables: list[pa.Table] = []
+        parts: list[Part] = []
+        if work.done:
+            held = ledger.held(work)
+            tables.append(from_parquet(held.content))
+            parts += held.receipt.parts
+        progress = _Progress(tick)
+        for partition in work.parts[work.done :]:
+            culprits = _culprits(tools, job, partition) if careful else {}
+            table, part = _annotate_part(tools, job, partition, culprits, times, progress)
+            tables.append(table)
+            parts.append(part)
+            progress.next_part(part)
+        clock = time.perf_counter()
+        content = to_parquet(merge(tables))
+        receipt = Receipt(
+            pixel=str(work.pixel),
+            recipe=job.recipe,
+            file=names.pixel_file(work.pixel),
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            parts=tuple(parts),
+        )
+        ledger.commit(work, receipt, content)
+        times.write += time.perf_counter() - clock
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        ledger.write_timings(work, {"worker": worker, **asdict(times)})
+        return Outcome(work, receipt, times, worker)
+
+
+class _Progress:
+    """Adds up the parts of a pixel for whoever listens, and keeps the watchdog content."""
+
+    def __init__(self, tick: Tick | None) -> None:
+        self._tick = tick
+        self._rows = self._bad = 0
+
+    def __call__(self, rows: int, bad: int) -> None:
+        beat()
+        if self._tick is not None:
+            self._tick(self._rows + rows, self._bad + bad)
+
+    def next_part(self, part: Part) -> None:
+        self._rows += part.rows
+        self._bad += part.rows - part.statuses.get("ok", 0)
 
 
 def _annotate_part(
-    tools: _Tools, job: Job, partition: Partition, times: StageTimes
+    tools: _Tools,
+    job: Job,
+    partition: Partition,
+    culprits: Mapping[int, Problem],
+    times: StageTimes,
+    progress: _Progress,
 ) -> tuple[pa.Table, Part]:
+    survey, crop = tools.survey, job.options.crop
     clock = time.perf_counter()
-    survey = tools.survey
     rows = survey.read_rows(partition)
-    columns = {
-        name: survey.column_slice(partition.append, name, partition.start, partition.stop)
-        for name in job.options.columns
-    }
+    columns = survey.read_columns(partition, job.options.columns)
+    known = dict(culprits)
+    for i in np.flatnonzero(np.minimum(rows.height, rows.width) < crop).tolist():
+        # Padding would show the network a framing that it was not trained on. A size of 0 is
+        # that of a file whose header told none: the decoder says why.
+        if min(rows.height[i], rows.width[i]) > 0:
+            size = f"{rows.height[i]}x{rows.width[i]} px, the network looks at {crop} px"
+            known.setdefault(i, Problem(TOO_SMALL, size))
     times.read += time.perf_counter() - clock
-    answers = classify(
-        survey.read_images(partition, rows),
-        partition.rows,
-        tools.decoder,
-        tools.session,
-        job.options.batch,
-        times,
-        # Images of one size were compared with the crop when the plan was made.
-        smallest=0 if survey.attributes.image_size else job.options.crop,
-    )
+    blocks = Timed(survey.read_images(partition, rows))
+    with Ahead(blocks, BLOCKS_AHEAD) as ahead, tools.computing:
+        beat()
+        answers = classify(
+            ahead,
+            partition.rows,
+            tools.decoder,
+            tools.session,
+            job.options.batch,
+            times,
+            known,
+            progress,
+        )
+    times.read += blocks.seconds
+    clock = time.perf_counter()
     night = survey.night(partition.append)
     part = PartitionRows(
         rows, night, answers.probabilities, answers.status, answers.reason, columns
     )
-    return to_table(part, tools.session.bundle.manifest), Part(
+    table = to_table(part, tools.bundle.manifest)
+    times.write += time.perf_counter() - clock
+    return table, Part(
         append=partition.append,
         fingerprint=partition.fingerprint,
         rows=len(rows.ra),
-        statuses=dict(sorted(Counter(np.asarray(answers.status).tolist()).items())),
+        statuses=dict(sorted(Counter(answers.status.tolist()).items())),
         id_digest=id_digest(rows),
     )
+
+
+def _culprits(tools: _Tools, job: Job, partition: Partition) -> dict[int, Problem]:
+    if tools.survey.attributes.encoding == "raw":
+        return {}  # nothing is decoded
+    options = job.options
+    settings = DecoderSettings(options.decoder, options.crop, options.batch, options.threads)
+    found: dict[int, Problem] = {}
+    rows = tools.survey.read_rows(partition)
+    with Sandbox(settings, job.stall_seconds, beat) as sandbox:
+        for block in tools.survey.read_images(partition, rows):
+            files = [
+                data[:0] if i in block.problems else data for i, data in enumerate(block.files)
+            ]
+            for i, problem in sandbox.culprits(files).items():
+                found[block.start + i] = problem
+    return found

@@ -16,8 +16,8 @@ class Reporter(Protocol):
     def event(self, name: str, **fields: object) -> None:
         """Report something that happened once, with named facts."""
 
-    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
-        """Report that ``done`` of ``total`` units of a stage are finished."""
+    def progress(self, stage: str, done: int, total: int, unit: str, **facts: object) -> None:
+        """Report that ``done`` of ``total`` units of a stage are finished, with named facts."""
 
 
 class Silent:
@@ -26,7 +26,7 @@ class Silent:
     def event(self, name: str, **fields: object) -> None:
         """Ignore the event."""
 
-    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+    def progress(self, stage: str, done: int, total: int, unit: str, **facts: object) -> None:
         """Ignore the progress."""
 
 
@@ -56,16 +56,22 @@ class JsonEvents:
         sys.stderr.write(json.dumps({"event": name, **fields}, default=str) + "\n")
         sys.stderr.flush()
 
-    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+    def progress(self, stage: str, done: int, total: int, unit: str, **facts: object) -> None:
         """Show the progress."""
         rate = self._rates.of(stage, done, total)
         now = time.monotonic()
         if done < total and now - self._last < EVENT_SECONDS:
             return
         self._last = now
-        per_second = None if rate is None else round(rate, 1)
         self.event(
-            "progress", stage=stage, done=done, total=total, unit=unit, per_second=per_second
+            "progress",
+            stage=stage,
+            done=done,
+            total=total,
+            unit=unit,
+            per_second=None if rate is None else round(rate, 1),
+            seconds_left=round((total - done) / rate) if rate else None,
+            **facts,
         )
 
 
@@ -85,7 +91,7 @@ class Bars:
         said = ", ".join(f"{key} {value}" for key, value in fields.items())
         self._console.print(f"{name}: {said}", style="dim", highlight=False, markup=False)
 
-    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+    def progress(self, stage: str, done: int, total: int, unit: str, **facts: object) -> None:
         """Show the progress."""
         per_second = self._rates.of(stage, done, total)
         if self._bars is None:
@@ -93,6 +99,7 @@ class Bars:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total, rate="")
         rate = unit if per_second is None else f"{per_second:,.0f} {unit}/s"
+        rate = ", ".join([rate, *(f"{key} {value}" for key, value in facts.items() if value)])
         self._bars.update(self._tasks[stage], completed=done, total=total, rate=rate)
         if done >= total:
             self.close()

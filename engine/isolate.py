@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,15 +50,18 @@ class Sandbox:
         The decoder of the run.
     hang_seconds : float
         A batch that takes longer hangs; a single image gets this long as well.
+    waiting : callable
+        Called about once a second while images are on trial.
     """
 
-    def __init__(self, settings: DecoderSettings, hang_seconds: float) -> None:
-        self._hang_seconds = hang_seconds
+    def __init__(
+        self, settings: DecoderSettings, hang_seconds: float, waiting: Callable[[], None]
+    ) -> None:
+        self._waiting = waiting
         self._process = subprocess.Popen(
             [sys.executable, "-m", "engine.isolate"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
         self._ask(asdict(settings) | {"hang_seconds": hang_seconds})
@@ -95,11 +98,13 @@ class Sandbox:
         if stdin is None or stdout is None:
             raise SkytallyError("the trial process has no pipes; run the same command again")
         try:
-            stdin.write(json.dumps(question) + "\n")
+            stdin.write(json.dumps(question).encode() + b"\n")
             stdin.flush()
         except OSError:
-            line = ""
+            line = b""
         else:
+            while not select.select([stdout], [], [], 1.0)[0]:
+                self._waiting()
             line = stdout.readline()
         if not line:
             raise SkytallyError(

@@ -245,6 +245,21 @@ class Ledger:
         name = names.timing_file(work.pixel, work.parts[-1].append)
         self.catalog.write(name, json.dumps(timings).encode())
 
+    def write_progress(self, progress: dict[str, Any]) -> None:
+        """Tell other processes how far the driver is."""
+        self.catalog.write(names.PROGRESS, json.dumps(progress).encode())
+
+    def end_progress(self) -> None:
+        """Take back what `write_progress` told: the driver is at its end."""
+        self.catalog.remove(names.PROGRESS)
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return what the driver last told; None when it ended in order, or none has begun."""
+        try:
+            return _json(self.catalog.read(names.PROGRESS), f"{self.catalog.url}/{names.PROGRESS}")
+        except FileNotFoundError:
+            return None
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Record the latest command."""
         self.catalog.write(names.SUMMARY, json.dumps(summary, indent=1).encode())

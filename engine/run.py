@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from catalogs.annotated.metadata import CatalogFacts, is_described, write_metadata
 from catalogs.cutouts.store import Survey
-from catalogs.errors import InputError, TooManyBadError
+from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
-from catalogs.schema import OK
 from catalogs.storage.place import open_place
-from engine.infer import StageTimes
-from engine.ledger import Ledger, Receipt
+from engine.heard import Heard
+from engine.ledger import Ledger
 from engine.placement import Placement, place
-from engine.plan import Options, Plan
-from engine.task import Job, annotate_pixel
+from engine.plan import Options, Plan, Work
+from engine.summary import AnnotateResult, Limit, Tally
+from engine.task import Job
 from engine.write import catalog_name
 from export.bundle import Bundle, shipped
 from export.session import Precision, Session
@@ -46,6 +43,8 @@ class AnnotateSettings:
         Columns of the survey that travel into the catalog; all by default.
     max_bad : float
         Largest fraction of objects whose cutout may be unusable.
+    stall_seconds : float
+        A worker in which nothing moves for so long is given up, and its pixel examined.
     """
 
     cluster: str = "local"
@@ -57,47 +56,12 @@ class AnnotateSettings:
     crop: int | None = None
     columns: tuple[str, ...] | None = None
     max_bad: float = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotateResult:
-    """What a run of `annotate` found and did.
-
-    Attributes
-    ----------
-    rows : int
-        Objects in the catalog.
-    annotated : int
-        Objects annotated by this command; 0 when the catalog was complete.
-    statuses : dict of str to int
-        How many rows have which status.
-    labels_at : Path
-        The catalog.
-    seconds : float
-        Wall-clock time of this command.
-    stages : StageTimes
-        Seconds by stage, summed over the workers.
-    placement : Placement
-        Where it ran.
-    """
-
-    rows: int
-    annotated: int
-    statuses: dict[str, int]
-    labels_at: Path
-    seconds: float
-    stages: StageTimes
-    placement: Placement
-
-    @property
-    def rate(self) -> float:
-        """Objects per second of this command, start-up included; 0 when nothing was to do."""
-        return self.annotated / self.seconds if self.annotated else 0.0
+    stall_seconds: float = 300.0
 
 
 def annotate(
-    survey: Path,
-    to: Path,
+    survey: str | Path,
+    to: str | Path,
     model: Path | None = None,
     settings: AnnotateSettings | None = None,
     reporter: Reporter | None = None,
@@ -106,9 +70,9 @@ def annotate(
 
     Parameters
     ----------
-    survey : Path
-        A survey store, ``NAME.zarr``.
-    to : Path
+    survey : str or Path
+        A survey store, ``NAME.zarr``: a path, or a URL such as ``s3://bucket/NAME.zarr``.
+    to : str or Path
         The catalog to make or to go on with.
     model : Path, optional
         A model bundle; the one that ships with skytally by default.
@@ -156,30 +120,23 @@ def annotate(
             crop=plan.options.crop,
             placement=str(placement),
         )
-        tally = _Tally(plan, receipts.values(), settings.max_bad)
+        tally = Tally(plan.rows, settings.max_bad)
+        tally.resume(receipts.values())
         tally.check()
-        stages = StageTimes()
-        annotated = 0
+        limit = None
         if missing:
             # Opened here first, so that a provider that cannot run fails before workers start.
             Session(bundle, placement.provider, placement.precision, placement.threads)
             job = Job(
-                survey=str(survey.resolve()),
+                survey=open_place(survey).url,
                 bundle=str(bundle.path.resolve()),
                 bundle_sha256=bundle.sha256,
                 catalog=catalog.url,
                 recipe=plan.recipe_id,
                 options=plan.options,
+                stall_seconds=settings.stall_seconds,
             )
-            from engine.cluster import connect, run_everywhere
-
-            with connect(settings.cluster, placement.workers) as client:
-                for outcome in run_everywhere(client, annotate_pixel, job, missing):
-                    tally.replace(outcome.receipt)
-                    annotated += outcome.work.rows
-                    _add(stages, outcome.times)
-                    reporter.progress("annotate", tally.rows, plan.rows, "objects")
-                    tally.check()
+            limit = _work(job, missing, tally, settings, placement, ledger, reporter)
             catalog.remove_leftovers()
         if missing or not is_described(catalog, plan.rows):
             name = catalog.url.rstrip("/").rpartition("/")[2]
@@ -187,16 +144,41 @@ def annotate(
             write_metadata(catalog, [work.pixel for work in plan.work()], facts)
         result = AnnotateResult(
             rows=tally.rows,
-            annotated=annotated,
-            statuses=tally.statuses,
+            annotated=tally.annotated,
+            statuses=dict(tally.statuses),
             labels_at=to,
             seconds=time.perf_counter() - started,
-            stages=stages,
+            stages=tally.stages,
             placement=placement,
+            workers=len(tally.workers),
+            limit=limit,
         )
         if missing or ledger.summary() is None:
-            ledger.write_summary(_summary(result))
+            ledger.write_summary(result.to_json())
+        ledger.end_progress()
     return result
+
+
+def _work(
+    job: Job,
+    missing: Sequence[Work],
+    tally: Tally,
+    settings: AnnotateSettings,
+    placement: Placement,
+    ledger: Ledger,
+    reporter: Reporter,
+) -> Limit | None:
+    """Hand out what is missing, and keep the tally, until all of it is done."""
+    from engine.cluster import connect
+
+    heard = Heard(tally, ledger, reporter)
+    with connect(settings.cluster, placement.workers, settings.stall_seconds) as crew:
+        began = time.perf_counter()
+        for outcome in crew.run(job, missing, heard.tick):
+            tally.add(outcome)
+            heard.show()
+            tally.check()
+        return tally.limit(time.perf_counter() - began)
 
 
 def make_plan(
@@ -249,55 +231,3 @@ def make_plan(
         ),
         partitions=store.partitions,
     )
-
-
-class _Tally:
-    """Rows and statuses of all receipts so far, and the limit on bad ones."""
-
-    def __init__(self, plan: Plan, receipts: Iterable[Receipt], max_bad: float) -> None:
-        self._receipts = {receipt.pixel: receipt for receipt in receipts}
-        self._limit = max_bad * plan.rows
-        self._max_bad = max_bad
-
-    @property
-    def rows(self) -> int:
-        return sum(receipt.rows for receipt in self._receipts.values())
-
-    @property
-    def statuses(self) -> dict[str, int]:
-        found: Counter[str] = Counter()
-        for receipt in self._receipts.values():
-            for part in receipt.parts:
-                found.update(part.statuses)
-        return dict(found)
-
-    def replace(self, receipt: Receipt) -> None:
-        self._receipts[receipt.pixel] = receipt
-
-    def check(self) -> None:
-        bad = {status: count for status, count in self.statuses.items() if status != OK}
-        if sum(bad.values()) > self._limit:
-            why = ", ".join(f"{count} {status}" for status, count in sorted(bad.items()))
-            raise TooManyBadError(
-                f"{sum(bad.values())} of the first {self.rows} cutouts are unusable ({why}), more "
-                f"than --max-bad {self._max_bad:g} of the survey; see to the images, or go on "
-                "with a larger --max-bad"
-            )
-
-
-def _add(total: StageTimes, part: StageTimes) -> None:
-    for field in fields(StageTimes):
-        setattr(total, field.name, getattr(total, field.name) + getattr(part, field.name))
-
-
-def _summary(result: AnnotateResult) -> dict[str, Any]:
-    return {
-        "rows": result.rows,
-        "annotated": result.annotated,
-        "statuses": dict(sorted(result.statuses.items())),
-        "seconds": round(result.seconds, 3),
-        "objects_per_second": round(result.rate, 1),
-        "stage_seconds": {k: round(v, 3) for k, v in asdict(result.stages).items()},
-        "placement": asdict(result.placement),
-        "python": sys.version.split()[0],
-    }

@@ -168,8 +168,6 @@ def annotate(
     config: Config = None,
 ) -> None:
     """Annotate every object exactly once; killed and run again, it goes on where it stopped."""
-    from dataclasses import asdict
-
     from engine.run import AnnotateSettings
     from engine.run import annotate as run
 
@@ -189,15 +187,14 @@ def annotate(
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(result.statuses.items()))
     lines = [f"{to}: {result.rows} objects ({statuses})"]
     if result.annotated:
-        stages = ", ".join(f"{k} {v:.1f} s" for k, v in asdict(result.stages).items())
         lines += [
             f"  annotated {result.annotated} in {result.seconds:.1f} s, {result.rate:.0f} a second",
-            f"  worker time: {stages}",
+            f"  {result.limit}",
             f"  {result.placement}",
         ]
     else:
         lines += ["  complete already: nothing to do"]
-    show(json_, lines, fields(result) | {"objects_per_second": result.rate})
+    show(json_, lines, result.to_json() | {"catalog": str(to)})
 
 
 @app.command()

@@ -17,7 +17,7 @@ from engine.ledger import Ledger
 from engine.placement import Placement, place
 from engine.plan import Options, Plan, Work
 from engine.summary import AnnotateResult, Limit, Tally
-from engine.task import Job
+from engine.task import Job, annotate_pixel
 from engine.write import catalog_name
 from export.bundle import Bundle, shipped
 from export.session import Precision, Session
@@ -93,7 +93,7 @@ def annotate(
     started = time.perf_counter()
     settings = settings or AnnotateSettings()
     reporter = reporter or Silent()
-    store = Survey.open(survey)
+    store = Survey.open(Path(survey))
     bundle = Bundle.open(model or shipped())
     placement = place(
         settings.device, settings.provider, settings.precision, settings.decoder, settings.workers
@@ -169,12 +169,12 @@ def _work(
     reporter: Reporter,
 ) -> Limit | None:
     """Hand out what is missing, and keep the tally, until all of it is done."""
-    from engine.cluster import connect
+    from engine.cluster import connect, run_everywhere
 
     heard = Heard(tally, ledger, reporter)
-    with connect(settings.cluster, placement.workers, settings.stall_seconds) as crew:
+    with connect(settings.cluster, placement.workers) as client:
         began = time.perf_counter()
-        for outcome in crew.run(job, missing, heard.tick):
+        for outcome in run_everywhere(client, annotate_pixel, job, missing):
             tally.add(outcome)
             heard.show()
             tally.check()

@@ -6,6 +6,7 @@ the next pixel, in a thread of its own, reads its first images, and the last one
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -17,21 +18,18 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from catalogs.annotated import names
 from catalogs.cutouts.decode import Decoder, Problem, open_decoder
 from catalogs.cutouts.store import Partition, Survey
 from catalogs.errors import IntegrityError
-from catalogs.schema import TOO_SMALL
 from catalogs.storage.place import open_place
 from engine.ahead import Ahead, Timed
 from engine.infer import StageTimes, Tick, classify
 from engine.isolate import DecoderSettings, Sandbox
 from engine.ledger import Ledger, Part, Receipt
 from engine.plan import Options, Work
-from engine.watchdog import beat, watched
 from engine.write import PartitionRows, from_parquet, id_digest, merge, to_parquet, to_table
 from export.bundle import Bundle
 from export.session import Session
@@ -90,7 +88,7 @@ def _opened(job: Job) -> _Tools:
             f"{options.runtime_version}; install the same on every worker"
         )
     decoder = open_decoder(options.decoder, options.crop, options.batch, options.threads)
-    return _Tools(Survey.open(job.survey), bundle, decoder, session)
+    return _Tools(Survey.open(Path(job.survey)), bundle, decoder, session)
 
 
 def _tools(job: Job) -> _Tools:
@@ -131,7 +129,7 @@ def annotate_carefully(job: Job, work: Work, tick: Tick | None = None) -> Outcom
 
 
 def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outcome:
-    with watched(job.stall_seconds):
+    with contextlib.nullcontext():
         tools = _tools(job)
         times = StageTimes()
         ledger = Ledger(open_place(job.catalog))
@@ -173,7 +171,6 @@ class _Progress:
         self._rows = self._bad = 0
 
     def __call__(self, rows: int, bad: int) -> None:
-        beat()
         if self._tick is not None:
             self._tick(self._rows + rows, self._bad + bad)
 
@@ -193,18 +190,13 @@ def _annotate_part(
     survey, crop = tools.survey, job.options.crop
     clock = time.perf_counter()
     rows = survey.read_rows(partition)
-    columns = survey.read_columns(partition, job.options.columns)
-    known = dict(culprits)
-    for i in np.flatnonzero(np.minimum(rows.height, rows.width) < crop).tolist():
-        # Padding would show the network a framing that it was not trained on. A size of 0 is
-        # that of a file whose header told none: the decoder says why.
-        if min(rows.height[i], rows.width[i]) > 0:
-            size = f"{rows.height[i]}x{rows.width[i]} px, the network looks at {crop} px"
-            known.setdefault(i, Problem(TOO_SMALL, size))
+    columns = {
+        name: survey.column_slice(partition.append, name, partition.start, partition.stop)
+        for name in job.options.columns
+    }
     times.read += time.perf_counter() - clock
     blocks = Timed(survey.read_images(partition, rows))
     with Ahead(blocks, BLOCKS_AHEAD) as ahead, tools.computing:
-        beat()
         answers = classify(
             ahead,
             partition.rows,
@@ -212,8 +204,9 @@ def _annotate_part(
             tools.session,
             job.options.batch,
             times,
-            known,
+            culprits,
             progress,
+            0 if survey.attributes.image_size else crop,
         )
     times.read += blocks.seconds
     clock = time.perf_counter()
@@ -233,13 +226,11 @@ def _annotate_part(
 
 
 def _culprits(tools: _Tools, job: Job, partition: Partition) -> dict[int, Problem]:
-    if tools.survey.attributes.encoding == "raw":
-        return {}  # nothing is decoded
     options = job.options
     settings = DecoderSettings(options.decoder, options.crop, options.batch, options.threads)
     found: dict[int, Problem] = {}
     rows = tools.survey.read_rows(partition)
-    with Sandbox(settings, job.stall_seconds, beat) as sandbox:
+    with Sandbox(settings, job.stall_seconds, lambda: None) as sandbox:
         for block in tools.survey.read_images(partition, rows):
             files = [
                 data[:0] if i in block.problems else data for i, data in enumerate(block.files)

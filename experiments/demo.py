@@ -19,7 +19,8 @@ from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
 from catalogs.synthetic.conditions import ConditionsName
 from catalogs.synthetic.simulate import SimulationSettings, simulate
-from engine.run import AnnotateResult, AnnotateSettings, annotate
+from engine.run import AnnotateSettings, annotate
+from engine.summary import AnnotateResult
 
 SURVEYS: tuple[ConditionsName, ...] = ("even", "uneven")
 
@@ -196,7 +197,7 @@ def _audit_is_current(folder: Path, asked: AuditSettings, catalog: AnnotateResul
     file = folder / "audit.json"
     if catalog.annotated or not file.is_file():
         return False
-    if file.stat().st_mtime < (catalog.labels_at / names.PROPERTIES).stat().st_mtime:
+    if file.stat().st_mtime < (Path(catalog.labels_at) / names.PROPERTIES).stat().st_mtime:
         return False
     try:
         document = json.loads(file.read_text())

@@ -164,6 +164,9 @@ def annotate(
         str | None, typer.Option(help="Survey columns to carry, comma-separated; all by default.")
     ] = None,
     max_bad: MaxBad = 0.05,
+    stall_seconds: Annotated[
+        float, typer.Option(min=1, help="Give up a worker in which nothing moves for so long.")
+    ] = 300.0,
     json_: Json = False,
     config: Config = None,
 ) -> None:
@@ -182,6 +185,7 @@ def annotate(
         crop=crop,
         columns=wanted,
         max_bad=max_bad,
+        stall_seconds=stall_seconds,
     )
     result = run(survey, to, model, settings, reporter())
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(result.statuses.items()))
@@ -244,26 +248,12 @@ def status(
     json_: Json = False,
     config: Config = None,
 ) -> None:
-    """Say how much of a catalog is done, from its receipts."""
-    from catalogs.storage.place import open_place
-    from engine.ledger import Ledger
+    """Say how much of a catalog is done, while a run is at work or after it died."""
+    from engine.status import catalog_status
 
-    ledger = Ledger(open_place(catalog))
-    plan = ledger.plan()
-    receipts = ledger.receipts(plan)
-    done = sum(receipt.rows for receipt in receipts.values())
-    facts = {
-        "rows": plan.rows,
-        "done": done,
-        "pixels": len(plan.work()),
-        "pixels_done": len(receipts),
-        "complete": done == plan.rows,
-    }
-    line = (
-        f"{catalog}: {done} of {plan.rows} objects, {len(receipts)} of "
-        f"{len(plan.work())} pixels done"
-    )
-    show(json_, [line], facts)
+    found = catalog_status(catalog)
+    head, *rest = found.lines()
+    show(json_, [f"{catalog}: {head}", *rest], fields(found))
 
 
 @app.command()

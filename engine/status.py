@@ -1,0 +1,112 @@
+"""How far a catalog is, for other shells: while a driver is at work, and after it died."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catalogs.annotated.metadata import is_described
+from catalogs.storage.place import open_place
+from engine.ledger import Ledger
+
+SILENT_SECONDS = 15.0  # a driver that is at work tells of itself far more often
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogStatus:
+    """What is done of a catalog.
+
+    Attributes
+    ----------
+    rows, done : int
+        Objects to annotate, and those of them with a receipt.
+    pixels, pixels_done : int
+        The same in pixels, the units of work.
+    statuses : dict of str to int
+        How many rows have which status.
+    complete : bool
+        Everything is done, and the catalog's metadata say so.
+    running : bool
+        A driver told of itself a moment ago.
+    progress : dict or None
+        What the driver told last: rate, time left, bad rows; None when it ended in order.
+    limit : str or None
+        What limited the latest command that ended in order.
+    """
+
+    rows: int
+    done: int
+    pixels: int
+    pixels_done: int
+    statuses: dict[str, int]
+    complete: bool
+    running: bool
+    progress: dict[str, Any] | None
+    limit: str | None
+
+    def lines(self) -> list[str]:
+        """Return the same for people."""
+        statuses = ", ".join(f"{count} {status}" for status, count in self.statuses.items())
+        said = f" ({statuses})" if statuses else ""
+        pixels = f"{self.pixels_done} of {self.pixels} pixels"
+        lines = [f"{self.done} of {self.rows} objects done{said}, {pixels}"]
+        told = self.progress
+        if told is not None:
+            age = time.time() - told["time"]
+            left = told["seconds_left"]
+            who = f"process {told['process']} on {told['host']}"
+            if self.running:
+                lines.append(
+                    f"  running: {who} has seen {told['seen']} objects, {told['bad']} bad, "
+                    f"{told['objects_per_second']:,.0f} a second"
+                    + ("" if left is None else f", {left} s left")
+                )
+            else:
+                lines.append(f"  {who} was at work and has been silent for {age:,.0f} s")
+        if self.limit and told is None:
+            lines.append(f"  {self.limit}")
+        if self.complete:
+            lines.append("  complete")
+        elif not self.running:
+            lines.append("  not complete: run the same annotate command to go on")
+        return lines
+
+
+def catalog_status(where: str | Path) -> CatalogStatus:
+    """Return how far a catalog is.
+
+    Raises
+    ------
+    InputError
+        There is no catalog.
+    IntegrityError
+        Plan or receipts are damaged, or do not agree with the files.
+    """
+    catalog = open_place(where)
+    ledger = Ledger(catalog)
+    plan = ledger.plan()
+    work = plan.work()
+    receipts = ledger.receipts(plan, compare_files=False)
+    progress = ledger.progress()
+    limit = (ledger.summary() or {}).get("limit")
+    statuses: Counter[str] = Counter()
+    for receipt in receipts.values():
+        for part in receipt.parts:
+            statuses.update(part.statuses)
+    done = statuses.total()
+    return CatalogStatus(
+        rows=plan.rows,
+        done=done,
+        pixels=len(work),
+        pixels_done=sum(
+            w.pixel in receipts and len(receipts[w.pixel].parts) == len(w.parts) for w in work
+        ),
+        statuses=dict(sorted(statuses.items())),
+        complete=done == plan.rows and is_described(catalog, plan.rows),
+        running=progress is not None and time.time() - progress["time"] < SILENT_SECONDS,
+        progress=progress,
+        limit=limit["said"] if limit else None,
+    )

@@ -1,0 +1,209 @@
+"""From a cluster's description to a client of it; taken down with what was started for it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import dask
+from dask.distributed import Client, LocalCluster
+from distributed import Security
+from distributed.deploy.cluster import Cluster
+
+from catalogs.errors import BusyError, InputError
+from engine.clusters.spec import ClusterSpec, is_private
+
+THREADS_PER_WORKER = 2  # while one pixel computes, another reads or writes
+CONNECT_SECONDS = 30
+CLOSE_SECONDS = 10
+# glibc gives large blocks back to the system at once and faults them in again at the next batch,
+# which can halve the speed; Dask's own default (64 KiB) makes it worse.
+WORKER_ENVIRONMENT = {
+    "MALLOC_TRIM_THRESHOLD_": "268435456",
+    "MALLOC_MMAP_THRESHOLD_": "268435456",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+# The first death of a worker brings its work back to us, who know better than to try it again as
+# it was. Nothing queues behind work in hand, so that a death takes little else with it.
+OURS = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+    "distributed.worker.daemon": True,
+    "distributed.worker.preload": ["engine.preload"],
+    "distributed.logging.distributed": "error",
+    "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A running cluster.
+
+    Attributes
+    ----------
+    client : Client
+        The connection to its scheduler.
+    name : str
+        For messages.
+    expected : int or None
+        Workers that must be there, on this machine; None where others decide.
+    wait_seconds : float
+        Longest time without any worker [s].
+    """
+
+    client: Client
+    name: str
+    expected: int | None
+    wait_seconds: float
+
+
+@contextmanager
+def deploy(
+    cluster: Literal["local", "cuda"] | ClusterSpec, workers: int, *, insecure: bool = False
+) -> Iterator[Deployment]:
+    """Start or reach a cluster, give a client of it, and take down what was started.
+
+    Raises
+    ------
+    InputError
+        Its class cannot be had, or it turns out to listen in plain text on a network.
+    BusyError
+        The scheduler does not answer.
+    """
+    # What goes wrong with the cluster is told in one line, by whoever meets it.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with dask.config.set(OURS), ExitStack() as stack:
+        if isinstance(cluster, ClusterSpec) and cluster.address is not None:
+            yield Deployment(
+                stack.enter_context(_closing(_reach(cluster))),
+                f"the scheduler at {cluster.address}",
+                None,
+                cluster.wait_seconds,
+            )
+            return
+        if isinstance(cluster, ClusterSpec):
+            started = _start_class(cluster, insecure=insecure)
+            name, expected, wait = str(cluster.class_), None, cluster.wait_seconds
+        else:
+            started = _start_local(workers) if cluster == "local" else _start_cuda()
+            expected = len(started.worker_spec)
+            name, wait = "the local cluster", float(CONNECT_SECONDS)
+        stack.callback(_close_quietly, partial(started.close, timeout=CLOSE_SECONDS))
+        client = stack.enter_context(_closing(Client(started, set_as_default=False)))
+        yield Deployment(client, name, expected, wait)
+
+
+def _start_local(workers: int) -> Any:  # noqa: ANN401  (Dask has no types)
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=THREADS_PER_WORKER,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
+        silence_logs=50,
+    )
+
+
+def _start_cuda() -> Any:  # noqa: ANN401
+    try:
+        dask_cuda = importlib.import_module("dask_cuda")
+    except ImportError as error:
+        raise InputError(
+            f"cluster 'cuda' needs dask-cuda ({error}); pip install 'skytally[gpu]'"
+        ) from None
+    from engine.machine import cards
+
+    if not cards():
+        raise InputError(
+            "cluster 'cuda' needs an NVIDIA card, and nvidia-smi finds none; see to the driver "
+            "and CUDA_VISIBLE_DEVICES, or use --cluster local"
+        )
+    # One worker a card, each with its own CUDA_VISIBLE_DEVICES.
+    return dask_cuda.LocalCUDACluster(
+        threads_per_worker=THREADS_PER_WORKER,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
+        silence_logs=50,
+    )
+
+
+def _start_class(spec: ClusterSpec, *, insecure: bool) -> Any:  # noqa: ANN401
+    module, _, name = str(spec.class_).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"cluster class {spec.class_} cannot be imported ({error}); install its package"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, Cluster)):
+        raise InputError(f"cluster class {spec.class_} is no Dask cluster")
+    try:
+        started = found(**_with_private_dashboard(found, spec.options))
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
+        raise InputError(f"cluster class {spec.class_} does not start: {error}") from error
+    if not insecure and not is_private(started.scheduler_address):
+        _close_quietly(partial(started.close, timeout=CLOSE_SECONDS))
+        raise InputError(
+            f"cluster class {spec.class_} listens in plain text at {started.scheduler_address}; "
+            "put security = true under [options], or give --insecure"
+        )
+    if spec.workers is not None:
+        started.scale(spec.workers)
+    else:
+        started.adapt(minimum=spec.minimum, maximum=spec.maximum)
+    return started
+
+
+def _with_private_dashboard(cluster: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Add to a class's options, where it has one for this, that the dashboard stays here."""
+    known = inspect.signature(cluster).parameters
+    private = {"dashboard_address": "127.0.0.1:0"}
+    if "scheduler_options" in known:
+        return options | {"scheduler_options": private | options.get("scheduler_options", {})}
+    return private | options if "dashboard_address" in known else options
+
+
+def _reach(spec: ClusterSpec) -> Client:
+    security = None
+    if spec.tls is not None:
+        security = Security(
+            tls_ca_file=str(spec.tls.ca),
+            tls_client_cert=str(spec.tls.cert),
+            tls_client_key=str(spec.tls.key),
+            require_encryption=True,
+        )
+    try:
+        return Client(
+            spec.address, security=security, set_as_default=False, timeout=CONNECT_SECONDS
+        )
+    except (OSError, TimeoutError) as error:
+        raise BusyError(f"no Dask scheduler answers at {spec.address}: {error}") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"cluster {spec.address}: {error}; name ca, cert and key under [tls] of a TOML file"
+        ) from error
+
+
+@contextmanager
+def _closing(client: Client) -> Iterator[Client]:
+    try:
+        yield client
+    finally:
+        _close_quietly(partial(client.close, timeout=CLOSE_SECONDS))
+
+
+def _close_quietly(close: partial[None]) -> None:
+    # Whatever ends badly here has ended: what is done lies in receipts, not in the cluster.
+    with suppress(Exception):
+        close()

@@ -153,7 +153,12 @@ def annotate(
     survey: Annotated[Path, typer.Argument(help="Survey store, NAME.zarr.")],
     to: Annotated[Path, typer.Option("--to", help="Catalog to make, or to go on with.")],
     model: Annotated[Path | None, typer.Option(help="Bundle; skytally's own by default.")] = None,
-    cluster: Annotated[str, typer.Option(help="local, or a scheduler's address.")] = "local",
+    cluster: Annotated[
+        str, typer.Option(help="local, cuda, a scheduler's address, or a TOML file.")
+    ] = "local",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow a plain-text cluster on other machines.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Local processes.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     provider: Annotated[str | None, typer.Option(help="cpu, openvino, cuda or tensorrt.")] = None,
@@ -177,6 +182,7 @@ def annotate(
     wanted = None if columns is None else tuple(c.strip() for c in columns.split(",") if c.strip())
     settings = AnnotateSettings(
         cluster=cluster,
+        insecure=insecure,
         device=device,
         provider=provider,
         precision=precision.value,

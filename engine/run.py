@@ -17,7 +17,7 @@ from engine.ledger import Ledger
 from engine.placement import Placement, place
 from engine.plan import Options, Plan, Work
 from engine.summary import AnnotateResult, Limit, Tally
-from engine.task import Job, annotate_pixel
+from engine.task import Job, annotate_carefully, annotate_pixel
 from engine.write import catalog_name
 from export.bundle import Bundle, shipped
 from export.session import Precision, Session
@@ -33,7 +33,10 @@ class AnnotateSettings:
     Attributes
     ----------
     cluster : str
-        ``local``, or the address of a Dask scheduler.
+        ``local``, ``cuda``, a scheduler's address, or a TOML file; see
+        :func:`engine.clusters.spec.read_cluster`.
+    insecure : bool
+        A cluster that talks in plain text to other machines is wanted.
     device, provider, precision, decoder, workers
         See :func:`engine.placement.place`.
     crop : int, optional
@@ -48,6 +51,7 @@ class AnnotateSettings:
     """
 
     cluster: str = "local"
+    insecure: bool = False
     device: str = "auto"
     provider: str | None = None
     precision: Precision = "fp32"
@@ -169,16 +173,22 @@ def _work(
     reporter: Reporter,
 ) -> Limit | None:
     """Hand out what is missing, and keep the tally, until all of it is done."""
-    from engine.cluster import connect, run_everywhere
+    from engine.clusters.crew import connect
 
     heard = Heard(tally, ledger, reporter)
-    with connect(settings.cluster, placement.workers) as client:
+    with connect(settings.cluster, placement.workers, insecure=settings.insecure) as crew:
         began = time.perf_counter()
-        for outcome in run_everywhere(client, annotate_pixel, job, missing):
+        for outcome in crew.run(
+            annotate_pixel, annotate_carefully, job, missing, _name_of, heard.tick
+        ):
             tally.add(outcome)
             heard.show()
             tally.check()
         return tally.limit(time.perf_counter() - began)
+
+
+def _name_of(work: Work) -> str:
+    return str(work.pixel)
 
 
 def make_plan(

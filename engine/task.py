@@ -6,7 +6,6 @@ the next pixel, in a thread of its own, reads its first images, and the last one
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import socket
@@ -30,6 +29,7 @@ from engine.infer import StageTimes, Tick, classify
 from engine.isolate import DecoderSettings, Sandbox
 from engine.ledger import Ledger, Part, Receipt
 from engine.plan import Options, Work
+from engine.watchdog import beat, watched
 from engine.write import PartitionRows, from_parquet, id_digest, merge, to_parquet, to_table
 from export.bundle import Bundle
 from export.session import Session
@@ -129,7 +129,7 @@ def annotate_carefully(job: Job, work: Work, tick: Tick | None = None) -> Outcom
 
 
 def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outcome:
-    with contextlib.nullcontext():
+    with watched(job.stall_seconds):
         tools = _tools(job)
         times = StageTimes()
         ledger = Ledger(open_place(job.catalog))
@@ -171,6 +171,7 @@ class _Progress:
         self._rows = self._bad = 0
 
     def __call__(self, rows: int, bad: int) -> None:
+        beat()
         if self._tick is not None:
             self._tick(self._rows + rows, self._bad + bad)
 
@@ -230,7 +231,7 @@ def _culprits(tools: _Tools, job: Job, partition: Partition) -> dict[int, Proble
     settings = DecoderSettings(options.decoder, options.crop, options.batch, options.threads)
     found: dict[int, Problem] = {}
     rows = tools.survey.read_rows(partition)
-    with Sandbox(settings, job.stall_seconds, lambda: None) as sandbox:
+    with Sandbox(settings, job.stall_seconds, beat) as sandbox:
         for block in tools.survey.read_images(partition, rows):
             files = [
                 data[:0] if i in block.problems else data for i, data in enumerate(block.files)

@@ -13,9 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
-STALL_SECONDS = 300.0
 _SHARE_BETWEEN_BEATS = 20  # starting the clock again costs a thread: not at every beat
 
 
@@ -25,14 +23,14 @@ class _Clock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._under_way = 0
-        self._limit = STALL_SECONDS
+        self._limit = 0.0
         self._started = 0.0
-        self._log: TextIO | None = None
+        self._null = os.open(os.devnull, os.O_WRONLY)
 
-    def enter(self, limit: float, log: TextIO | None) -> None:
+    def enter(self, limit: float) -> None:
         with self._lock:
             self._under_way += 1
-            self._limit, self._log = limit, log
+            self._limit = limit
             self._start()
 
     def leave(self) -> None:
@@ -52,23 +50,15 @@ class _Clock:
 
     def _start(self) -> None:
         self._started = time.monotonic()
-        file = _nowhere() if self._log is None else self._log
-        faulthandler.dump_traceback_later(self._limit, exit=True, file=file)
+        # Silent: workers of this machine share their standard error with the driver.
+        faulthandler.dump_traceback_later(self._limit, exit=True, file=self._null)
 
 
 _clock = _Clock()
-_null: TextIO | None = None
-
-
-def _nowhere() -> TextIO:
-    global _null
-    if _null is None:
-        _null = open(os.devnull, "w")  # noqa: PTH123, SIM115
-    return _null
 
 
 @contextmanager
-def watched(limit: float = STALL_SECONDS, log: TextIO | None = None) -> Iterator[None]:
+def watched(limit: float) -> Iterator[None]:
     """End this process when nothing in it makes progress for so long, until the block is left.
 
     Several threads may be watched at once; progress of one counts for all, since they may wait
@@ -78,10 +68,8 @@ def watched(limit: float = STALL_SECONDS, log: TextIO | None = None) -> Iterator
     ----------
     limit : float
         Longest time between two calls of `beat` [s].
-    log : file, optional
-        Where the stacks of all threads are written at the end; nowhere by default.
     """
-    _clock.enter(limit, log)
+    _clock.enter(limit)
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import uuid
 from collections import deque
@@ -20,7 +19,6 @@ from distributed import KilledWorker
 from catalogs.errors import BusyError, InputError, SkytallyError
 from engine.clusters.deploy import Deployment, deploy
 from engine.clusters.spec import read_cluster
-from engine.watchdog import STALL_SECONDS, beat, watched
 
 DEATHS_ALLOWED = 3  # of one item, done carefully
 REBUILDS_ALLOWED = 3  # without anything done in between
@@ -51,7 +49,6 @@ def connect(
     workers: int = 1,
     *,
     insecure: bool = False,
-    stall_seconds: float = STALL_SECONDS,
     respawn_seconds: float = RESPAWN_SECONDS,
 ) -> Iterator[Crew]:
     """Give the workers of a cluster, and take down what was started for it.
@@ -64,8 +61,6 @@ def connect(
         Processes of the local cluster.
     insecure : bool
         Plain text to other machines is wanted.
-    stall_seconds : float
-        A worker process in which nothing moves for so long is ended.
     respawn_seconds : float
         Workers of this machine that stay away for so long are started anew.
 
@@ -78,7 +73,7 @@ def connect(
     """
     cluster = read_cluster(where, insecure=insecure)
     start = partial(deploy, cluster, workers, insecure=insecure)
-    with Crew(start, stall_seconds, respawn_seconds) as crew:
+    with Crew(start, respawn_seconds) as crew:
         yield crew
 
 
@@ -88,11 +83,9 @@ class Crew:
     def __init__(
         self,
         start: Callable[[], AbstractContextManager[Deployment]],
-        stall_seconds: float,
         respawn_seconds: float,
     ) -> None:
         self._start = start
-        self._stall_seconds = stall_seconds
         self._respawn_seconds = respawn_seconds
         self._stack = ExitStack()
         self._deployment: Deployment
@@ -140,9 +133,7 @@ class Crew:
         BusyError
             The scheduler is gone, or has no worker; the same call may succeed later.
         """
-        # Workers of this machine share their standard error with us: it is for one line.
-        log_stalls = self._deployment.expected is None
-        duty = _Duty(task, careful, shared, self._stall_seconds, log_stalls=log_stalls)
+        duty = _Duty(task, careful, shared)
         queue = _Queue(items, name)
         rebuilds = 0
         while queue.unfinished():
@@ -205,25 +196,15 @@ class _Queue(Generic[Item]):
 class _Duty(WorkerPlugin):
     """What workers must know to do the items of one run; sent to each of them once."""
 
-    def __init__(
-        self,
-        task: Task[Any, Any],
-        careful: Task[Any, Any],
-        shared: object,
-        stall_seconds: float,
-        *,
-        log_stalls: bool,
-    ) -> None:
+    def __init__(self, task: Task[Any, Any], careful: Task[Any, Any], shared: object) -> None:
         self.name = f"skytally-{uuid.uuid4().hex}"
         self.task = task
         self.careful = careful
         self.shared = shared
-        self.stall_seconds = stall_seconds
-        self.log_stalls = log_stalls
 
 
 class _Ticker:
-    """Tells the driver how far an item is, and the watchdog that it moves."""
+    """Tells the driver, about once a second, how far an item is."""
 
     def __init__(self, worker: Any, topic: str, name: str) -> None:  # noqa: ANN401
         self._tell = partial(worker.log_event, topic)
@@ -231,7 +212,6 @@ class _Ticker:
         self._last = 0.0
 
     def __call__(self, rows: int, bad: int) -> None:
-        beat()
         now = time.monotonic()
         if now - self._last >= TICK_SECONDS:
             self._last = now
@@ -242,8 +222,7 @@ def _on_worker(duty_name: str, item: object, name: str, careful: bool) -> object
     worker = get_worker()
     duty: Any = worker.plugins[duty_name]  # a _Duty
     function = duty.careful if careful else duty.task
-    with watched(duty.stall_seconds, sys.stderr if duty.log_stalls else None):
-        return function(duty.shared, item, tick=_Ticker(worker, duty.name, name))
+    return function(duty.shared, item, tick=_Ticker(worker, duty.name, name))
 
 
 class _Round(Generic[Item]):

@@ -55,7 +55,7 @@ def test_an_item_that_kills_carefully_too_is_named(tmp_path):
 
 
 def test_a_hanging_item_becomes_a_death(tmp_path):
-    with connect("local", 2, stall_seconds=2) as crew:
+    with connect("local", 2) as crew:
         items = ["a", "hang", "b"]
         done = list(crew.run(tasks.hang, tasks.done_carefully, str(tmp_path), items))
     assert sorted(done) == sorted(items)

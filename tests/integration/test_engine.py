@@ -197,8 +197,9 @@ def test_receipts_digest_their_files(catalog):
         (AnnotateSettings(provider="tensorrt"), "tensorrt"),
         (AnnotateSettings(provider="quantum"), "quantum"),
         (AnnotateSettings(device="cpu", provider="cuda"), "does not run on"),
-        (AnnotateSettings(cluster="somewhere"), "neither 'local' nor an address"),
+        (AnnotateSettings(cluster="somewhere"), "neither local, cuda, an address"),
         (AnnotateSettings(cluster="tcp://192.0.2.1:8786"), "plain text"),
+        (AnnotateSettings(cluster="cuda"), "cluster 'cuda' needs"),
         (AnnotateSettings(columns=("nope",)), "no column 'nope'"),
     ],
 )

@@ -26,18 +26,11 @@ def run(body: str) -> subprocess.CompletedProcess[str]:
         "re.match('(a*)*b', 'a' * 60)",  # in C, and the interpreter's lock is never given back
     ],
 )
-def test_a_hang_ends_the_process_and_says_where(hang: str) -> None:
+def test_a_hang_ends_the_process_without_a_word(hang: str) -> None:
     began = time.monotonic()
-    result = run(f"with watched({LIMIT}, sys.stderr):\n    {hang}\n")
+    result = run(f"with watched({LIMIT}):\n    {hang}\n")
     assert time.monotonic() - began >= LIMIT
-    assert result.returncode == 1
-    assert "Timeout (0:00:01)!" in result.stderr
-    assert "<string>" in result.stderr
-
-
-def test_a_hang_is_silent_unless_a_log_is_given() -> None:
-    result = run(f"with watched({LIMIT / 4}):\n    threading.Event().wait()\n")
-    assert (result.returncode, result.stderr) == (1, "")
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", "")
 
 
 def test_beats_of_any_thread_keep_all_alive_until_they_cease() -> None:

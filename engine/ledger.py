@@ -16,7 +16,7 @@ from typing import Any
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
 from catalogs.errors import InputError, IntegrityError, SkytallyError
-from catalogs.storage.place import Place
+from catalogs.storage.place import Lock, Place
 from engine.plan import Plan, Work, check_resumable
 
 Text = str | bytes
@@ -130,7 +130,7 @@ class Ledger:
                 "name a new or empty folder for the catalog"
             )
 
-    def hold(self) -> AbstractContextManager[None]:
+    def hold(self) -> AbstractContextManager[Lock]:
         """Be the one driver of this catalog; see :meth:`catalogs.storage.place.Place.hold`."""
         return self.catalog.hold(names.LOCK)
 

@@ -11,7 +11,7 @@ from catalogs.annotated.metadata import CatalogFacts, is_described, write_metada
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
-from catalogs.storage.place import open_place
+from catalogs.storage.place import Lock, open_place
 from engine.heard import Heard
 from engine.ledger import Ledger
 from engine.placement import Placement, place
@@ -105,7 +105,7 @@ def annotate(
     asked = make_plan(store, bundle, placement, settings)
     catalog = open_place(to)
     ledger = Ledger(catalog)
-    with ledger.hold():
+    with ledger.hold() as lock:
         ledger.refuse_strangers()
         plan = ledger.begin(asked)
         ledger.recover()
@@ -140,11 +140,12 @@ def annotate(
                 options=plan.options,
                 stall_seconds=settings.stall_seconds,
             )
-            limit = _work(job, missing, tally, settings, placement, ledger, reporter)
+            limit = _work(job, missing, tally, settings, placement, ledger, lock, reporter)
             catalog.remove_leftovers()
         if missing or not is_described(catalog, plan.rows):
             name = catalog.url.rstrip("/").rpartition("/")[2]
             facts = CatalogFacts(name, plan.rows, plan.survey_uuid, plan.bundle_sha256)
+            lock.check()
             write_metadata(catalog, [work.pixel for work in plan.work()], facts)
         result = AnnotateResult(
             rows=tally.rows,
@@ -170,6 +171,7 @@ def _work(
     settings: AnnotateSettings,
     placement: Placement,
     ledger: Ledger,
+    lock: Lock,
     reporter: Reporter,
 ) -> Limit | None:
     """Hand out what is missing, and keep the tally, until all of it is done."""
@@ -184,6 +186,7 @@ def _work(
             tally.add(outcome)
             heard.show()
             tally.check()
+            lock.check()
         return tally.limit(time.perf_counter() - began)
 
 

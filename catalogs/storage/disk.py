@@ -6,19 +6,29 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from catalogs.errors import BusyError, InputError, IntegrityError, SkytallyError
+from catalogs.errors import BusyError, InputError, SkytallyError
+from catalogs.storage.place import other_bytes
 
 if TYPE_CHECKING:
     from zarr.storage import LocalStore
 
 TEMPORARY_SUFFIX = ".partial"
 UNUSABLE = frozenset([errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG])
+LINKLESS = frozenset([errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
 RETRIABLE = frozenset([errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EBUSY])
+
+
+class DiskLock:
+    """A lock that the system keeps as long as the process lives."""
+
+    def check(self) -> None:
+        """Do nothing: it cannot be lost."""
 
 
 class Disk:
@@ -34,34 +44,41 @@ class Disk:
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes; see `Place.read`."""
-        path = self.path / name
-        try:
+        with self._reading(name) as path:
             return path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(f"{path} does not exist") from None
-        except OSError as error:
-            raise disk_error(path, error, "read") from error
+
+    def open(self, name: str) -> BinaryIO:
+        """Return a file for reading; see `Place.open`."""
+        with self._reading(name) as path:
+            return path.open("rb")
 
     def size(self, name: str) -> int | None:
         """Return a file's size, None when there is none; see `Place.size`."""
-        path = self.path / name
-        return path.stat().st_size if path.is_file() else None
+        try:
+            with self._reading(name) as path:
+                found = path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def names(self, under: str = "") -> list[str]:
         """Return every file below a folder; see `Place.names`."""
-        found = (self.path / under).rglob("*")
+
+        def refuse(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise disk_error(Path(str(error.filename)), error, "listed") from error
+
+        found = []
+        # Path.rglob would pass over a folder that cannot be read, in silence.
+        for folder, _, files in os.walk(self.path / under, onerror=refuse):
+            found += [Path(folder) / file for file in files]
         return sorted(path.relative_to(self.path).as_posix() for path in found if path.is_file())
 
     def write(self, name: str, content: bytes | memoryview) -> None:
         """Put a file in place; see `Place.write`."""
         path = self.path / name
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+        temporary = _temporary(path, content)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
             temporary.replace(path)
             sync_folder(path.parent)
         except OSError as error:
@@ -70,16 +87,18 @@ class Disk:
 
     def create(self, name: str, content: bytes | memoryview) -> None:
         """Put a file in place if there is none; see `Place.create`."""
+        path = self.path / name
+        temporary = _temporary(path, content)
         try:
-            there = self.read(name)
-        except FileNotFoundError:
-            self.write(name, content)
-            return
-        if there != bytes(content):
-            raise IntegrityError(
-                f"{self.path / name} holds other bytes than this run gives; "
-                "annotate into another catalog"
-            )
+            _link(temporary, path)
+            sync_folder(path.parent)
+        except FileExistsError:
+            if self.read(name) != bytes(content):
+                raise other_bytes(str(path)) from None
+        except OSError as error:
+            raise disk_error(path, error) from error
+        finally:
+            _discard(temporary)
 
     def move(self, name: str, to: str) -> None:
         """Rename a file; see `Place.move`."""
@@ -103,11 +122,12 @@ class Disk:
 
     def remove_leftovers(self) -> None:
         """Remove temporary files; see `Place.remove_leftovers`."""
-        for path in self.path.rglob(f"*{TEMPORARY_SUFFIX}"):
-            path.unlink(missing_ok=True)
+        for name in self.names():
+            if name.endswith(TEMPORARY_SUFFIX):
+                self.remove(name)
 
     @contextmanager
-    def hold(self, name: str) -> Iterator[None]:
+    def hold(self, name: str) -> Iterator[DiskLock]:
         """Hold a lock; see `Place.hold`. The system frees it when the process ends."""
         lock = self.path / name
         try:
@@ -122,9 +142,19 @@ class Disk:
                 raise BusyError(
                     f"another process writes into {self.path}; wait for it, or stop it"
                 ) from None
-            yield
+            yield DiskLock()
         finally:
             os.close(descriptor)
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Path]:
+        path = self.path / name
+        try:
+            yield path
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(f"{path} does not exist") from None
+        except OSError as error:
+            raise disk_error(path, error, "read") from error
 
     def zarr(self, *, read_only: bool = True) -> LocalStore:
         """Return the folder as a Zarr store."""
@@ -152,6 +182,35 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _temporary(path: Path, content: bytes | memoryview) -> Path:
+    """Write a file beside the one that it shall become, durably."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        _discard(temporary)
+        raise disk_error(path, error) from error
+    return temporary
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file its name unless that is taken, which a rename would not notice."""
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in LINKLESS:
+            raise
+        # A file system without links. Between the look and the rename only an equal process could
+        # come, as there is one driver and a name stands for its bytes.
+        if path.exists():
+            raise FileExistsError(str(path)) from None
+        temporary.replace(path)
 
 
 def _discard(path: Path) -> None:

@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
-from catalogs.errors import InputError
+from catalogs.errors import IntegrityError
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
+
+
+class Lock(Protocol):
+    """A lock that is held."""
+
+    def check(self) -> None:
+        """Make sure that the lock is still held; asked between two steps of long work.
+
+        Raises
+        ------
+        BusyError
+            It was lost: the storage could not be reached for too long, or somebody took it over.
+        """
 
 
 class Place(Protocol):
@@ -44,6 +57,9 @@ class Place(Protocol):
         BusyError, SkytallyError
             It cannot be read now, or at all.
         """
+
+    def open(self, name: str) -> BinaryIO:
+        """Return a file for reading here and there; errors as for `read`."""
 
     def size(self, name: str) -> int | None:
         """Return a file's size in bytes, None when there is no such file."""
@@ -83,8 +99,11 @@ class Place(Protocol):
     def remove_leftovers(self) -> None:
         """Remove temporary files of processes that were killed; only for the one driver."""
 
-    def hold(self, name: str) -> AbstractContextManager[None]:
+    def hold(self, name: str) -> AbstractContextManager[Lock]:
         """Be the only holder of the lock ``name`` until the block ends, or the process does.
+
+        On a disk the system frees the lock of a process that was killed at once; in a bucket it is
+        taken over after a time without signs of life, during which this call waits.
 
         Raises
         ------
@@ -109,8 +128,17 @@ def open_place(where: str | Path) -> Place:
     InputError
         The URL's kind of storage is unknown, or what it needs is not installed.
     """
+    if is_remote(where):
+        from catalogs.storage.bucket import Bucket
+
+        return Bucket(str(where))
     from catalogs.storage.disk import Disk
 
-    if is_remote(where):
-        raise InputError(f"{where}: only paths are supported yet")
     return Disk(Path(str(where).removeprefix("file://")))
+
+
+def other_bytes(where: str) -> IntegrityError:
+    """Return the error of a `Place.create` that finds something else in its place."""
+    return IntegrityError(
+        f"{where} holds other bytes than this run gives; annotate into another catalog"
+    )

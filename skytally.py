@@ -24,6 +24,7 @@ class Precision(StrEnum):
 
     FP32 = "fp32"
     BF16 = "bf16"
+    INT8 = "int8"
 
 
 app = typer.Typer(
@@ -118,8 +119,15 @@ def train(
 
 @app.command()
 def export(
-    run: Annotated[Path | None, typer.Argument(help="Trained NAME.run.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="Trained NAME.run, or NAME.bundle to add an int8 model to."),
+    ] = None,
     to: Annotated[Path | None, typer.Option("--to", help="NAME.bundle to make.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or fp32,int8.")] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Survey store whose galaxies int8 is calibrated on.")
+    ] = None,
     check: Annotated[Path | None, typer.Option(help="Verify this bundle instead.")] = None,
     replace: Annotated[bool, typer.Option(help="Put it in the place of an old bundle.")] = False,
     json_: Json = False,
@@ -133,19 +141,27 @@ def export(
         lines = [f"{check}: every file is as it was made, sha256 {checked.sha256[:16]}"]
         show(json_, lines, {"bundle": str(check), "sha256": checked.sha256})
         return
-    if run is None or to is None:
+    if source is None or to is None:
         raise InputError("export takes NAME.run and --to NAME.bundle, or --check NAME.bundle")
     need("torch", "train")
-    from export.convert import export as convert_run
+    from export.convert import export as run
 
-    bundle = convert_run(run, to, reporter(), replace=replace)
+    wanted = tuple(name.strip() for name in precision.split(","))
+    bundle = run(source, to, reporter(), precisions=wanted, calibrate=calibrate, replace=replace)
     parity = bundle.manifest.parity
     against = (
         f"  PyTorch against ONNX Runtime: largest difference {parity.max_abs_difference:.2g}, "
         f"{parity.label_differences} labels differ, {parity.images} images"
     )
     lines = [f"{to}: exported, sha256 {bundle.sha256[:16]}", against]
-    show(json_, lines, {"bundle": str(to), "sha256": bundle.sha256, **parity.model_dump()})
+    variants = {name: v.model_dump() for name, v in bundle.manifest.variants.items()}
+    lines += [
+        f"  {name}: {v['label_differences']} of {v['images']} held-out galaxies labelled otherwise "
+        f"than by fp32, largest difference {v['max_abs_difference']:.2g}"
+        for name, v in variants.items()
+    ]
+    facts = {"bundle": str(to), "sha256": bundle.sha256, **parity.model_dump()}
+    show(json_, lines, facts | {"variants": variants})
 
 
 @app.command()

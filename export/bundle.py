@@ -5,6 +5,7 @@
     NAME.bundle/
     ├── bundle.json             the manifest: digests, answers, input contract, provenance, metrics
     ├── model.onnx              uint8 cutouts in, one named probability per answer out
+    ├── model.int8.onnx         the same in 8 bits, if it was asked for
     ├── training_sky.moc.fits   where the training galaxies lie
     └── card.md                 the same for people
 
@@ -31,6 +32,7 @@ from catalogs.errors import InputError, IntegrityError
 
 SCHEMA_VERSION = 1
 MANIFEST, MODEL, SKY, CARD = "bundle.json", "model.onnx", "training_sky.moc.fits", "card.md"
+INT8_MODEL = "model.int8.onnx"
 MAX_BYTES = 1 << 30
 MAX_MANIFEST_BYTES = 1 << 20
 OPERATOR_DOMAINS = frozenset({"", "ai.onnx"})
@@ -101,8 +103,42 @@ class Parity(_Part):
     runtime: str
 
 
+class VariantParity(_Part):
+    """How far a variant's answers are from the fp32 model's, on galaxies that it has not seen.
+
+    Attributes
+    ----------
+    survey : str
+        Whose galaxies were used.
+    calibrated_on, images : int
+        Galaxies of the training sky that set the variant's ranges, and of the held-out sky that
+        were compared.
+    label_differences : int
+        Galaxies whose label differs.
+    allowed_share : float
+        The largest share of such galaxies with which the variant would have been made.
+    max_abs_difference, mean_abs_difference : float
+        Of a probability.
+    runtime : str
+        What answered.
+    """
+
+    survey: str
+    calibrated_on: int
+    images: int
+    label_differences: int
+    allowed_share: float
+    max_abs_difference: float
+    mean_abs_difference: float
+    runtime: str
+
+
 class Manifest(_Part):
-    """The contents of ``bundle.json``."""
+    """The contents of ``bundle.json``.
+
+    ``precisions`` names the model of each precision that has one; the others than fp32 are
+    variants, and ``variants`` says how far each is from it.
+    """
 
     schema_version: Literal[1] = 1
     name: str
@@ -115,6 +151,8 @@ class Manifest(_Part):
     provenance: Provenance
     metrics: dict[str, Metric]
     parity: Parity
+    precisions: dict[Literal["fp32", "int8"], str] = {"fp32": MODEL}
+    variants: dict[Literal["int8"], VariantParity] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -125,6 +163,12 @@ class Manifest(_Part):
         for name in self.files:
             if name in {"", ".", "..", MANIFEST} or "/" in name or "\\" in name:
                 raise ValueError("files lists a name that is not a plain file name")
+        if self.precisions.get("fp32") != MODEL:
+            raise ValueError(f"precisions does not name {MODEL} for fp32")
+        if {"fp32", *self.variants} != set(self.precisions):
+            raise ValueError("variants does not describe each precision but fp32")
+        if len({MODEL, SKY, CARD, *self.precisions.values()}) != 2 + len(self.precisions):
+            raise ValueError("precisions names a file twice")
         return self
 
 
@@ -166,12 +210,30 @@ class Bundle:
         manifest = _parse(raw, folder)
         _verify_files(folder, manifest)
         bundle = cls(folder, manifest, hashlib.sha256(raw).hexdigest())
-        _verify_model(bundle.model_bytes(), manifest, folder / MODEL)
+        for precision, name in manifest.precisions.items():
+            _verify_model(bundle.model_bytes(precision), manifest, folder / name)
         return bundle
 
-    def model_bytes(self) -> bytes:
-        """Return the ONNX model, verified as it is read."""
-        return _read_verified(self.path / MODEL, self.manifest.files[MODEL])
+    def model_bytes(self, precision: str = "fp32") -> bytes:
+        """Return the ONNX model of a precision, verified as it is read.
+
+        Raises
+        ------
+        InputError
+            The bundle has no model of this precision.
+        IntegrityError
+            The file has changed.
+        """
+        # Where fp32 is computed in bf16, it is so by the provider, from the same model.
+        wanted = "fp32" if precision == "bf16" else precision
+        for name, file in self.manifest.precisions.items():
+            if name == wanted:
+                return _read_verified(self.path / file, self.manifest.files[file])
+        raise InputError(
+            f"{self.path} has no {precision} model (it has {', '.join(self.manifest.precisions)}); "
+            f"make one with `skytally export {self.path} --to NEW.bundle --precision "
+            f"fp32,{precision} --calibrate survey.zarr`"
+        )
 
 
 def shipped() -> Path:
@@ -212,7 +274,9 @@ def write(to: Path, manifest: Manifest, files: Mapping[str, bytes], *, replace: 
     try:
         entries = {name: entry_of(content) for name, content in sorted(files.items())}
         complete = manifest.model_copy(update={"files": entries})
-        text = json.dumps(complete.model_dump(), indent=1, allow_nan=False) + "\n"
+        # A bundle of fp32 alone does not speak of variants.
+        unsaid = set() if complete.variants else {"precisions", "variants"}
+        text = json.dumps(complete.model_dump(exclude=unsaid), indent=1, allow_nan=False) + "\n"
         for name, content in {**files, MANIFEST: text.encode()}.items():
             with (scratch / name).open("wb") as stream:
                 stream.write(content)
@@ -248,7 +312,7 @@ def _parse(raw: bytes, folder: Path) -> Manifest:
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:
-    missing = {MODEL, SKY, CARD} - set(manifest.files)
+    missing = {*manifest.precisions.values(), SKY, CARD} - set(manifest.files)
     if missing:
         raise IntegrityError(f"{folder / MANIFEST} does not list {', '.join(sorted(missing))}")
     listed = {*manifest.files, MANIFEST}

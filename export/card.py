@@ -18,6 +18,12 @@ def card(manifest: Manifest) -> str:
     )
     split = provenance.settings.get("split")
     order = split.get("order") if isinstance(split, dict) else None
+    variants = "".join(
+        f"\nThe {name} model against the fp32 model on {v.images} galaxies of `{v.survey}` that it "
+        f"was not\ncalibrated on: {v.label_differences} labels differ, largest difference of a "
+        f"probability {v.max_abs_difference:.1e}.\n"
+        for name, v in manifest.variants.items()
+    )
     regions = "; ".join(f"{name} from {text}" for name, text in provenance.regions.items())
     return f"""# {manifest.name}
 
@@ -61,7 +67,7 @@ chosen or calibrated; 95% intervals.
 
 ONNX Runtime against torch on {manifest.parity.images} images: largest difference of
 a probability {manifest.parity.max_abs_difference:.1e}.
-
+{variants}
 ## Not for
 
 - A spiral fraction of the Universe: labels made by eye follow what could be seen, so faint, small

@@ -1,9 +1,13 @@
-"""From a training run to a bundle: fold, trace to ONNX, compare with torch, write."""
+"""From a training run to a bundle: fold, trace to ONNX, compare with torch, write.
+
+A variant in 8 bits is added to a bundle, whether it was just made or came from elsewhere.
+"""
 
 from __future__ import annotations
 
 import copy
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +25,7 @@ from export import bundle as bundles
 from export.bundle import Bundle, InputContract, Manifest, Metric, Parity, Provenance
 from export.card import card
 from export.parity import compare
+from export.quantize import add_variant
 from training import checkpoint
 from training.calibrate import Calibration
 from training.checkpoint import Run
@@ -50,30 +55,71 @@ class Answers(nn.Module):
 
 
 def export(
-    run: Path, to: Path, reporter: Reporter | None = None, *, replace: bool = False
+    source: Path,
+    to: Path,
+    reporter: Reporter | None = None,
+    *,
+    precisions: Sequence[str] = ("fp32",),
+    calibrate: Path | None = None,
+    replace: bool = False,
 ) -> Bundle:
-    """Make a bundle of a complete training run.
+    """Make a bundle of a complete training run, or of a bundle and an int8 variant.
 
     Parameters
     ----------
-    run : Path
-        ``NAME.run``.
+    source : Path
+        ``NAME.run``; with ``int8`` among the precisions also ``NAME.bundle``, whose fp32 model
+        is then kept as it is.
     to : Path
         ``NAME.bundle``.
     reporter : Reporter, optional
+    precisions : sequence of {"fp32", "int8"}
+        fp32 is always there. bf16 needs no model of its own.
+    calibrate : Path, optional
+        Survey store from whose galaxies int8 takes its ranges.
     replace : bool
         Put the new bundle in the place of an old one at ``to``.
 
     Raises
     ------
     InputError
-        The run is not complete or has no class ``spiral``, or ``to`` exists.
+        The run is not complete or has no class ``spiral``, ``to`` exists, or a precision cannot
+        be made.
     IntegrityError
-        ONNX Runtime and torch disagree; no bundle is written.
+        ONNX Runtime and torch disagree, or int8 and fp32; no bundle is written.
     """
     reporter = reporter or Silent()
     if to.exists() and not replace:
         raise InputError(f"{to} exists already; choose another name or remove it")
+    _check_precisions(precisions, calibrate)
+    has_bundle = (source / bundles.MANIFEST).is_file()
+    if "int8" not in precisions or calibrate is None:
+        if has_bundle:
+            raise InputError(f"{source} is a bundle already; say which --precision to add to it")
+        return _export_run(source, to, reporter, replace)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / to.name
+        base = Bundle.open(source) if has_bundle else _export_run(source, made, reporter, False)
+        return add_variant(base, calibrate, to, reporter, replace=replace)
+
+
+def _check_precisions(precisions: Sequence[str], calibrate: Path | None) -> None:
+    for name in precisions:
+        if name == "bf16":
+            raise InputError(
+                "bf16 has no model of its own: `skytally annotate --precision bf16` computes the "
+                "fp32 model so; leave it out"
+            )
+        if name not in ("fp32", "int8"):
+            raise InputError(f"precision {name!r} is none of fp32, int8")
+    if ("int8" in precisions) != (calibrate is not None):
+        raise InputError(
+            "int8 takes its ranges from galaxies: give --precision fp32,int8 and --calibrate "
+            "survey.zarr together"
+        )
+
+
+def _export_run(run: Path, to: Path, reporter: Reporter, replace: bool) -> Bundle:
     trained = Run.open(run)
     answers = [f"p_{name}" for name in trained.data.names]
     if f"p_{SPIRAL}" not in answers:

@@ -6,16 +6,22 @@ import json
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from export.bundle import Bundle
-from export.providers import Provider, resolve, runtime
+from export.providers import Provider, ProviderName, resolve, runtime
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
+PRECISIONS_OF: dict[ProviderName, tuple[Precision, ...]] = {
+    "cpu": ("fp32", "int8"),
+    "openvino": ("fp32", "bf16", "int8"),
+    "cuda": ("fp32",),
+    "tensorrt": ("fp32",),
+}
 
 
 class Session:
@@ -27,8 +33,9 @@ class Session:
         An opened bundle; its model is verified again as it is loaded.
     provider : {"cpu", "openvino", "cuda", "tensorrt"}
         Where the network runs; nothing else is used in its place.
-    precision : {"fp32", "bf16"}
-        Arithmetic of the network; bf16 only by OpenVINO.
+    precision : {"fp32", "bf16", "int8"}
+        Arithmetic of the network; bf16 only by OpenVINO, int8 on CPUs with a bundle that has
+        such a model.
     threads : int
         Threads within an operator.
 
@@ -56,10 +63,13 @@ class Session:
             raise InputError(f"threads is {threads}; it must be 1 or more")
         ort = runtime()
         chosen = resolve(provider)
-        if precision not in ("fp32", "bf16"):
-            raise InputError(f"precision {precision!r} is none of fp32, bf16")
-        if precision == "bf16" and chosen.name != "openvino":
-            raise InputError(f"provider {provider!r} has no precision bf16; use openvino or fp32")
+        if precision not in get_args(Precision):
+            raise InputError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
+        if precision not in PRECISIONS_OF[chosen.name]:
+            raise InputError(
+                f"provider {provider!r} has no precision {precision}; use one of "
+                f"{', '.join(PRECISIONS_OF[chosen.name])}, or another provider"
+            )
         self.bundle = bundle
         self._answers = bundle.manifest.answers
         self._input = bundle.manifest.input
@@ -111,7 +121,7 @@ def _open(
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 3
-    model = bundle.model_bytes()
+    model = bundle.model_bytes(precision)
     if not provider.devices:
         names = [provider.onnx_name]
         if provider.name != "cpu":
@@ -120,7 +130,7 @@ def _open(
         return ort.InferenceSession(model, options, providers=names)
     # A plug-in takes the whole graph or fails: no operator falls back to the CPU provider.
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+    hint = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.json"
         config.write_text(

@@ -1,0 +1,266 @@
+"""A variant of a bundle in 8 bits: ranges from training galaxies, measured on held-out ones.
+
+Static quantisation after Nagel et al. 2021, "A white paper on neural network quantization",
+arXiv:2106.08295: one scale per output channel of a kernel and one per activation, from the
+extremes over the calibration galaxies; then the mean error of the log-odds that remains is
+taken out (section 3.3). Dense layers, a hundredth of the work, stay in float.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from catalogs.cutouts.store import Survey
+from catalogs.errors import InputError, IntegrityError
+from catalogs.progress import Reporter, Silent
+from export import bundle as bundles
+from export.bundle import Bundle, Manifest, VariantParity
+from export.card import card
+from export.providers import runtime
+from export.rewrite import (
+    Normalisation,
+    add_to_log_odds,
+    find_normalisation,
+    pool_within_first,
+    read_levels,
+    turn_kernels,
+    upstream,
+)
+from training.data import crop_of, read_cutouts
+from training.settings import SplitSettings
+from training.splits import TEST, TRAIN, sky_blocked
+
+CALIBRATION, HELD_OUT = 512, 4096
+FEWEST = 64
+MOST_DIFFERENT = 0.005
+BATCH = 32
+# Layers that compute in 8 bits, or pass 8 bits on.
+OPERATORS = ["Conv", "Relu", "MaxPool", "Transpose", "Reshape"]
+
+Cutouts = NDArray[np.uint8]
+
+
+def add_variant(
+    bundle: Bundle,
+    survey: Path,
+    to: Path,
+    reporter: Reporter | None = None,
+    *,
+    replace: bool = False,
+) -> Bundle:
+    """Write a copy of a bundle that has an int8 model as well.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Its fp32 model is kept as it is, and is what int8 is compared with.
+    survey : Path
+        Survey store. Blocks of its sky have the roles that they had in training: galaxies of
+        the training blocks set the ranges, those of the test blocks are compared.
+    to : Path
+        ``NAME.bundle``.
+    reporter : Reporter, optional
+    replace : bool
+        Put the new bundle in the place of an old one at ``to``.
+
+    Raises
+    ------
+    InputError
+        The survey has too few galaxies, or ``to`` exists.
+    IntegrityError
+        More than 0.5% of the held-out galaxies are labelled otherwise; no bundle is written.
+    """
+    reporter = reporter or Silent()
+    manifest = bundle.manifest
+    seen, unseen = _galaxies(manifest, survey)
+    fp32 = bundle.model_bytes()
+    int8 = quantize(fp32, seen, manifest.input.trained_size)
+    parity = _compare(fp32, int8, manifest, unseen, Survey.open(survey).attributes.name, len(seen))
+    reporter.event("int8", **parity.model_dump())
+    complete = manifest.model_copy(
+        update={
+            "name": to.name.removesuffix(".bundle"),
+            "precisions": manifest.precisions | {"int8": bundles.INT8_MODEL},
+            "variants": manifest.variants | {"int8": parity},
+        }
+    )
+    files = {
+        bundles.MODEL: fp32,
+        bundles.INT8_MODEL: int8,
+        bundles.SKY: (bundle.path / bundles.SKY).read_bytes(),
+        bundles.CARD: card(complete).encode(),
+    }
+    return bundles.write(to, complete, files, replace=replace)
+
+
+def quantize(model: bytes, cutouts: Cutouts, size: int) -> bytes:
+    """Return an ONNX model with 8-bit convolutions and poolings.
+
+    Parameters
+    ----------
+    model : bytes
+        ONNX in fp32, from uint8 cutouts to probabilities.
+    cutouts : ndarray of uint8, shape (n, height, width, channels)
+        What it is calibrated on.
+    size : int
+        The network's own input size [px].
+    """
+    graph = onnx.load_model_from_string(model)
+    turn_kernels(graph)
+    pool_within_first(graph, size)
+    levels = find_normalisation(graph)
+    quantized = _to_8_bits(graph, cutouts, levels)
+    if levels is not None:
+        read_levels(quantized, levels, size)
+    quantized.ClearField("metadata_props")
+    del quantized.graph.value_info[:]
+    fp32, int8 = _answers(model, cutouts), _answers(quantized.SerializeToString(), cutouts)
+    for answer, expected in fp32.items():
+        shift = float(np.mean(_log_odds(expected) - _log_odds(int8[answer])))
+        if add_to_log_odds(quantized, answer, shift):
+            break  # the other answers follow from the same log-odds
+    content: bytes = quantized.SerializeToString()
+    return content
+
+
+def _to_8_bits(
+    model: onnx.ModelProto, cutouts: Cutouts, levels: Normalisation | None
+) -> onnx.ModelProto:
+    from onnxruntime import quantization
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+    exclude: list[str] = []
+    extra: dict[str, Any] = {}
+    if levels is not None:
+        # Grey levels are 8 bits already: these are their scale and zero point.
+        override = {
+            "scale": np.asarray(levels.factor, dtype=np.float32),
+            "zero_point": np.asarray(levels.mean, dtype=np.uint8),
+        }
+        exclude = upstream(model, levels.normalised)
+        extra = {
+            "TensorQuantOverrides": {levels.normalised: [override]},
+            "ForceQuantizeNoInputCheck": True,
+        }
+    del model.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(model)
+    add_pre_process_metadata(inferred)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        to = Path(folder) / "int8.onnx"
+        quantization.quantize_static(
+            inferred,
+            to,
+            _Batches(model.graph.input[0].name, cutouts),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=OPERATORS,
+            nodes_to_exclude=exclude,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            extra_options=extra,
+        )
+        return onnx.load_model(to)
+
+
+class _Batches:
+    """What ONNX Runtime's calibration reads."""
+
+    def __init__(self, name: str, cutouts: Cutouts) -> None:
+        self._feeds: Iterator[dict[str, Cutouts]] = iter(
+            {name: cutouts[start : start + BATCH]} for start in range(0, len(cutouts), BATCH)
+        )
+
+    def get_next(self) -> dict[str, Cutouts] | None:
+        """Return the next batch; None when there is none."""
+        return next(self._feeds, None)
+
+    def __iter__(self) -> Iterator[dict[str, Cutouts]]:
+        return self._feeds
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what the quantiser logs at the root: hints for graphs that are not ours."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+
+
+def _galaxies(manifest: Manifest, survey: Path) -> tuple[Cutouts, Cutouts]:
+    """Return cutouts of the training sky and of the test sky, spread evenly over each."""
+    store = Survey.open(survey)
+    split = manifest.provenance.settings.get("split")
+    settings = TypeAdapter(SplitSettings).validate_python(split or {})
+    roles = sky_blocked(store.column("ra"), store.column("dec"), settings)
+    found = []
+    for role, most in ((TRAIN, CALIBRATION), (TEST, HELD_OUT)):
+        rows = np.flatnonzero(roles == role)
+        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
+        cutouts = read_cutouts(store, rows, crop_of(store, None))
+        if len(cutouts) < FEWEST:
+            raise InputError(
+                f"{survey} has {len(cutouts)} usable galaxies in the sky that "
+                f"{'trains' if role == TRAIN else 'tests'}; int8 takes {FEWEST} or more: "
+                "calibrate on a larger survey"
+            )
+        found.append(cutouts)
+    return found[0], found[1]
+
+
+def _compare(
+    fp32: bytes, int8: bytes, manifest: Manifest, cutouts: Cutouts, survey: str, calibrated_on: int
+) -> VariantParity:
+    expected, found = _answers(fp32, cutouts), _answers(int8, cutouts)
+    spiral = manifest.spiral
+    differ = (expected[spiral] >= manifest.threshold) != (found[spiral] >= manifest.threshold)
+    difference = np.stack([np.abs(found[name] - expected[name]) for name in expected])
+    if not np.isfinite(difference).all() or differ.mean() > MOST_DIFFERENT:
+        raise IntegrityError(
+            f"the int8 model labels {int(differ.sum())} of {len(differ)} held-out galaxies "
+            f"otherwise than fp32, more than {MOST_DIFFERENT:.1%}; no bundle was written: use fp32"
+        )
+    return VariantParity(
+        survey=survey,
+        calibrated_on=calibrated_on,
+        images=len(cutouts),
+        label_differences=int(differ.sum()),
+        allowed_share=MOST_DIFFERENT,
+        max_abs_difference=float(difference.max()),
+        mean_abs_difference=float(difference.mean()),
+        runtime=f"onnxruntime {runtime().__version__} CPUExecutionProvider",
+    )
+
+
+def _answers(model: bytes, cutouts: Cutouts) -> dict[str, NDArray[np.float64]]:
+    """Return the answers of a model on the CPU provider, one array per answer."""
+    session = runtime().InferenceSession(model, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    parts = [
+        session.run(None, {name: cutouts[start : start + BATCH]})
+        for start in range(0, len(cutouts), BATCH)
+    ]
+    names = [output.name for output in session.get_outputs()]
+    return {
+        answer: np.concatenate(column).astype(np.float64)
+        for answer, column in zip(names, zip(*parts, strict=True), strict=True)
+    }
+
+
+def _log_odds(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    inside = np.clip(p, 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(inside / (1 - inside)))

@@ -1,0 +1,209 @@
+"""The int8 variant: rewrites that change no answer, and 8 bits that change hardly any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from catalogs.errors import InputError, IntegrityError
+from catalogs.synthetic.simulate import SimulationSettings, simulate
+from export import bundle as bundles
+from export.bundle import Bundle, shipped
+from export.convert import export
+from export.quantize import MOST_DIFFERENT, _compare, add_variant
+from export.rewrite import add_to_log_odds, find_normalisation, pool_within_first, turn_kernels
+from export.session import Session
+
+
+def cutouts(count: int, size: int, seed: int = 0) -> np.ndarray:
+    """Smooth blobs on noise: something a network of galaxies has an opinion on."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    width = random.uniform(0.002, 0.05, (count, 1, 1))
+    light = 200 * np.exp(-(x**2 + random.uniform(1, 4, (count, 1, 1)) * y**2) / width)
+    noisy = light[..., None] + random.normal(10, 5, (count, size, size, 3))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def answers(model: bytes | onnx.ModelProto, batch: np.ndarray) -> np.ndarray:
+    content = model if isinstance(model, bytes) else model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return np.stack(session.run(None, {session.get_inputs()[0].name: batch}))
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "sky.zarr"
+    simulate(path, SimulationSettings(galaxies=800))
+    return path
+
+
+@pytest.fixture(scope="module")
+def with_int8(survey: Path) -> Bundle:
+    return export(
+        shipped(), survey.with_name("both.bundle"), precisions=("fp32", "int8"), calibrate=survey
+    )
+
+
+@pytest.mark.parametrize("size", [120, 240, 97])
+def test_rewrites_change_no_answer(size: int) -> None:
+    model = onnx.load(shipped() / bundles.MODEL)
+    before = answers(model, cutouts(8, size))
+    kinds = [node.op_type for node in model.graph.node]
+    turn_kernels(model)
+    np.testing.assert_allclose(answers(model, cutouts(8, size)), before, atol=2e-6)
+    assert [n.op_type for n in model.graph.node].count("Transpose") == kinds.count("Transpose") - 1
+    pool_within_first(model, 120)
+    onnx.checker.check_model(model, full_check=True)
+    np.testing.assert_allclose(answers(model, cutouts(8, size)), before, atol=2e-6)
+    pools = [n for n in model.graph.node if n.op_type == "MaxPool"]
+    assert sum(list(n.attribute[0].ints) == [1, 4] for n in pools) == 2
+    assert kinds.count("MaxPool") == len(pools)
+
+
+def pooled_convolution(kernel: np.ndarray, bias: np.ndarray, size: int) -> onnx.ModelProto:
+    half = kernel.shape[2] // 2
+    shape = ["n", kernel.shape[1], size, size]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[half] * 4, name="conv"),
+            helper.make_node("Relu", ["c"], ["r"], name="relu"),
+            helper.make_node(
+                "MaxPool", ["r"], ["y"], kernel_shape=[2, 2], strides=[2, 2], name="pool"
+            ),
+        ],
+        "layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(kernel, "w"), numpy_helper.from_array(bias, "b")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize("width", [1, 3, 5, 7, 9])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_blocks_give_what_torch_gives(width: int, channels: int) -> None:
+    random = np.random.default_rng(width)
+    kernel = random.normal(size=(6, channels, width, width)).astype(np.float32)
+    bias = random.normal(size=6).astype(np.float32)
+    images = random.normal(size=(3, channels, 20, 20)).astype(np.float32)
+    model = pooled_convolution(kernel, bias, 20)
+    pool_within_first(model, 20)
+    assert [node.op_type for node in model.graph.node][-1] == "MaxPool"
+    assert len(model.graph.node) > 3
+    layer = torch.nn.functional.conv2d(
+        torch.from_numpy(images), torch.from_numpy(kernel), torch.from_numpy(bias), padding="same"
+    )
+    expected = torch.nn.functional.max_pool2d(layer.relu(), 2).numpy()
+    np.testing.assert_allclose(answers(model, images)[0], expected, atol=1e-4)
+
+
+def test_other_graphs_stay_as_they_are(brightness: Bundle) -> None:
+    random = np.random.default_rng(0)
+    wide = random.normal(size=(2, 8, 3, 3)).astype(np.float32)
+    graphs = [
+        (onnx.load_from_string(brightness.model_bytes()), 24),
+        (pooled_convolution(wide, wide[:, 0, 0, 0], 20), 20),  # enough channels as it is
+        (pooled_convolution(wide[:, :3], wide[:, 0, 0, 0], 21), 21),  # pooling drops a row
+    ]
+    for model, size in graphs:
+        before = model.SerializeToString(deterministic=True)
+        turn_kernels(model)
+        pool_within_first(model, size)
+        assert model.SerializeToString(deterministic=True) == before
+    assert find_normalisation(graphs[0][0]) is None
+
+
+def test_a_variant_is_a_model_of_its_own_beside_an_untouched_fp32(with_int8: Bundle) -> None:
+    manifest = with_int8.manifest
+    assert with_int8.model_bytes() == (shipped() / bundles.MODEL).read_bytes()
+    assert manifest.precisions == {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+    parity = manifest.variants["int8"]
+    assert parity.label_differences <= MOST_DIFFERENT * parity.images
+    assert 64 <= parity.images < 200  # the test blocks' share of 800
+    assert 0 < parity.max_abs_difference < 0.1
+    assert f"{parity.images} galaxies" in (with_int8.path / bundles.CARD).read_text()
+    model = onnx.load_from_string(with_int8.model_bytes("int8"))
+    onnx.checker.check_model(model, full_check=True)
+    kernels = {n.input[1] for n in model.graph.node if n.op_type == "Conv"}
+    made_by = {n.output[0]: n for n in model.graph.node}
+    assert all(made_by[name].op_type == "DequantizeLinear" for name in kernels)
+
+
+@pytest.mark.parametrize("size", [120, 240, 131])
+def test_8_bits_answer_as_fp32_does(with_int8: Bundle, size: int) -> None:
+    batch = cutouts(64, size, seed=5)
+    fp32 = Session(with_int8).run(batch)["p_spiral"]
+    int8 = Session(with_int8, precision="int8").run(batch)
+    assert np.ptp(fp32) > 0.2
+    np.testing.assert_allclose(int8["p_spiral"], fp32, atol=0.1)
+    np.testing.assert_allclose(int8["p_spiral"] + int8["p_elliptical"], 1, atol=1e-6)
+    assert not np.array_equal(int8["p_spiral"], fp32)
+    again = Session(with_int8, precision="int8").run(batch)["p_spiral"]
+    assert np.array_equal(again, int8["p_spiral"])
+
+
+def test_the_same_galaxies_give_the_same_variant(
+    with_int8: Bundle, survey: Path, tmp_path: Path
+) -> None:
+    again = add_variant(Bundle.open(shipped()), survey, tmp_path / "both.bundle")
+    assert again.sha256 == with_int8.sha256
+
+
+def test_a_variant_that_answers_otherwise_is_not_made() -> None:
+    manifest = Bundle.open(shipped()).manifest
+    fp32 = (shipped() / bundles.MODEL).read_bytes()
+    other = onnx.load_from_string(fp32)
+    assert add_to_log_odds(other, "p_spiral", 1.5)
+    with pytest.raises(IntegrityError, match="no bundle was written"):
+        _compare(fp32, other.SerializeToString(), manifest, cutouts(200, 120), "blobs", 1)
+
+
+def test_a_bundle_without_the_variant_says_how_to_make_one() -> None:
+    bundle = Bundle.open(shipped())
+    with pytest.raises(InputError, match=r"skytally export .* --precision fp32,int8 --calibrate"):
+        Session(bundle, precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("precisions", "calibrated", "message"),
+    [
+        (("fp32", "int8"), False, "--calibrate"),
+        (("fp32",), True, "--calibrate"),
+        (("fp32",), False, "is a bundle already"),
+        (("bf16",), False, "annotate --precision bf16"),
+        (("fp64",), False, "none of fp32, int8"),
+    ],
+)
+def test_impossible_exports_are_refused(
+    survey: Path, tmp_path: Path, precisions: tuple[str, ...], calibrated: bool, message: str
+) -> None:
+    to = tmp_path / "x.bundle"
+    with pytest.raises(InputError, match=message):
+        export(shipped(), to, precisions=precisions, calibrate=survey if calibrated else None)
+    assert not to.exists()
+
+
+def test_a_survey_of_too_few_galaxies_is_refused(tmp_path: Path) -> None:
+    few = tmp_path / "few.zarr"
+    simulate(few, SimulationSettings(galaxies=40))
+    with pytest.raises(InputError, match="calibrate on a larger survey"):
+        add_variant(Bundle.open(shipped()), few, tmp_path / "x.bundle")
+
+
+def test_a_changed_variant_is_refused(with_int8: Bundle, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(with_int8.path, tmp_path / "copy.bundle"))
+    file = copy / bundles.INT8_MODEL
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(IntegrityError, match="has changed"):
+        Bundle.open(copy)

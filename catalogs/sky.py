@@ -9,10 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import cdshealpix.nested as cds
 import numpy as np
-from astropy import units as u
-from astropy.coordinates import Latitude, Longitude
 from numpy.typing import ArrayLike, NDArray
 
 from catalogs.errors import InputError
@@ -38,6 +35,11 @@ def tile_of(ra: ArrayLike, dec: ArrayLike, order: int) -> IntArray:
     -------
     ndarray of int64, shape (n,)
     """
+    # Loading these takes half a second, which workers, who never place an object, do without.
+    import cdshealpix.nested as cds
+    from astropy import units as u
+    from astropy.coordinates import Latitude, Longitude
+
     lon = Longitude(np.atleast_1d(np.asarray(ra, dtype=np.float64)), u.deg)
     lat = Latitude(np.atleast_1d(np.asarray(dec, dtype=np.float64)), u.deg)
     return np.asarray(cds.lonlat_to_healpix(lon, lat, order), dtype=np.int64)
@@ -45,6 +47,8 @@ def tile_of(ra: ArrayLike, dec: ArrayLike, order: int) -> IntArray:
 
 def tile_centres(tiles: ArrayLike, order: int) -> tuple[FloatArray, FloatArray]:
     """Return right ascension and declination [deg] of the centres of nested tiles."""
+    import cdshealpix.nested as cds
+
     lon, lat = cds.healpix_to_lonlat(np.atleast_1d(np.asarray(tiles, dtype=np.uint64)), order)
     return np.asarray(lon.deg, dtype=np.float64), np.asarray(lat.deg, dtype=np.float64)
 

@@ -13,18 +13,19 @@ import pyarrow.parquet as pq
 from catalogs.annotated import names
 from catalogs.errors import InputError
 from catalogs.storage.disk import TEMPORARY_SUFFIX, disk_error
+from catalogs.storage.place import open_place
 from catalogs.survey.tables import read_table
 
 FORMATS = (".fits", ".vot", ".csv", ".parquet")
 
 
-def convert(catalog: Path, to: Path) -> int:
+def convert(catalog: str | Path, to: Path) -> int:
     """Write a catalog as one file and return its number of rows.
 
     Parameters
     ----------
-    catalog : Path
-        A complete annotated catalog.
+    catalog : str or Path
+        A complete annotated catalog: a path, or a URL such as ``s3://bucket/catalog``.
     to : Path
         File to make; its ending says the format.
 
@@ -37,9 +38,10 @@ def convert(catalog: Path, to: Path) -> int:
         raise InputError(f"{to} has no ending of {', '.join(FORMATS)}; choose one of these")
     if to.exists():
         raise InputError(f"{to} exists already; name another file, or remove it first")
-    if not names.is_catalog(catalog):
+    place = open_place(catalog)
+    if place.size(names.PLAN) is None:
         raise InputError(f"{catalog} is no annotated catalog; make one with `skytally annotate`")
-    if not (catalog / names.PROPERTIES).is_file():
+    if place.size(names.PROPERTIES) is None:
         raise InputError(f"{catalog} is not complete; run the same `skytally annotate` again")
     if not to.parent.is_dir():
         raise InputError(f"{to.parent} is not a folder; make it first, or name another place")

@@ -18,8 +18,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from catalogs.cutouts.partition import Pixel
 
 DATASET = "dataset"
@@ -64,8 +62,3 @@ def pixel_of(name: str) -> tuple[Pixel, str]:
     stem, rest = name.rpartition("/")[2].split(".", 1)
     order, number = stem.split("-")
     return Pixel(int(order), int(number)), rest.removesuffix(".json")
-
-
-def is_catalog(path: Path) -> bool:
-    """Say whether a folder was begun as an annotated catalog."""
-    return (path / PLAN).is_file()

@@ -54,7 +54,7 @@ class Tally:
     values_seen: set[str] = field(default_factory=set)
 
 
-def find_columns(source: Path, settings: AuditSettings) -> Columns:
+def find_columns(source: str | Path, settings: AuditSettings) -> Columns:
     """Choose the columns to read.
 
     Raises
@@ -110,7 +110,7 @@ def _answer_column(names: list[str], settings: AuditSettings, where: str) -> str
 
 
 def iter_answers(
-    source: Path, columns: Columns, settings: AuditSettings, tally: Tally
+    source: str | Path, columns: Columns, settings: AuditSettings, tally: Tally
 ) -> Iterator[tuple[IntArray, FloatArray]]:
     """Yield (healpix_29, answer) of the usable rows, counting the others in ``tally``.
 

@@ -77,7 +77,8 @@ def audit(
     """
     settings = AuditSettings() if settings is None else settings
     reporter = Silent() if reporter is None else reporter
-    source, to = Path(source), Path(to)
+    # A URL stays text: as a path it would lose a slash.
+    source, to = source if isinstance(source, str) else Path(source), Path(to)
     _refuse_foreign(to)
     counts, tally, columns = count(source, settings, reporter)
     reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))
@@ -100,7 +101,7 @@ def summary_lines(result: AuditResult) -> list[str]:
 
 
 def count(
-    source: Path, settings: AuditSettings, reporter: Reporter
+    source: str | Path, settings: AuditSettings, reporter: Reporter
 ) -> tuple[TileCounts, Tally, Columns]:
     """Read a table once, in bounded memory, into counts per tile.
 

@@ -1,62 +1,79 @@
-"""Parquet files, folders of them, and HATS catalogs."""
+"""Parquet files, folders of them, and HATS catalogs, on a disk or in a bucket."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalogs.errors import InputError, IntegrityError
+from catalogs.storage.place import Place, is_remote, open_place
 from catalogs.survey.table_source import Source, require_column
 
 PARQUET_ENDINGS = (".parquet", ".pq")
+HATS_PROPERTIES = "hats.properties"
+COLLECTION_PROPERTIES = "collection.properties"
+HATS_DATASET = "dataset"
+
+_PIXEL_FILE = re.compile(
+    rf"{HATS_DATASET}/Norder=(\d+)/Dir=\d+/Npix=(\d+)(\.parquet|/[^/]+\.parquet)"
+)
 
 
 class ParquetTable(Source):
-    """A Parquet file, or every Parquet file below a folder, in order of their paths."""
+    """A Parquet file, or every Parquet file below a folder, in order of their names."""
 
-    def files(self) -> list[Path]:
-        """Return the files, in the order in which they are read."""
-        if self.path.is_file():
-            return [self.path]
-        found = sorted(
-            file
-            for ending in PARQUET_ENDINGS
-            for file in self.path.rglob(f"*{ending}")
-            if file.is_file() and not file.name.startswith(("_", "."))
-        )
+    def __init__(self, where: str | Path, text_columns: Sequence[str] = ()) -> None:
+        super().__init__(where, text_columns)
+        single = single_file(where)
+        self.place = open_place(where) if single is None else single[0]
+        self._single = None if single is None else single[1]
+
+    def files(self) -> list[str]:
+        """Return the files' names in their place, in the order in which they are read."""
+        if self._single is not None:
+            return [self._single]
+        found = [
+            name
+            for name in self.place.names()
+            if name.endswith(PARQUET_ENDINGS) and not name.rpartition("/")[2].startswith(("_", "."))
+        ]
         if not found:
-            raise InputError(f"{self.path}: the folder holds no .parquet file and no HATS catalog")
+            raise InputError(f"{self.where}: the folder holds no .parquet file and no HATS catalog")
         return found
 
     def names(self) -> list[str]:
         """Return the column names in the file's order."""
-        return list(self.schema(self.files()[0]).names)
-
-    def schema(self, file: Path) -> pa.Schema:
-        """Return the schema of one of the files."""
         try:
-            return pq.read_schema(file)
+            with self.open(self.files()[0]) as parquet:
+                return list(parquet.schema_arrow.names)
         except (pa.ArrowException, OSError) as error:
             raise self.unreadable(error) from error
 
     def row_count(self) -> int | None:
-        """Return the number of rows that the file states."""
+        """Return the number of rows that the files state."""
+        rows = 0
         try:
-            return sum(int(pq.read_metadata(file).num_rows) for file in self.files())
+            for file in self.files():
+                with self.open(file) as parquet:
+                    rows += int(parquet.metadata.num_rows)
         except (pa.ArrowException, OSError) as error:
             raise self.unreadable(error) from error
+        return rows
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield those columns in batches of at most ``rows`` rows."""
         schema: pa.Schema | None = None
         for file in self.files():
-            for name in columns:
-                require_column(name, self.schema(file).names, str(file))
             try:
-                with pq.ParquetFile(file) as parquet:
+                with self.open(file) as parquet:
+                    for name in columns:
+                        require_column(name, parquet.schema_arrow.names, self.told(file))
                     for raw in parquet.iter_batches(rows, columns=columns):
                         batch = raw.select(columns).replace_schema_metadata(None)
                         schema = batch.schema if schema is None else schema
@@ -64,31 +81,41 @@ class ParquetTable(Source):
             except (pa.ArrowException, OSError) as error:
                 raise self.unreadable(error) from error
 
+    def open(self, file: str) -> Any:  # noqa: ANN401  (pyarrow has no types)
+        """Return one of the files, opened by pyarrow; only what is asked for is read."""
+        if self.place.path is not None:
+            return pq.ParquetFile(self.place.path / file)
+        return pq.ParquetFile(self.place.open(file), pre_buffer=True)
+
+    def told(self, file: str) -> str:
+        """Return how messages call one of the files."""
+        return f"{self.place.url}/{file}"
+
 
 class HatsCatalog(ParquetTable):
     """A HATS catalog: only its pixels' files, and as many rows as its properties say."""
 
     def require_finished(self) -> None:
         """Refuse a catalog without its properties, which are written last."""
-        if not (self.path / "hats.properties").exists():
+        if self.place.size(HATS_PROPERTIES) is None:
             raise InputError(
-                f"{self.path}: a catalog without hats.properties is not finished; "
+                f"{self.where}: a catalog without hats.properties is not finished; "
                 "run the command that writes it again"
             )
 
-    def files(self) -> list[Path]:
-        """Return the pixels' files, by pixel number."""
+    def files(self) -> list[str]:
+        """Return the pixels' files, by order and number of their pixels."""
         self.require_finished()
-        pixels = sorted((self.path / "dataset").glob("Norder=*/Dir=*/Npix=*"), key=_pixel_key)
-        found = [
-            file
-            for pixel in pixels
-            for file in (sorted(pixel.glob("*.parquet")) if pixel.is_dir() else [pixel])
-            if file.suffix == ".parquet"
-        ]
+        return list(self._pixel_files)
+
+    @cached_property
+    def _pixel_files(self) -> list[str]:
+        matches = map(_PIXEL_FILE.fullmatch, self.place.names(HATS_DATASET))
+        # Pixels by number, not by text: Npix=10 comes after Npix=9.
+        found = sorted((int(m[1]), int(m[2]), m[0]) for m in matches if m is not None)
         if not found:
-            raise InputError(f"{self.path}: the HATS catalog has no pixel files under dataset/")
-        return found
+            raise InputError(f"{self.where}: the HATS catalog has no pixel files under dataset/")
+        return [name for *_, name in found]
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield those columns in batches of at most ``rows`` rows."""
@@ -99,31 +126,39 @@ class HatsCatalog(ParquetTable):
             yield batch
         if expected is not None and seen != expected:
             raise IntegrityError(
-                f"{self.path}: holds {seen} rows but hats.properties says {expected}; "
+                f"{self.where}: holds {seen} rows but hats.properties says {expected}; "
                 "the catalog is incomplete, write it again"
             )
 
     def _stated_rows(self) -> int | None:
-        stated = _properties(self.path / "hats.properties").get("hats_nrows", "")
+        self.require_finished()
+        stated = _properties(self.place, HATS_PROPERTIES).get("hats_nrows", "")
         return int(stated) if stated.isdigit() else None
 
 
-def _properties(path: Path) -> dict[str, str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+def single_file(where: str | Path) -> tuple[Place, str] | None:
+    """Return folder and name of a table that is one file; None when it is a folder, or nothing."""
+    if is_remote(where):
+        head, _, name = str(where).rstrip("/").rpartition("/")
+        if head.endswith(":/"):
+            return None  # a whole bucket
+        folder = open_place(head)
+    else:
+        folder, name = open_place(Path(where).parent), Path(where).name
+    return (folder, name) if name and folder.size(name) is not None else None
+
+
+def primary_table(collection: Place) -> str:
+    """Return the main catalog of a HATS collection (catalog with margins and indexes)."""
+    name = _properties(collection, COLLECTION_PROPERTIES).get("hats_primary_table_url", "")
+    if not name or Path(name).name != name or collection.size(f"{name}/{HATS_PROPERTIES}") is None:
+        raise InputError(
+            f"{collection.url}: the HATS collection's primary table {name!r} is not in it"
+        )
+    return f"{collection.url}/{name}"
+
+
+def _properties(place: Place, name: str) -> dict[str, str]:
+    lines = place.read(name).decode().splitlines()
     pairs = (line.partition("=") for line in lines if not line.startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def primary_table(collection: Path) -> Path:
-    """Return the main catalog of a HATS collection (catalog with margins and indexes)."""
-    name = _properties(collection / "collection.properties").get("hats_primary_table_url", "")
-    if not name or Path(name).name != name or not (collection / name / "hats.properties").exists():
-        raise InputError(f"{collection}: the HATS collection's primary table {name!r} is not in it")
-    return collection / name
-
-
-def _pixel_key(path: Path) -> tuple[int, ...]:
-    """Order pixels by number, not by text: Npix=10 comes after Npix=9."""
-    order, number = path.parent.parent.name, path.name
-    digits = ["".join(c for c in part.split("=")[1] if c.isdigit()) for part in (order, number)]
-    return tuple(int(d) for d in digits if d)

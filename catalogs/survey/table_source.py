@@ -31,14 +31,20 @@ class Source(ABC):
 
     Parameters
     ----------
-    path : Path
+    where : str or Path
+        Where the table lies; a URL for those kinds that read from buckets.
     text_columns : sequence of str
         Columns to give exactly as written, where the format stores no types.
     """
 
-    def __init__(self, path: Path, text_columns: Sequence[str] = ()) -> None:
-        self.path = path
+    def __init__(self, where: str | Path, text_columns: Sequence[str] = ()) -> None:
+        self.where = str(where)
         self.text_columns = text_columns
+
+    @property
+    def path(self) -> Path:
+        """The file of a table on a disk of this machine."""
+        return Path(self.where)
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -58,4 +64,4 @@ class Source(ABC):
 
     def unreadable(self, error: Exception) -> InputError:
         """Wrap a library's complaint into one line that names the file."""
-        return InputError(f"{self.path}: cannot be read: {' '.join(str(error).split())}")
+        return InputError(f"{self.where}: cannot be read: {' '.join(str(error).split())}")

@@ -9,6 +9,8 @@ FITS       ``.fits .fit .fts``, ``.gz``     first table extension, memory-mapped
 VOTable    ``.vot .votable .xml``           first table, in memory
 ==========================================  =======================================
 
+Parquet and HATS are also read from buckets, ``s3://bucket/…``.
+
 Numbers keep their type: a 64-bit identifier never passes through a float. What a format
 calls missing (empty CSV field, ``TNULL``, VOTable mask) becomes an Arrow null.
 """
@@ -18,7 +20,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +54,7 @@ def column_names(path: str | PathLike[str]) -> list[str]:
     InputError
         The file is missing, of an unknown kind, or unreadable, or two columns share a name.
     """
-    return _unique_names(open_table(Path(path)))
+    return _unique_names(open_table(path))
 
 
 def skipped_columns(path: str | PathLike[str]) -> list[str]:
@@ -62,20 +63,20 @@ def skipped_columns(path: str | PathLike[str]) -> list[str]:
     These are, in FITS and VOTables, columns of complex numbers, of arrays of varying length, of
     arrays of text and of arrays of more than one dimension.
     """
-    return open_table(Path(path)).skipped()
+    return open_table(path).skipped()
 
 
 def _unique_names(source: Source) -> list[str]:
     names = source.names()
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        raise InputError(f"{source.path}: column {twice!r} occurs twice; rename or remove one")
+        raise InputError(f"{source.where}: column {twice!r} occurs twice; rename or remove one")
     return names
 
 
 def row_count(path: str | PathLike[str]) -> int | None:
     """Return a table's number of rows, or None where only reading it would tell (CSV)."""
-    return open_table(Path(path)).row_count()
+    return open_table(path).row_count()
 
 
 def iter_batches(
@@ -112,7 +113,7 @@ def iter_batches(
     IntegrityError
         A HATS catalog holds another number of rows than its properties say.
     """
-    source = open_table(Path(path), text_columns)
+    source = open_table(path, text_columns)
     existing = _unique_names(source)
     wanted = list(dict.fromkeys(existing if columns is None else columns))
     for name in (*wanted, *text_columns):

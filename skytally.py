@@ -166,8 +166,8 @@ def export(
 
 @app.command()
 def annotate(
-    survey: Annotated[Path, typer.Argument(help="Survey store, NAME.zarr.")],
-    to: Annotated[Path, typer.Option("--to", help="Catalog to make, or to go on with.")],
+    survey: Annotated[str, typer.Argument(help="Survey store, NAME.zarr, or its URL.")],
+    to: Annotated[str, typer.Option("--to", help="Catalog to make, or to go on with.")],
     model: Annotated[Path | None, typer.Option(help="Bundle; skytally's own by default.")] = None,
     cluster: Annotated[
         str, typer.Option(help="local, cuda, a scheduler's address, or a TOML file.")
@@ -225,7 +225,7 @@ def annotate(
 
 @app.command()
 def audit(
-    source: Annotated[Path, typer.Argument(help="Catalog, or any table with an answer column.")],
+    source: Annotated[str, typer.Argument(help="Catalog, or any table with an answer column.")],
     to: Annotated[Path, typer.Option("--to", help="NAME.audit to make.")],
     answer: Annotated[str, typer.Option(help="The answer whose fraction is audited.")] = "spiral",
     label: Annotated[str | None, typer.Option(help="Answer column of a foreign table.")] = None,
@@ -266,7 +266,7 @@ def audit(
 
 @app.command()
 def status(
-    catalog: Annotated[Path, typer.Argument(help="Annotated catalog.")],
+    catalog: Annotated[str, typer.Argument(help="Annotated catalog.")],
     json_: Json = False,
     config: Config = None,
 ) -> None:
@@ -280,7 +280,7 @@ def status(
 
 @app.command()
 def convert(
-    catalog: Annotated[Path, typer.Argument(help="Complete annotated catalog.")],
+    catalog: Annotated[str, typer.Argument(help="Complete annotated catalog.")],
     to: Annotated[Path, typer.Option("--to", help="FILE.fits, .vot, .csv or .parquet.")],
     json_: Json = False,
     config: Config = None,

@@ -23,6 +23,8 @@ UNUSABLE = frozenset([errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOL
 LINKLESS = frozenset([errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
 RETRIABLE = frozenset([errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EBUSY])
 
+_durable: set[Path] = set()  # folders whose names this process has synchronised
+
 
 class DiskLock:
     """A lock that the system keeps as long as the process lives."""
@@ -77,7 +79,7 @@ class Disk:
     def write(self, name: str, content: bytes | memoryview) -> None:
         """Put a file in place; see `Place.write`."""
         path = self.path / name
-        temporary = _temporary(path, content)
+        temporary = self._temporary(path, content)
         try:
             temporary.replace(path)
             sync_folder(path.parent)
@@ -88,13 +90,14 @@ class Disk:
     def create(self, name: str, content: bytes | memoryview) -> None:
         """Put a file in place if there is none; see `Place.create`."""
         path = self.path / name
-        temporary = _temporary(path, content)
+        temporary = self._temporary(path, content)
         try:
             _link(temporary, path)
             sync_folder(path.parent)
         except FileExistsError:
             if self.read(name) != bytes(content):
                 raise other_bytes(str(path)) from None
+            sync_folder(path.parent)  # whoever put it there may have been killed before he did
         except OSError as error:
             raise disk_error(path, error) from error
         finally:
@@ -104,7 +107,7 @@ class Disk:
         """Rename a file; see `Place.move`."""
         source, target = self.path / name, self.path / to
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent, self.path)
             source.replace(target)
             sync_folder(target.parent)
             sync_folder(source.parent)
@@ -131,7 +134,7 @@ class Disk:
         """Hold a lock; see `Place.hold`. The system frees it when the process ends."""
         lock = self.path / name
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(lock.parent, self.path)
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise disk_error(lock, error) from error
@@ -145,6 +148,20 @@ class Disk:
             yield DiskLock()
         finally:
             os.close(descriptor)
+
+    def _temporary(self, path: Path, content: bytes | memoryview) -> Path:
+        """Write a file beside the one that it shall become, durably."""
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+        try:
+            make_folder(path.parent, self.path)
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            _discard(temporary)
+            raise disk_error(path, error) from error
+        return temporary
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[Path]:
@@ -175,6 +192,21 @@ def disk_error(path: Path, error: OSError, verb: str = "written") -> SkytallyErr
     )
 
 
+def make_folder(folder: Path, root: Path) -> None:
+    """Make a folder below ``root``, and ``root``; their names are durable then.
+
+    A folder that is there already may have been made a moment ago by a process that has not got
+    further, so each process synchronises it once, too.
+    """
+    outside = folder == root or not folder.is_relative_to(root)
+    if folder.is_dir() and (outside or folder in _durable):
+        return
+    make_folder(folder.parent, root)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+    _durable.add(folder)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -182,21 +214,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _temporary(path: Path, content: bytes | memoryview) -> Path:
-    """Write a file beside the one that it shall become, durably."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        _discard(temporary)
-        raise disk_error(path, error) from error
-    return temporary
 
 
 def _link(temporary: Path, path: Path) -> None:

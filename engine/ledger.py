@@ -184,6 +184,9 @@ class Ledger:
             receipt = newest.get(pixel)
             digest = hashlib.sha256(self.catalog.read(name)).hexdigest()
             if receipt is not None and self._read(receipt).sha256 == digest:
+                # Its writer may have been killed before it was durable; it must be, before a
+                # machine's crash could bring the old receipt back to the new file.
+                self.catalog.create(receipt, self.catalog.read(receipt))
                 self.catalog.move(name, names.pixel_file(pixel))
             else:
                 self.catalog.remove(name)

@@ -122,10 +122,13 @@ def write_small_survey(to: Path, rows: int = 2000, damaged: dict[int, bytes] | N
     write_survey(to, table, images, SurveyInfo(name="small"))
 
 
+TIMELY = ("run.json", "progress.json", "lock")
+
+
 def tree(catalog: Path) -> dict[str, str]:
     """Digest of every file, but those that say how long things took."""
     return {
         str(path.relative_to(catalog)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(catalog.rglob("*"))
-        if path.is_file() and "timings" not in path.parts and path.name not in ("run.json", "lock")
+        if path.is_file() and "timings" not in path.parts and path.name not in TIMELY
     }

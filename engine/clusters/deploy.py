@@ -43,6 +43,9 @@ OURS = {
     "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s",
 }
 
+# What goes wrong with the cluster is told in one line, by whoever meets it.
+LOUD = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -79,8 +82,8 @@ def deploy(
     BusyError
         The scheduler does not answer.
     """
-    # What goes wrong with the cluster is told in one line, by whoever meets it.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in LOUD:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(OURS), ExitStack() as stack:
         if isinstance(cluster, ClusterSpec) and cluster.address is not None:
             yield Deployment(
@@ -183,10 +186,9 @@ def _reach(spec: ClusterSpec) -> Client:
             tls_client_key=str(spec.tls.key),
             require_encryption=True,
         )
+    wait = min(CONNECT_SECONDS, spec.wait_seconds)
     try:
-        return Client(
-            spec.address, security=security, set_as_default=False, timeout=CONNECT_SECONDS
-        )
+        return Client(spec.address, security=security, set_as_default=False, timeout=wait)
     except (OSError, TimeoutError) as error:
         raise BusyError(f"no Dask scheduler answers at {spec.address}: {error}") from error
     except (TypeError, ValueError, RuntimeError) as error:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.cutouts.blob import Images
 from catalogs.cutouts.decode import Decoder, Problem
 from catalogs.cutouts.header import UnreadableImageError, read_header
-from catalogs.cutouts.store import Images
 from catalogs.schema import BLANK, CHECKSUM_ERROR, NO_ANSWER, OK, TOO_SMALL
 from export.session import Session
 

@@ -208,13 +208,13 @@ def make_plan(
     unknown = [name for name in columns if name not in store.column_names]
     if unknown:
         raise InputError(
-            f"{store.path} has no column {unknown[0]!r}; it has {', '.join(store.column_names)}"
+            f"{store.url} has no column {unknown[0]!r}; it has {', '.join(store.column_names)}"
         )
     names_in_catalog = [catalog_name(name) for name in columns]
     for name in names_in_catalog:
         if names_in_catalog.count(name) > 1:
             raise InputError(
-                f"two columns of {store.path} would both be called {name!r} in the catalog; "
+                f"two columns of {store.url} would both be called {name!r} in the catalog; "
                 "choose with --columns, or rename one"
             )
     size = store.attributes.image_size
@@ -224,7 +224,7 @@ def make_plan(
     if crop > LARGEST_CROP or (size is not None and crop > min(size)):
         have = "of several sizes" if size is None else f"{size[1]}x{size[0]} px"
         raise InputError(
-            f"the cutouts of {store.path} are {have}, the network would look at {crop} px around "
+            f"the cutouts of {store.url} are {have}, the network would look at {crop} px around "
             "the centre; give --crop with the pixels that show the framing it was trained on"
         )
     return Plan(

@@ -191,10 +191,7 @@ def _annotate_part(
     survey, crop = tools.survey, job.options.crop
     clock = time.perf_counter()
     rows = survey.read_rows(partition)
-    columns = {
-        name: survey.column_slice(partition.append, name, partition.start, partition.stop)
-        for name in job.options.columns
-    }
+    columns = survey.read_columns(partition, job.options.columns)
     times.read += time.perf_counter() - clock
     blocks = Timed(survey.read_images(partition, rows))
     with Ahead(blocks, BLOCKS_AHEAD) as ahead, tools.computing:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalogs.cutouts.store import Rows, as_text
+from catalogs.cutouts.columns import as_text
+from catalogs.cutouts.store import Rows
 from catalogs.errors import InputError
 from catalogs.schema import HEALPIX_COLUMN, LABEL_COLUMN, NIGHT_COLUMN, OK, PROBABILITY_PREFIX
 from export.bundle import Manifest

@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from catalogs.cutouts.layout import RawDtype
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from export import bundle
 
@@ -120,6 +122,25 @@ def write_small_survey(to: Path, rows: int = 2000, damaged: dict[int, bytes] | N
         },
     )
     write_survey(to, table, images, SurveyInfo(name="small"))
+
+
+def raw_image(row: int, size: int, dtype: str) -> NDArray[Any]:
+    """A raw cutout of three channels, other samples for each row."""
+    samples = np.random.default_rng(row).integers(0, 250, (size, size, 3))
+    return (samples * (1 if dtype == "uint8" else 200)).astype(dtype)
+
+
+def write_raw_survey(to: Path, rows: int = 500, size: int = 8, dtype: RawDtype = "uint8") -> None:
+    """A survey of raw cutouts, each `raw_image` of its input row."""
+    ra, dec = scattered(rows)
+
+    def images(chunks: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[Any]]:
+        for chunk in chunks:
+            yield np.stack([raw_image(row, size, dtype) for row in chunk.tolist()])
+
+    table = SurveyTable(10**15 + np.arange(rows), ra, dec, {"mag": np.linspace(14, 18, rows)})
+    info = SurveyInfo(name="raw", encoding="raw", dtype=dtype, channels=3)
+    write_survey(to, table, images, info)
 
 
 TIMELY = ("run.json", "progress.json", "lock")

@@ -96,7 +96,7 @@ def read_labels(survey: Survey, column: str) -> Labels:
     if len(names) != 2:
         shown = ", ".join(names[:5]) or "none"
         raise InputError(
-            f"column {column!r} of {survey.path} has {len(names)} classes ({shown}); training "
+            f"column {column!r} of {survey.url} has {len(names)} classes ({shown}); training "
             "needs two: name them with `skytally ingest --classes`"
         )
     digest = hashlib.sha256()
@@ -175,7 +175,7 @@ def read_views(
         done += len(positions)
         reporter.progress("decode", done, len(rows), "images")
     if not kept:
-        raise InputError(f"none of the {len(rows)} labelled images of {survey.path} can be decoded")
+        raise InputError(f"none of the {len(rows)} labelled images of {survey.url} can be decoded")
     return Views(wide[: len(kept)], cutouts[: len(kept)], np.asarray(kept), problems)
 
 

@@ -7,9 +7,9 @@ import io
 import numpy as np
 from PIL import Image
 
+from catalogs.cutouts.blob import ImageBytes
 from catalogs.cutouts.decode import Cutouts, Pixels, Problem, decode_one
 from catalogs.cutouts.header import UnreadableImageError, read_header
-from catalogs.cutouts.store import ImageBytes
 from catalogs.errors import InputError
 from catalogs.schema import DECODE_ERROR
 

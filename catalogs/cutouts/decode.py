@@ -19,8 +19,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from catalogs.cutouts.blob import ImageBytes
 from catalogs.cutouts.header import UnreadableImageError, read_header
-from catalogs.cutouts.store import ImageBytes
 from catalogs.errors import InputError
 from catalogs.schema import DECODE_ERROR
 

@@ -6,9 +6,12 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 
 MOST_PIXELS = 1 << 26  # a larger one is a decompression bomb, not a cutout
+LONGEST_SIDE = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,8 @@ def read_header(data: bytes | memoryview) -> Header:
     Raises
     ------
     UnreadableImageError
-        The bytes are empty, of another format, damaged, or announce more than 2**26 pixels.
+        The bytes are empty, of another format, damaged, or announce more than 2**26 pixels
+        or a side of more than 65,535.
     """
     start = bytes(data[:24])
     if not start:
@@ -46,18 +50,19 @@ def read_header(data: bytes | memoryview) -> Header:
         header = Header("png", height, width)
     else:
         raise UnreadableImageError("neither JPEG nor PNG")
-    if not 0 < header.height * header.width <= MOST_PIXELS:
+    longest = max(header.height, header.width)
+    if longest > LONGEST_SIDE or not 0 < header.height * header.width <= MOST_PIXELS:
         raise UnreadableImageError(f"{header.width}x{header.height} pixels are not a cutout")
     return header
 
 
-def sizes_of(files: Sequence[bytes]) -> set[tuple[int, int]]:
-    """Return the (height, width) that occur among the readable images."""
-    sizes = set()
-    for data in files:
+def sizes_of(files: Sequence[bytes]) -> NDArray[np.uint16]:
+    """Return the height and width that each file announces, shape (n, 2); 0 where unreadable."""
+    sizes = np.zeros((len(files), 2), dtype=np.uint16)
+    for i, data in enumerate(files):
         try:
             header = read_header(data)
         except UnreadableImageError:
             continue
-        sizes.add((header.height, header.width))
+        sizes[i] = header.height, header.width
     return sizes

@@ -1,18 +1,28 @@
-"""What a survey store looks like on disk: names, data types, attributes. No image is read here.
+"""What a survey store looks like on disk: names, data types, attributes, digests. No I/O.
 
 ::
 
-    NAME.zarr/                      root group; attributes: StoreAttributes
+    NAME.zarr/
+      zarr.json                     root group; attributes: StoreAttributes. The commit point
       appends/00000/                everything one ingest added, never touched again
+        zarr.json                     group; attributes: AppendAttributes
         blob                          uint8, the images' bytes, whole objects in a shard
-        offset  length  checksum      where image i lies in the blob, its size, its crc32c
+        offset  length  checksum      where image i lies in the blob, its bytes, its crc32c
+        height  width                 its size in pixels, 0 when it says none
         id  ra  dec  healpix_29  input_row
         columns/NAME                  further columns of the user's table
-        partition/{order,number,start,stop,fingerprint,columns_fingerprint}
+        digest                        sha256 of each column in each partition
       quarantine/00000.parquet      rows that have no place in the store, each with its reason
+      .lock                         held by who appends; nobody reads it
 
-Only stable Zarr v3 data types and codecs occur, so that zarr-python, zarrs and TensorStore read
-a store alike. Text is either coded categories or fixed-width UTF-8 bytes.
+An image's bytes are a JPEG or PNG file (``encoding`` "encoded"), or its samples, little endian,
+in C order of height, width, channel ("raw"). Only stable Zarr v3 data types and codecs occur, so
+that zarr-python, zarrs and TensorStore read a store alike. Text is either coded categories or
+fixed-width UTF-8 bytes.
+
+Everything is under a digest. The root's attributes hold their own, and the sha256 of each
+append's ``zarr.json``; that one holds the sha256 of the ``zarr.json`` of each array below it, and
+the fingerprint of each partition: the sha256 of its row of ``digest``.
 """
 
 from __future__ import annotations
@@ -27,68 +37,149 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
 BLOB_CHUNK = 1 << 20
 BLOB_SHARD = 32 << 20
-COLUMN_CHUNK = 65_536
-COLUMN_SHARD = 16 * COLUMN_CHUNK
+MOST_COLUMN_ROWS = 65_536  # rows of a column in one chunk
+FEWEST_COLUMN_ROWS = 256
+COLUMNS_WINDOW = 32 << 20  # bytes of all columns together in one chunk's rows
+CHUNKS_PER_SHARD = 16
 MOST_IMAGE_BYTES = 16 << 20
-MOST_CATEGORIES = 4096
-MOST_CATEGORY_CHARACTERS = 1 << 20
-WIDEST_TEXT = 1024  # bytes; wider text columns must stay below MOST_TEXT_BYTES in all
-MOST_TEXT_BYTES = 64 << 20
-NULL_TEXT = b"\xff"  # never valid UTF-8
 
 # What a store may ask of the reader; anything else is refused before Zarr opens an array.
 ALLOWED_DTYPES = frozenset(
     ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "float32", "float64"]
 )
 ALLOWED_CODECS = frozenset(["bytes", "crc32c", "zstd", "sharding_indexed"])
-CORE_COLUMNS = ("id", "ra", "dec", "healpix_29", "input_row", "length", "checksum")
+LARGEST_CHUNK = 4 * BLOB_SHARD  # bytes, decoded
+MOST_CHUNKS_PER_SHARD = 1024
 
-Encoding = Literal["encoded"]
+POSITION_COLUMNS = ("id", "ra", "dec", "healpix_29", "input_row")
+IMAGE_COLUMNS = ("offset", "length", "height", "width", "checksum")
+CORE_COLUMNS = (*POSITION_COLUMNS, *IMAGE_COLUMNS)
+
+LOCK = ".lock"
+METADATA = "zarr.json"
+APPENDS = "appends"
+
+Encoding = Literal["encoded", "raw"]
+RawDtype = Literal["uint8", "uint16", "float32"]
+Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+Size = tuple[int, int]  # height, width [px]
 
 
 @dataclass(frozen=True, slots=True)
-class StoredColumn:
-    """A further column as it lies in a store.
+class RawPixels:
+    """How the samples of raw images are stored: data type and number of channels."""
 
-    ``attributes["kind"]`` is ``number``, ``text`` (UTF-8 bytes, uint8 of shape (n, width), null
-    as `NULL_TEXT`) or ``category`` (codes of ``attributes["categories"]``, null as -1).
-    """
+    dtype: str
+    channels: int
 
-    values: NDArray[Any]
-    attributes: dict[str, Any]
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """The data type as it lies in the store, little endian."""
+        return np.dtype(self.dtype).newbyteorder("<")
 
 
 class Append(BaseModel):
-    """One ingest into the store."""
+    """One ingest into the store.
+
+    Attributes
+    ----------
+    name : str
+        Its group below ``appends``.
+    night : str
+        What people call it.
+    rows, quarantined : int
+    image_size : tuple of int, optional
+        Height and width of its images; None when they differ.
+    fingerprint : str
+        Digest of its rows and images, wherever they lie.
+    metadata : str
+        sha256 of its group's ``zarr.json``.
+    quarantine : str, optional
+        sha256 of its quarantine table; None when it has none.
+    written : str
+        When, in UTC.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^\d{5}$")
-    rows: int = Field(ge=0)
+    night: str
+    rows: int = Field(ge=1)
     quarantined: int = Field(ge=0)
-    fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
+    image_size: Size | None
+    fingerprint: str = Sha256
+    metadata: str = Sha256
+    quarantine: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    written: str
 
 
 class StoreAttributes(BaseModel):
-    """The attributes of a survey store's root group, under the key ``skytally``."""
+    """The attributes of a survey store's root group, under the key ``skytally``.
+
+    ``identifiers`` and the values of ``columns`` are data types of numbers, or ``text``.
+    ``dtype`` and ``channels`` are those of the pixels, stored or decoded.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[2] = FORMAT_VERSION
+    format_version: Literal[3] = FORMAT_VERSION
     uuid: str
     name: str
     bands: tuple[str, ...] = ("r", "g", "b")
     pixel_scale: float | None = None  # arcsec per pixel; None when it differs by object
     encoding: Encoding = "encoded"
-    image_size: tuple[int, int] | None = None  # height, width; None when sizes differ
+    dtype: RawDtype = "uint8"
+    channels: int = Field(default=3, ge=1, le=1024)
     framing: str | None = None  # how the cutouts are framed, in words
     crop: int | None = None  # pixels to keep around the centre, when the survey asks for it
-    columns: tuple[str, ...] = ()
+    identifiers: Literal["int64", "text"]
+    columns: dict[str, str]
     provenance: dict[str, Any] = {}
-    appends: tuple[Append, ...] = ()
+    appends: tuple[Append, ...]
+
+    @property
+    def raw(self) -> RawPixels | None:
+        """How raw pixels are stored; None when the images are encoded."""
+        return RawPixels(self.dtype, self.channels) if self.encoding == "raw" else None
+
+    @property
+    def image_size(self) -> Size | None:
+        """Height and width of all images [px]; None when they differ."""
+        sizes = {append.image_size for append in self.appends}
+        return sizes.pop() if len(sizes) == 1 else None
+
+
+class AppendAttributes(BaseModel):
+    """The attributes of an append's group, under the key ``skytally``.
+
+    Attributes
+    ----------
+    partitions : tuple of (order, number, start, stop, fingerprint)
+        HEALPix pixel, rows of the append, and the digest (hex) of all that is stored of them.
+    nodes : dict of str to str
+        sha256 of the ``zarr.json`` of each node below, ``columns`` among them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partitions: tuple[tuple[int, int, int, int, str], ...]
+    nodes: dict[str, str]
+
+
+class ColumnsAttributes(BaseModel):
+    """The attributes of an append's group ``columns``: the digests of the nodes below it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nodes: dict[str, str]
+
+
+def append_path(append: str) -> str:
+    """Return where an append lies, relative to the store."""
+    return f"{APPENDS}/{append}"
 
 
 def quarantine_name(append: str) -> str:
@@ -96,41 +187,68 @@ def quarantine_name(append: str) -> str:
     return f"quarantine/{append}.parquet"
 
 
-def fingerprint(columns: dict[str, NDArray[Any]]) -> bytes:
-    """Return the sha256 (32 bytes) of the core columns of some rows: what makes them those rows.
+def column_keys(columns: Iterable[str]) -> tuple[str, ...]:
+    """Return where each column lies in an append, in the order of its digests."""
+    return (*CORE_COLUMNS, *(f"columns/{name}" for name in sorted(columns)))
 
-    ``checksum`` holds each image's crc32c, so the digest also stands for the images.
+
+def rows_per_chunk(row_bytes: int) -> int:
+    """Return how many rows of each column share a chunk, a power of two.
+
+    Parameters
+    ----------
+    row_bytes : int
+        Bytes of a row in all columns together: the same rows of every column must fit in memory.
     """
-    digest = hashlib.sha256()
-    for name in CORE_COLUMNS:
-        _update(digest, name, columns[name])
-    return digest.digest()
+    rows = COLUMNS_WINDOW // max(row_bytes, 1)
+    return int(np.clip(1 << max(rows.bit_length() - 1, 0), FEWEST_COLUMN_ROWS, MOST_COLUMN_ROWS))
 
 
-def columns_fingerprint(offset: NDArray[Any], columns: dict[str, StoredColumn]) -> bytes:
-    """Return the sha256 (32 bytes) of ``offset`` and the further columns of some rows, as stored.
+def group_document(attributes: dict[str, Any]) -> bytes:
+    """Return a group's ``zarr.json``."""
+    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return json.dumps(document, indent=1).encode()
 
-    Categories are part of it; the order of the columns is not.
+
+def root_document(attributes: StoreAttributes) -> bytes:
+    """Return the root's ``zarr.json``, which holds the digest of its own attributes."""
+    own = attributes.model_dump(mode="json")
+    return group_document({"skytally": own | {"digest": attributes_digest(own)}})
+
+
+def attributes_digest(own: dict[str, Any]) -> str:
+    """Return the sha256 (hex) of the root's attributes, their digest aside."""
+    rest = {name: value for name, value in own.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+class ColumnDigest:
+    """The digests of one column: sha256 of its name, its attributes, and some rows as stored."""
+
+    def __init__(self, key: str, attributes: dict[str, Any]) -> None:
+        self._seed = hashlib.sha256(json.dumps([key, attributes], sort_keys=True).encode())
+
+    def of(self, values: NDArray[Any]) -> bytes:
+        """Return the digest (32 bytes) of some rows."""
+        values = np.ascontiguousarray(values)
+        digest = self._seed.copy()
+        digest.update(f"{values.dtype.str}{values.shape}".encode())
+        digest.update(values.data.cast("B") if values.size else b"")
+        return digest.digest()
+
+
+def partition_fingerprint(digests: NDArray[np.uint8]) -> str:
+    """Return the digest (hex) by which a plan knows a partition: all that is stored of it.
+
+    Parameters
+    ----------
+    digests : ndarray of uint8, shape (columns, 32)
+        One of each column, in the order of `column_keys`. That of ``checksum`` stands for the
+        images.
     """
-    digest = hashlib.sha256()
-    _update(digest, "offset", offset)
-    for name, column in sorted(columns.items()):
-        digest.update(json.dumps([name, column.attributes], sort_keys=True).encode())
-        _update(digest, "", column.values)
-    return digest.digest()
-
-
-def partition_fingerprint(core: bytes, columns: bytes) -> str:
-    """Return the digest (hex) by which a plan knows a partition: all that is stored of it."""
-    return hashlib.sha256(core + columns).hexdigest()
+    return hashlib.sha256(digests.tobytes()).hexdigest()
 
 
 def survey_fingerprint(partitions: Iterable[str]) -> str:
     """Return the digest (hex) of an append from its partitions' fingerprints, in their order."""
     return hashlib.sha256("".join(partitions).encode()).hexdigest()
-
-
-def _update(digest: hashlib._Hash, name: str, values: NDArray[Any]) -> None:
-    values = np.ascontiguousarray(values)
-    digest.update(f"{name}:{values.dtype.str}:{values.shape}\n".encode())
-    digest.update(values.tobytes())

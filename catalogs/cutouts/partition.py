@@ -1,12 +1,12 @@
 """Which objects travel together: HEALPix pixels of adaptive order. Pure planning, no I/O.
 
-A partition is one nested HEALPix pixel, the unit of work of the engine and one file of the
-annotated catalog. Its images fill whole shards of the store, so that reading a partition never
-opens another partition's bytes.
+A partition is one nested HEALPix pixel of one append. The pixels of a survey never overlap: a
+pixel is the unit of work of the engine and one file of the annotated catalog.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,9 @@ def rows_per_partition(rows: int) -> int:
     return int(np.clip(rows // 64, FEWEST_ROWS, MOST_ROWS))
 
 
-def split_sky(healpix_29: IntArray, most_rows: int) -> list[Span]:
+def split_sky(
+    healpix_29: IntArray, most_rows: int, used: Collection[Pixel] = frozenset()
+) -> list[Span]:
     """Split a sorted column of order-29 pixels into pixels of at most ``most_rows`` objects.
 
     Parameters
@@ -56,12 +58,17 @@ def split_sky(healpix_29: IntArray, most_rows: int) -> list[Span]:
     most_rows : int
         A pixel with more objects is split into its four children; only objects that share one
         order-29 pixel (0.4 milliarcsec) can exceed it.
+    used : collection of Pixel
+        Pixels of earlier appends, disjoint. Objects inside one stay together, however many, and
+        no new pixel contains one.
 
     Returns
     -------
     list of Span
         Disjoint, ascending, covering every row.
     """
+    used = frozenset(used)
+    around = _ancestors(used)
     spans: list[Span] = []
     pending = [Pixel(0, number) for number in reversed(range(12))]
     while pending:
@@ -71,9 +78,24 @@ def split_sky(healpix_29: IntArray, most_rows: int) -> list[Span]:
         start, stop = (int(i) for i in np.searchsorted(healpix_29, [first, last]))
         if start == stop:
             continue
-        if stop - start <= most_rows or pixel.order == FINEST_ORDER:
+        small = pixel not in around and stop - start <= most_rows
+        if small or pixel in used or pixel.order == FINEST_ORDER:
             spans.append(Span(pixel, start, stop))
         else:
             children = [Pixel(pixel.order + 1, 4 * pixel.number + child) for child in range(4)]
             pending.extend(reversed(children))
     return spans
+
+
+def _ancestors(pixels: Collection[Pixel]) -> set[Pixel]:
+    """Return every pixel that properly contains one of these."""
+    found: set[Pixel] = set()
+    for pixel in pixels:
+        order, number = pixel.order, pixel.number
+        while order > 0:
+            order, number = order - 1, number >> 2
+            parent = Pixel(order, number)
+            if parent in found:
+                break
+            found.add(parent)
+    return found

@@ -1,37 +1,48 @@
 """Reading a survey store: the one reader of inference, training, parity and calibration.
 
-Opening a store trusts nothing: data types and codecs are compared with an allow-list in the raw
-metadata before Zarr opens an array, and every partition's rows are compared with the fingerprint
-that was recorded when they were written.
+Opening a store trusts nothing. The root's attributes hold their own digest and those of each
+append; from there on, every byte is compared with a digest when it is first used, so that opening
+costs little, whatever the number of appends and shards.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator
+import hashlib
+import io
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import google_crc32c
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from catalogs.cutouts import layout
+from catalogs.cutouts.arrays import REMEDY, Arrays, parse, refuse_links
+from catalogs.cutouts.blob import ImagePlaces, Images, read_blocks
+from catalogs.cutouts.columns import as_bytes, user_values
 from catalogs.cutouts.partition import Pixel
 from catalogs.errors import InputError, IntegrityError
-from catalogs.sky import FloatArray, IntArray
+from catalogs.sky import FINEST_ORDER, BoolArray, FloatArray, IntArray
+from catalogs.storage.place import Place, open_place
 
-ImageBytes = NDArray[np.uint8]
+READERS = 8
+KEPT_DIGESTS = 64
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One HEALPix pixel of the survey, the unit of work: whole shards of one append.
+    """One HEALPix pixel of one append of the survey.
 
     ``start`` and ``stop`` are rows of the append; ``fingerprint`` (hex) stands for the content.
     """
@@ -50,7 +61,10 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The core columns of a partition; arrays share the first dimension."""
+    """The core columns of a partition; arrays share the first dimension.
+
+    ``height`` and ``width`` [px] are 0 where an image's header cannot be read.
+    """
 
     id: NDArray[Any]
     ra: FloatArray
@@ -59,20 +73,17 @@ class Rows:
     input_row: IntArray
     offset: IntArray
     length: IntArray
+    height: NDArray[np.uint16]
+    width: NDArray[np.uint16]
     checksum: NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
-    """Encoded images of consecutive rows.
+class _Append:
+    """What an append's group says, checked."""
 
-    ``start`` counts from the partition's first row. ``problems`` maps positions within
-    ``files`` to the reason why these bytes are not the bytes that were stored.
-    """
-
-    start: int
-    files: list[ImageBytes]
-    problems: dict[int, str]
+    partitions: tuple[Partition, ...]
+    nodes: dict[str, str]
 
 
 class Survey:
@@ -80,63 +91,56 @@ class Survey:
 
     Attributes
     ----------
-    path : Path
-        Where it lies.
+    url : str
+        Where it lies: a path, or a URL such as ``s3://bucket/survey.zarr``.
     attributes : StoreAttributes
         What it says of itself.
-    partitions : tuple of Partition
-        Every partition, in sky order within each append.
     """
 
-    def __init__(self, path: Path, attributes: layout.StoreAttributes, root: zarr.Group) -> None:
-        self.path = path
+    def __init__(self, place: Place, attributes: layout.StoreAttributes) -> None:
+        self.url = place.url
         self.attributes = attributes
-        self._root = root
-        self._whole_arrays: set[str] = set()
+        self._place = place
+        self._arrays = Arrays(place)
+        self._known = {append.name: append for append in attributes.appends}
+        self._keys = layout.column_keys(attributes.columns)
+        self._append = lru_cache(None)(self._read_append)
+        self._nodes = lru_cache(KEPT_DIGESTS)(self._read_nodes)
+        self._digests = lru_cache(KEPT_DIGESTS)(self._read_digests)
 
     @classmethod
-    def open(cls, path: Path) -> Survey:
-        """Open a store after checking its metadata.
+    def open(cls, where: str | Path) -> Survey:
+        """Open a store after checking its root.
 
         Raises
         ------
         InputError
-            There is no store at ``path``, or it is of another kind or version.
+            There is no store at ``where``, or it is of another kind or version.
         IntegrityError
-            Its metadata ask for codecs or data types that a survey store never has, or it holds
-            a symbolic link, through which Zarr would read what was not checked.
+            Its root is damaged, or it holds a symbolic link, through which Zarr would read what
+            was never ingested. The rest is checked when it is first used.
         """
-        metadata = path / "zarr.json"
-        if not metadata.is_file():
+        place = open_place(where)
+        try:
+            content = place.read(layout.METADATA)
+        except FileNotFoundError:
             raise InputError(
-                f"{path} is not a survey store (no zarr.json); make one with `skytally ingest`"
-            )
-        attributes = _attributes(path, _read_json(metadata))
-        for found in _metadata_files(path):
-            _check_node(found, _read_json(found))
-        # Consolidated metadata would be a second, unchecked copy of what was just checked.
-        root = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)
-        return cls(path, attributes, root)
+                f"{place.url} is not a survey store (no {layout.METADATA}); "
+                "make one with `skytally ingest`"
+            ) from None
+        attributes = _attributes(place.url, parse(content, f"{place.url}/{layout.METADATA}"))
+        refuse_links(place, "")
+        refuse_links(place, layout.APPENDS)
+        survey = cls(place, attributes)
+        survey._arrays.document(layout.APPENDS, APPENDS_SHA256)
+        return survey
 
     @cached_property
     def partitions(self) -> tuple[Partition, ...]:
         """Every partition, in sky order within each append."""
-        return tuple(self._columns_fingerprints)
-
-    @cached_property
-    def _columns_fingerprints(self) -> dict[Partition, bytes]:
-        """The digest of each partition's further columns, which `read_rows` does not read."""
-        found: dict[Partition, bytes] = {}
-        for append in self.attributes.appends:
-            base = f"appends/{append.name}/partition"
-            names = ("order", "number", "start", "stop", "fingerprint", "columns_fingerprint")
-            arrays = [self._whole(f"{base}/{name}") for name in names]
-            for order, number, start, stop, core, columns in zip(*arrays, strict=True):
-                both = layout.partition_fingerprint(bytes(core), bytes(columns))
-                pixel = Pixel(int(order), int(number))
-                partition = Partition(append.name, pixel, int(start), int(stop), both)
-                found[partition] = bytes(columns)
-        return found
+        with ThreadPoolExecutor(READERS) as executor:
+            appends = executor.map(self._append, self._known)
+            return tuple(partition for append in appends for partition in append.partitions)
 
     @property
     def rows(self) -> int:
@@ -146,216 +150,253 @@ class Survey:
     @property
     def column_names(self) -> tuple[str, ...]:
         """Names of the further columns of the user's table."""
-        return self.attributes.columns
+        return tuple(self.attributes.columns)
 
     def night(self, append: str) -> str:
         """Return what an append is called: the night it was taken, as its ingest named it."""
-        return append
+        return self._known[append].night
 
-    def column(self, name: str) -> NDArray[Any]:
-        """Return one column of all objects, in store order, shape (rows,).
+    def column(self, name: str, append: str | None = None) -> NDArray[Any]:
+        """Return one column of all objects, or of one append's, in store order, shape (rows,).
 
-        Core columns (``id``, ``ra``, ``dec``, ``healpix_29``, ``input_row``) and the user's own;
-        text comes as an object array of ``str`` with None for null.
+        Core columns (``id``, ``ra``, ``dec``, ``healpix_29``, ``input_row``, ``height``,
+        ``width``) and the user's own; text comes as an object array of ``str``, None for null.
 
         Raises
         ------
         InputError
             The store has no such column.
+        IntegrityError
+            Bytes are missing or changed.
         """
-        parts = [
-            self.column_slice(append.name, name, 0, append.rows)
-            for append in self.attributes.appends
-        ]
-        return np.concatenate(parts)
+        key = self._key(name)
+        names = list(self._known) if append is None else [append]
+        return np.concatenate([self._user_values(a, key, self._whole(a, key)) for a in names])
 
-    def column_slice(self, append: str, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Return rows ``start`` to ``stop`` of a column of one append; see :meth:`column`."""
-        core = ("id", "ra", "dec", "healpix_29", "input_row")
-        if name in core:
-            values = self._read(f"appends/{append}/{name}", start, stop)
-            return as_text(values) if values.ndim == 2 else values
-        if name not in self.column_names:
-            raise InputError(
-                f"{self.path} has no column {name!r}; "
-                f"it has {', '.join((*core, *self.column_names))}"
-            )
-        array = self._array(f"appends/{append}/columns/{name}")
-        values = self._read(f"appends/{append}/columns/{name}", start, stop)
-        kind = array.attrs.get("kind")
-        if kind == "category":
-            names = array.attrs["categories"]
-            if not isinstance(names, list) or int(values.max(initial=-1)) >= len(names):
-                raise IntegrityError(f"{self.path}: column {name} has codes without a category")
-            categories: NDArray[Any] = np.asarray([*names, None], dtype=object)
-            return np.asarray(categories[values], dtype=object)
-        return as_text(values) if kind == "text" else values
+    def read_columns(self, partition: Partition, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return columns of a partition; see :meth:`column`.
+
+        Raises
+        ------
+        InputError
+            The store has no such column.
+        IntegrityError
+            Bytes are missing or changed; the message names the column.
+        """
+        keys = {name: self._key(name) for name in names}
+        found = self._read(partition, keys.values())
+        return {
+            name: self._user_values(partition.append, key, found[key]) for name, key in keys.items()
+        }
 
     def read_rows(self, partition: Partition) -> Rows:
-        """Read the core columns of a partition and compare them with its fingerprint.
+        """Read the core columns of a partition.
 
         Raises
         ------
         IntegrityError
             Bytes are missing or changed; the message names the partition.
         """
-        base = f"appends/{partition.append}"
-        names = (*layout.CORE_COLUMNS, "offset")
-        values = {
-            name: self._read(f"{base}/{name}", partition.start, partition.stop) for name in names
-        }
-        columns = self._columns_fingerprints.get(partition, b"")
-        found = layout.partition_fingerprint(layout.fingerprint(values), columns)
-        if found != partition.fingerprint:
-            raise IntegrityError(
-                f"{self.path}: rows {partition.start} to {partition.stop} of pixel "
-                f"{partition.pixel} are not what was written; "
-                "restore the store from a copy or ingest it again"
-            )
-        return Rows(
-            id=values["id"],
-            ra=values["ra"],
-            dec=values["dec"],
-            healpix_29=values["healpix_29"],
-            input_row=values["input_row"],
-            offset=values["offset"],
-            length=values["length"].astype(np.int64),
-            checksum=values["checksum"],
-        )
+        values = self._read(partition, layout.CORE_COLUMNS)
+        return Rows(**(values | {"length": values["length"].astype(np.int64)}))
 
     def read_images(
         self, partition: Partition, rows: Rows, at_once: int = 8192
     ) -> Iterator[Images]:
-        """Yield the encoded images of a partition, some thousands at a time, in row order.
+        """Yield the images of a partition in row order, at most ``at_once`` and 64 MiB at a time.
 
         A flipped bit or a missing chunk never comes out as an image: each object's crc32c is
         compared, and what differs is named in ``problems``.
         """
-        blob = self._array(f"appends/{partition.append}/blob")
-        for start in range(0, len(rows.offset), at_once):
-            stop = min(start + at_once, len(rows.offset))
-            yield _verified(blob, rows, start, stop)
+        places = ImagePlaces(rows.offset, rows.length, rows.height, rows.width, rows.checksum)
+        blob = self._array(partition.append, "blob")
+        return read_blocks(self._arrays, blob, places, self.attributes.raw, at_once)
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        node = self._root.get(name)
-        if not isinstance(node, zarr.Array):
-            raise IntegrityError(f"{self.path}: array {name} is missing; restore or ingest again")
-        return node
+    def known_ids(self, ids: NDArray[Any]) -> BoolArray:
+        """Tell which of some identifiers the store has already.
 
-    def _check_all_chunks(self, name: str, array: zarr.Array[Any]) -> None:
-        """Count an array's files: Zarr would read an absent one as zeros, in silence."""
-        files = array.shards or array.chunks
-        expected = math.prod(-(-n // of) for n, of in zip(array.shape, files, strict=True))
-        found = sum(path.is_file() for path in (self.path / name / "c").rglob("*"))
-        if found != expected:
-            raise IntegrityError(
-                f"{self.path}: array {name} has {found} of {expected} files; "
-                "restore the store from a copy or ingest it again"
-            )
-        self._whole_arrays.add(name)
+        Parameters
+        ----------
+        ids : ndarray of int64, or of str, shape (n,)
+        """
+        text = self.attributes.identifiers == "text"
+        asked = pa.array([str(i) for i in ids.tolist()] if text else ids.astype(np.int64))
+        asked = asked.cast(pa.binary()) if text else asked
+        known: BoolArray = np.zeros(len(ids), dtype=np.bool_)
+        for append in self._known:
+            values = self._whole(append, "id")
+            stored = pa.array(as_bytes(values) if text else values)
+            both = stored.filter(_is_in(stored, asked))
+            known |= _is_in(asked, both).to_numpy(zero_copy_only=False)
+        return known
 
-    def _whole(self, name: str) -> NDArray[Any]:
-        return self._read(name, 0, self._array(name).shape[0])
+    def quarantine(self, append: str) -> pa.Table | None:
+        """Return the rows that an append could not store; None when its ingest kept no table.
 
-    def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        array = self._array(name)
-        if name not in self._whole_arrays:
-            self._check_all_chunks(name, array)
+        Raises
+        ------
+        IntegrityError
+            The table is missing or changed.
+        """
+        digest = self._known[append].quarantine
+        if digest is None:
+            return None
+        name = layout.quarantine_name(append)
         try:
-            return np.asarray(array[start:stop])
-        except (ValueError, RuntimeError, OSError) as error:
-            raise IntegrityError(
-                f"{self.path}: array {name} cannot be read, rows {start} to {stop}: {error}"
-            ) from error
+            content = self._place.read(name)
+        except FileNotFoundError:
+            raise IntegrityError(f"{self.url}/{name} is missing; {REMEDY}") from None
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise IntegrityError(f"{self.url}/{name} is not what was written; {REMEDY}")
+        return pq.read_table(io.BytesIO(content))
 
+    def _key(self, name: str) -> str:
+        if name in layout.CORE_COLUMNS:
+            return name
+        if name not in self.attributes.columns:
+            have = ", ".join((*layout.POSITION_COLUMNS, *self.column_names))
+            raise InputError(f"{self.url} has no column {name!r}; it has {have}")
+        return f"columns/{name}"
 
-def as_text(values: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return fixed-width UTF-8 rows, uint8 (n, width), as an object array of ``str`` or None."""
-    width = values.shape[1]
-    raw = np.ascontiguousarray(values).view(f"S{width}").reshape(-1).tolist()
-    text = [None if value == layout.NULL_TEXT else value.decode() for value in raw]
-    return np.asarray(text, dtype=object)
+    def _user_values(self, append: str, key: str, values: NDArray[Any]) -> NDArray[Any]:
+        try:
+            return user_values(values, dict(self._array(append, key).attrs))
+        except (ValueError, KeyError) as error:
+            raise IntegrityError(f"{self.url}: column {key} has {error}; {REMEDY}") from None
 
+    def _whole(self, append: str, key: str) -> NDArray[Any]:
+        """Return a column of an append as stored, every partition compared with its digest."""
+        array = self._array(append, key)
+        values = self._arrays.read(array, 0, array.shape[0])
+        self._compare(append, key, values, self._append(append).partitions, 0)
+        return values
 
-def _verified(blob: zarr.Array[Any], rows: Rows, start: int, stop: int) -> Images:
-    offset, length = rows.offset[start:stop], rows.length[start:stop]
-    first, last = int(offset[0]), int((offset + length).max())
-    problems: dict[int, str] = {}
-    try:
-        whole = np.asarray(blob[first:last])
-        files = [whole[o : o + n] for o, n in zip(offset - first, length, strict=True)]
-    except (ValueError, RuntimeError, OSError):
-        # A chunk's own checksum failed. Find the objects in it; the rest are read as usual.
-        files = []
-        for i, (o, n) in enumerate(zip(offset, length, strict=True)):
-            try:
-                files.append(np.asarray(blob[o : o + n]))
-            except (ValueError, RuntimeError, OSError) as error:
-                problems[i] = f"stored bytes cannot be read: {error}".splitlines()[0]
-                files.append(np.zeros(0, dtype=np.uint8))
-    for i, (data, expected) in enumerate(zip(files, rows.checksum[start:stop], strict=True)):
-        if i not in problems and google_crc32c.value(data.tobytes()) != int(expected):
-            problems[i] = "stored bytes differ from their checksum"
-    return Images(start, files, problems)
+    def _read(self, partition: Partition, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
+        """Return columns of a partition as stored, compared with their digests."""
+        known = self._append(partition.append).partitions
+        at = bisect_left(known, partition.start, key=lambda p: p.start)
+        if at == len(known) or known[at] != partition:
+            raise self._changed(partition, "another partition lies there")
+        found = {}
+        for key in keys:
+            array = self._array(partition.append, key)
+            found[key] = self._arrays.rows(array, partition.start, partition.stop)
+            self._compare(partition.append, key, found[key], known[at : at + 1], at)
+        return found
 
+    def _compare(
+        self,
+        append: str,
+        key: str,
+        values: NDArray[Any],
+        partitions: Sequence[Partition],
+        first: int,
+    ) -> None:
+        expected = self._digests(append)[first:, self._keys.index(key)]
+        digest = layout.ColumnDigest(key, dict(self._array(append, key).attrs))
+        for partition, sha256 in zip(partitions, expected, strict=False):
+            rows = slice(
+                partition.start - partitions[0].start, partition.stop - partitions[0].start
+            )
+            if digest.of(values[rows]) != sha256.tobytes():
+                raise self._changed(partition, f"column {key}")
 
-def _attributes(path: Path, metadata: dict[str, Any]) -> layout.StoreAttributes:
-    own = metadata.get("attributes", {}).get("skytally")
-    if own is None:
-        raise InputError(
-            f"{path} is a Zarr group but not a survey store; make one with `skytally ingest`"
+    def _changed(self, partition: Partition, what: str) -> IntegrityError:
+        return IntegrityError(
+            f"{self.url}: rows {partition.start} to {partition.stop} of append {partition.append}, "
+            f"pixel {partition.pixel}, are not what was written ({what}); {REMEDY}"
         )
+
+    def _array(self, append: str, key: str) -> zarr.Array[Any]:
+        if append not in self._known:
+            raise IntegrityError(f"{self.url} has no append {append!r}; {REMEDY}")
+        folder, _, name = key.rpartition("/")
+        nodes = self._nodes(append) if folder else self._append(append).nodes
+        if name not in nodes:
+            raise IntegrityError(f"{self.url}: append {append} has no array {key}; {REMEDY}")
+        array = self._arrays.open(f"{layout.append_path(append)}/{key}", nodes[name])
+        rows = len(self._append(append).partitions) if key == "digest" else self._known[append].rows
+        if key != "blob" and array.shape[0] != rows:
+            raise IntegrityError(f"{self.url}: array {array.path} has not {rows} rows; {REMEDY}")
+        return array
+
+    def _read_append(self, name: str) -> _Append:
+        append = self._known[name]
+        base = layout.append_path(name)
+        refuse_links(self._place, base)
+        document = self._arrays.document(base, append.metadata)
+        own = _own(document, layout.AppendAttributes, f"{self.url}/{base}")
+        partitions = tuple(
+            Partition(name, Pixel(order, number), start, stop, fingerprint)
+            for order, number, start, stop, fingerprint in own.partitions
+        )
+        limits = [0, *(p.stop for p in partitions)]
+        if (
+            limits[-1] != append.rows
+            or [p.start for p in partitions] != limits[:-1]
+            or any(a >= b for a, b in pairwise(limits))
+            or any(not 0 <= p.pixel.order <= FINEST_ORDER for p in partitions)
+        ):
+            raise IntegrityError(f"{self.url}/{base}: its partitions are impossible; {REMEDY}")
+        return _Append(partitions, own.nodes)
+
+    def _read_nodes(self, append: str) -> dict[str, str]:
+        base = f"{layout.append_path(append)}/columns"
+        refuse_links(self._place, base)
+        document = self._arrays.document(base, self._append(append).nodes.get("columns", ""))
+        return _own(document, layout.ColumnsAttributes, f"{self.url}/{base}").nodes
+
+    def _read_digests(self, append: str) -> NDArray[np.uint8]:
+        """Return each column's digest in each partition, uint8 (partitions, columns, 32)."""
+        array = self._array(append, "digest")
+        if array.dtype != np.uint8 or array.shape[1:] != (len(self._keys), 32):
+            raise IntegrityError(f"{self.url}: array {array.path} is no table of digests; {REMEDY}")
+        digests = self._arrays.read(array, 0, array.shape[0])
+        for partition, found in zip(self._append(append).partitions, digests, strict=True):
+            if layout.partition_fingerprint(found) != partition.fingerprint:
+                raise self._changed(partition, "digests")
+        return digests
+
+
+APPENDS_SHA256 = hashlib.sha256(layout.group_document({})).hexdigest()
+
+
+def _is_in(values: pa.Array, among: pa.Array) -> pa.Array:
+    return pc.is_in(values, value_set=among)
+
+
+def _attributes(url: str, document: dict[str, Any]) -> layout.StoreAttributes:
+    attributes = document.get("attributes")
+    own = attributes.get("skytally") if isinstance(attributes, dict) else None
+    if not isinstance(own, dict):
+        raise InputError(
+            f"{url} is a Zarr group but not a survey store; make one with `skytally ingest`"
+        )
+    if own.get("format_version") != layout.FORMAT_VERSION:
+        raise InputError(
+            f"{url} is a survey store of format {own.get('format_version')!r}; this skytally reads "
+            f"format {layout.FORMAT_VERSION}: ingest the survey again"
+        )
+    digest = own.get("digest")
+    group = (document.get("zarr_format"), document.get("node_type")) == (3, "group")
+    if not group or layout.attributes_digest(own) != digest:
+        raise IntegrityError(
+            f"{url}/{layout.METADATA} is not what was written; restore it from a copy"
+        )
+    rest = {name: value for name, value in own.items() if name != "digest"}
+    return _validated(layout.StoreAttributes, rest, f"{url}/{layout.METADATA}")
+
+
+def _own(document: dict[str, Any], model: type[Model], where: str) -> Model:
+    attributes = document.get("attributes")
+    own = attributes.get("skytally") if isinstance(attributes, dict) else None
+    return _validated(model, own, where)
+
+
+def _validated(model: type[Model], values: Any, where: str) -> Model:  # noqa: ANN401
     try:
-        return layout.StoreAttributes.model_validate(own)
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{path} is no survey store of format {layout.FORMAT_VERSION}: {where}: {first['msg']}"
-        ) from None
-
-
-def _metadata_files(store: Path) -> list[Path]:
-    found = []
-    for path in sorted(store.rglob("*")):
-        if path.is_symlink():
-            raise IntegrityError(
-                f"{path} is a symbolic link, which a survey store never holds; put the files "
-                "themselves there, or ingest again"
-            )
-        if path.name == "zarr.json":
-            found.append(path)
-    return found
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
-        raise IntegrityError(f"{path} cannot be read: {error}; restore it from a copy") from None
-    if not isinstance(found, dict):
-        raise IntegrityError(f"{path} is no Zarr metadata; restore it from a copy")
-    return found
-
-
-def _check_node(path: Path, metadata: dict[str, Any]) -> None:
-    """Refuse data types and codecs that no survey store has, before Zarr sees them."""
-    if metadata.get("zarr_format") != 3:
-        raise InputError(f"{path} is not Zarr format 3")
-    if metadata.get("node_type") != "array":
-        return
-    dtype = metadata.get("data_type")
-    if not isinstance(dtype, str) or dtype not in layout.ALLOWED_DTYPES:
-        raise IntegrityError(f"{path}: data type {dtype!r} does not belong in a survey store")
-    pending = list(metadata.get("codecs", []))
-    while pending:
-        codec = pending.pop()
-        name = codec.get("name") if isinstance(codec, dict) else codec
-        if name not in layout.ALLOWED_CODECS:
-            raise IntegrityError(f"{path}: codec {name!r} does not belong in a survey store")
-        configuration = codec.get("configuration", {}) if isinstance(codec, dict) else {}
-        pending.extend(configuration.get("codecs", []))
-        pending.extend(configuration.get("index_codecs", []))
-    chunk = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape", [])
-    if np.prod(np.asarray(chunk, dtype=np.float64)) > 4 * layout.BLOB_SHARD:
-        raise IntegrityError(f"{path}: chunks of shape {chunk} are larger than a store's ever are")
+        at = ".".join(str(part) for part in first["loc"])
+        raise IntegrityError(f"{where}: {at}: {first['msg']}; {REMEDY}") from None

@@ -1,19 +1,25 @@
-"""Writing a survey store: sky-sorted rows, whole objects in a shard, everything checksummed."""
+"""Writing a survey store: sky-sorted rows, whole objects in a shard, everything checksummed.
+
+The root's ``zarr.json`` is the commit point of a new store and of every append: it is written
+last, whole, and names what it commits by digest.
+"""
 
 from __future__ import annotations
 
 import datetime
 import errno
+import hashlib
+import io
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,17 +28,35 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from catalogs.cutouts import layout
-from catalogs.cutouts.header import sizes_of
-from catalogs.cutouts.partition import Span, rows_per_partition, split_sky
+from catalogs.cutouts.blob import BlobWriter, ImagePlaces, SourceImages, pack
+from catalogs.cutouts.columns import (
+    TEXT,
+    StoredColumn,
+    as_kind,
+    kind_of,
+    stored_column,
+    stored_identifiers,
+)
+from catalogs.cutouts.partition import Pixel, Span, rows_per_partition, split_sky
+from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
 from catalogs.sky import FINEST_ORDER, FloatArray, IntArray, tile_of
 from catalogs.storage.disk import disk_error, sync_folder
+from catalogs.storage.place import Place, open_place
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
 
 IMAGES_AT_ONCE = 256
+FIRST = "00000"
 
-ImageSource = Callable[[Sequence[IntArray]], Iterator[list[bytes]]]
-"""Given chunks of row numbers of the table, in sky order, yield each chunk's image files."""
+ImageSource = Callable[[Sequence[IntArray]], Iterator[SourceImages]]
+"""Given chunks of row numbers of the table, in sky order, yield each chunk's images.
+
+Encoded images come as a list of ``bytes``, one file each. Raw ones come as a list of arrays
+(height, width, channels), or as one array (n, height, width, channels).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +65,7 @@ class SurveyTable:
 
     Attributes
     ----------
-    ids : ndarray of int64, or of str/bytes, shape (n,)
+    ids : ndarray of int64, or of str, shape (n,)
         Unique identifiers.
     ra, dec : ndarray of float64, shape (n,)
         ICRS, degrees, all finite and possible.
@@ -63,36 +87,44 @@ class SurveyTable:
 
 @dataclass(frozen=True, slots=True)
 class SurveyInfo:
-    """What a store says of itself; see :class:`catalogs.cutouts.layout.StoreAttributes`."""
+    """What a store says of itself; see :class:`catalogs.cutouts.layout.StoreAttributes`.
+
+    ``night`` is what people call the first append; its number by default.
+    """
 
     name: str
     provenance: dict[str, Any] = field(default_factory=dict)
     framing: str | None = None
     crop: int | None = None
     pixel_scale: float | None = None
+    encoding: layout.Encoding = "encoded"
+    dtype: layout.RawDtype = "uint8"
+    channels: int = 3
+    night: str | None = None
 
 
 def write_survey(
-    path: Path,
+    where: str | Path,
     table: SurveyTable,
     images: ImageSource,
     info: SurveyInfo,
     reporter: Reporter | None = None,
 ) -> None:
-    """Write a new survey store; it appears under its name only when whole.
+    """Write a new survey store; it is one only when whole.
 
-    It is written in a hidden folder beside ``path``, which any failure removes. A killed process
-    leaves that folder, ``.NAME.zarr.*.partial``: it harms nothing and can be deleted.
+    On a disk it is written in a hidden folder beside ``where``, which any failure removes. A
+    killed process leaves that folder, ``.NAME.zarr.*.partial``: it harms nothing and can be
+    deleted. In a bucket, what a killed process leaves is no store, and the next one replaces it.
 
     Parameters
     ----------
-    path : Path
+    where : str or Path
         The store to make, ``NAME.zarr``; must not exist.
     table : SurveyTable
         Positions, identifiers and further columns.
     images : callable
-        ``images(chunks)`` yields, for each chunk of row numbers of ``table``, the list of the
-        encoded images' bytes; an empty ``bytes`` is stored as it is and found when decoded.
+        ``images(chunks)`` yields the images of each chunk of row numbers of ``table``; see
+        `ImageSource`. An empty one is stored as it is and found when decoded.
     info : SurveyInfo
         What the store says of itself.
     reporter : Reporter, optional
@@ -101,32 +133,175 @@ def write_survey(
     Raises
     ------
     InputError
-        ``path`` exists or cannot be made, the table is empty, or identifiers are not unique.
+        ``where`` exists or cannot be made, the table is empty, or identifiers are not unique.
+    BusyError
+        Another process writes there, or the storage does not answer now.
     SkytallyError
-        The disk is full or failing.
+        The storage is full or failing.
     """
-    _refuse_existing(path)
+    place = open_place(where)
+    _refuse_existing(place)
     if len(table.ids) == 0:
-        raise InputError(f"no rows to write to {path}; check the table and its quarantine")
-    partial = _hidden_folder(path)
-    try:
-        _write_store(partial, table, images, info, reporter or Silent())
+        raise InputError(f"no rows to write to {place.url}; check the table and its quarantine")
+    reporter = reporter or Silent()
+    if place.path is None:
+        with place.hold(layout.LOCK):
+            _refuse_existing(place)
+            _remove_append(place, FIRST)
+            _write_store(place, table, images, info, reporter)
+        return
+    path = place.path
+    with _hidden_folder(path) as partial:
+        _write_store(open_place(partial), table, images, info, reporter)
         _sync_tree(partial)
-        _refuse_existing(path)
+        _refuse_existing(place)
         partial.rename(path)
         sync_folder(path.parent)
-    except OSError as error:
-        raise disk_error(path, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # after the rename there is nothing to remove
 
 
-def _refuse_existing(path: Path) -> None:
-    if os.path.lexists(path):
-        raise InputError(f"{path} exists already; name another store, or remove it first")
+def append_survey(
+    where: str | Path,
+    table: SurveyTable,
+    images: ImageSource,
+    night: str | None = None,
+    reporter: Reporter | None = None,
+) -> str | None:
+    """Add a night's objects to a store, in time that depends on the night.
+
+    A killed append leaves a group that nothing names; the next one replaces it.
+
+    Parameters
+    ----------
+    where : str or Path
+        The store.
+    table : SurveyTable
+        The night's rows; the columns must be those of the store.
+    images : callable
+        See `write_survey`; images must be of the store's kind.
+    night : str, optional
+        What people call it; its number by default.
+    reporter : Reporter, optional
+        Receives progress.
+
+    Returns
+    -------
+    str or None
+        The name of the new append; None when the store has this very night already.
+
+    Raises
+    ------
+    InputError
+        There is no store, columns or images are of another kind, identifiers are in the store
+        already, or another night has this name.
+    BusyError
+        Another process appends, or the storage does not answer now.
+    SkytallyError
+        The storage is full or failing, or the store is damaged.
+    """
+    Survey.open(where)  # before a lock is put where there is no store
+    place = open_place(where)
+    with place.hold(layout.LOCK):
+        survey = Survey.open(where)
+        known = survey.attributes.appends
+        name = f"{len(known):05d}"
+        night = night or name
+        if len(table.ids) == 0:
+            raise InputError(f"no rows to add to {place.url}; check the table and its quarantine")
+        table = _conform(table, survey)
+        repeated = _check_new(survey, table, night)
+        _remove_append(place, name)
+        try:
+            append = _write_append(
+                place,
+                name,
+                night,
+                table,
+                images,
+                survey.attributes.raw,
+                reporter or Silent(),
+                {partition.pixel for partition in survey.partitions},
+                survey.rows + len(table.ids),
+            )
+            if repeated:
+                _check_same(survey, append)
+        except BaseException as error:
+            _remove_append(place, name)
+            if isinstance(error, OSError):
+                raise disk_error(Path(place.url), error) from error
+            raise
+        if repeated:
+            _remove_append(place, name)
+            return None
+        grown = survey.attributes.model_copy(update={"appends": (*known, append)})
+        place.write(layout.METADATA, layout.root_document(grown))
+        return name
 
 
-def _hidden_folder(path: Path) -> Path:
+def _conform(table: SurveyTable, survey: Survey) -> SurveyTable:
+    """Return the table with the store's columns, each of the kind that it has there."""
+    wanted = survey.attributes.columns
+    missing = [name for name in wanted if name not in table.columns]
+    unknown = [name for name in table.columns if name not in wanted]
+    if missing or unknown:
+        what = f"has no column {missing[0]!r}" if missing else f"has a column {unknown[0]!r}"
+        other = "which the store has" if missing else "which the store has not"
+        raise InputError(
+            f"the table {what}, {other}; {survey.url} has {', '.join(wanted) or 'none'}: give "
+            "every night the same columns"
+        )
+    ids = table.ids
+    if survey.attributes.identifiers == TEXT:
+        ids = np.asarray([str(i) for i in ids.tolist()], dtype=object)
+    elif not np.issubdtype(ids.dtype, np.integer):
+        raise InputError(
+            f"identifiers are text here and whole numbers in {survey.url}; convert them"
+        )
+    columns = {name: as_kind(name, table.columns[name], kind) for name, kind in wanted.items()}
+    return replace(table, ids=ids, columns=columns)
+
+
+def _check_new(survey: Survey, table: SurveyTable, night: str) -> bool:
+    """Return whether this may be a night that the store has already; refuse what is neither."""
+    appends = survey.attributes.appends
+    known = survey.known_ids(table.ids)
+    if known.all() and any(len(table.ids) == append.rows for append in appends):
+        return True
+    if known.any():
+        raise InputError(_stored_already(survey, night, table.ids[known]))
+    if night in {append.night for append in appends}:
+        raise InputError(
+            f"{survey.url} has a night {night!r} already, with other objects; name this one "
+            "otherwise"
+        )
+    return False
+
+
+def _check_same(survey: Survey, append: layout.Append) -> None:
+    if append.fingerprint not in {known.fingerprint for known in survey.attributes.appends}:
+        raise InputError(_stored_already(survey, append.night))
+
+
+def _stored_already(survey: Survey, night: str, ids: NDArray[Any] | None = None) -> str:
+    which = "the objects" if ids is None else f"{len(ids)} objects (such as {ids[0]})"
+    return (
+        f"{which} of night {night!r} are in {survey.url} already, with other images or values; "
+        "leave them out"
+    )
+
+
+def _refuse_existing(place: Place) -> None:
+    there = (
+        place.size(layout.METADATA) is not None
+        if place.path is None
+        else os.path.lexists(place.path)
+    )
+    if there:
+        raise InputError(f"{place.url} exists already; name another store, or remove it first")
+
+
+@contextmanager
+def _hidden_folder(path: Path) -> Iterator[Path]:
+    """Make a folder beside ``path``, and remove it unless it was renamed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         made = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
@@ -138,12 +313,17 @@ def _hidden_folder(path: Path) -> Path:
             "write to"
         ) from None
     folder = Path(made)
-    folder.chmod(0o755)
-    return folder
+    try:
+        folder.chmod(0o755)
+        yield folder
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync_tree(folder: Path) -> None:
-    """Make every file below a folder durable, so that a rename never precedes its content."""
+    """Make every file below a folder durable, so that a commit never precedes its content."""
     for path in (folder, *folder.rglob("*")):
         if path.is_dir():
             sync_folder(path)
@@ -152,123 +332,125 @@ def _sync_tree(folder: Path) -> None:
                 os.fsync(stream.fileno())
 
 
+def _remove_append(place: Place, name: str) -> None:
+    """Remove what a killed or failed process left of an append; nothing names it."""
+    base = layout.append_path(name)
+    if place.path is not None:
+        shutil.rmtree(place.path / base, ignore_errors=True)
+    else:
+        for file in place.names(base):
+            place.remove(file)
+    place.remove(layout.quarantine_name(name))
+
+
 def _write_store(
-    partial: Path, table: SurveyTable, images: ImageSource, info: SurveyInfo, reporter: Reporter
+    place: Place, table: SurveyTable, images: ImageSource, info: SurveyInfo, reporter: Reporter
 ) -> None:
-    root = zarr.create_group(store=str(partial), zarr_format=3)
-    group = root.require_group("appends").create_group("00000")
-    written = _write_append(group, table, images, reporter)
-    append = layout.Append(
-        name="00000",
-        rows=len(table.ids),
-        quarantined=0 if table.quarantine is None else table.quarantine.num_rows,
-        fingerprint=written.fingerprint,
-    )
-    if table.quarantine is not None:
-        (partial / "quarantine").mkdir()
-        pq.write_table(table.quarantine, partial / layout.quarantine_name(append.name))
+    raw = layout.RawPixels(info.dtype, info.channels) if info.encoding == "raw" else None
+    rows = len(table.ids)
+    night = info.night or FIRST
+    append = _write_append(place, FIRST, night, table, images, raw, reporter, (), rows)
+    place.write(f"{layout.APPENDS}/{layout.METADATA}", layout.group_document({}))
+    content = f"{info.encoding} {info.dtype} {info.channels} {append.fingerprint}"
     attributes = layout.StoreAttributes(
-        uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, written.fingerprint)),
+        uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, content)),
         name=info.name,
         pixel_scale=info.pixel_scale,
-        image_size=written.image_size,
+        encoding=info.encoding,
+        dtype=info.dtype,
+        channels=info.channels,
         framing=info.framing,
         crop=info.crop,
-        columns=tuple(table.columns),
-        provenance={
-            **info.provenance,
-            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        },
+        identifiers="int64" if np.issubdtype(table.ids.dtype, np.integer) else TEXT,
+        columns={name: kind_of(values) for name, values in table.columns.items()},
+        provenance=info.provenance,
         appends=(append,),
     )
-    root.attrs["skytally"] = attributes.model_dump(mode="json")
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    fingerprint: str
-    image_size: tuple[int, int] | None
+    place.create(layout.METADATA, layout.root_document(attributes))
 
 
 def _write_append(
-    group: zarr.Group, table: SurveyTable, images: ImageSource, reporter: Reporter
-) -> _Written:
+    place: Place,
+    name: str,
+    night: str,
+    table: SurveyTable,
+    images: ImageSource,
+    raw: layout.RawPixels | None,
+    reporter: Reporter,
+    used: Collection[Pixel],
+    survey_rows: int,
+) -> layout.Append:
+    """Write a group that nothing names yet, and return what will name it."""
     healpix_29 = tile_of(table.ra, table.dec, FINEST_ORDER)
     input_row = table.input_row
     if input_row is None:
         input_row = np.arange(len(table.ids), dtype=np.int64)
     # Ties at one position are ordered by the input, so that the same table gives the same store.
     order = np.lexsort((input_row, healpix_29))
-    spans = split_sky(healpix_29[order], rows_per_partition(len(order)))
-    blob = _BlobWriter(group)
-    chunks, starts_partition = _chunks(order, spans)
-    stream = images(chunks)
-    sizes: set[tuple[int, int]] = set()
-    done = 0
-    for chunk, starts in zip(chunks, starts_partition, strict=True):
-        if starts:
-            blob.next_shard()
-        files = next(stream)
-        if len(files) != len(chunk):
-            raise ValueError(f"image source gave {len(files)} images for {len(chunk)} rows")
-        for data in files:
-            blob.add(data)
-        sizes |= sizes_of(files)
-        done += len(chunk)
-        reporter.progress("write images", done, len(order), "images")
-    blob.finish()
-    core: dict[str, NDArray[Any]] = {
-        "id": _identifiers(table.ids)[order],
+    spans = split_sky(healpix_29[order], rows_per_partition(survey_rows), used)
+    group = open_place(f"{place.url}/{layout.append_path(name)}")
+    store = group.zarr(read_only=False)
+    places = _write_images(store, order, spans, images, raw, reporter)
+    core = {
+        "id": stored_identifiers(table.ids)[order],
         "ra": np.asarray(table.ra, dtype=np.float64)[order],
         "dec": np.asarray(table.dec, dtype=np.float64)[order],
         "healpix_29": healpix_29[order],
-        "input_row": input_row[order],
-        "length": np.asarray(blob.lengths, dtype=np.uint32),
-        "checksum": np.asarray(blob.checksums, dtype=np.uint32),
+        "input_row": np.asarray(input_row, dtype=np.int64)[order],
+        "offset": places.offset,
+        "length": places.length.astype(np.uint32),
+        "height": places.height,
+        "width": places.width,
+        "checksum": places.checksum,
     }
-    offset = np.asarray(blob.offsets, dtype=np.int64)
-    _put(group, "offset", offset)
-    for name, values in core.items():
-        _put(group, name, values)
-    folder = group.create_group("columns")
-    columns = {name: _stored(name, values[order]) for name, values in table.columns.items()}
-    for name, column in columns.items():
-        _put(folder, name, column.values, column.attributes)
-    fingerprints = [_fingerprints(core, offset, columns, slice(s.start, s.stop)) for s in spans]
-    partition = group.create_group("partition")
-    _put(partition, "order", np.asarray([s.pixel.order for s in spans], dtype=np.int32))
-    _put(partition, "number", np.asarray([s.pixel.number for s in spans], dtype=np.int64))
-    _put(partition, "start", np.asarray([s.start for s in spans], dtype=np.int64))
-    _put(partition, "stop", np.asarray([s.stop for s in spans], dtype=np.int64))
-    for name, digests in zip(
-        ("fingerprint", "columns_fingerprint"), zip(*fingerprints, strict=True), strict=True
-    ):
-        _put(partition, name, np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32))
-    return _Written(
-        fingerprint=layout.survey_fingerprint(
-            layout.partition_fingerprint(*both) for both in fingerprints
-        ),
+    columns = {key: StoredColumn(values, {}) for key, values in core.items()}
+    for column, values in table.columns.items():
+        columns[f"columns/{column}"] = stored_column(column, values[order])
+    fingerprints = _write_columns(store, columns, spans)
+    metadata = _write_groups(group, columns, spans, fingerprints)
+    if place.path is not None:
+        _sync_tree(place.path / layout.append_path(name))
+        sync_folder(place.path / layout.APPENDS)
+    quarantine = _write_quarantine(place, name, table.quarantine)
+    sizes = {
+        (int(h), int(w)) for h, w in np.unique(np.stack([places.height, places.width]), axis=1).T
+    }
+    sizes.discard((0, 0))
+    return layout.Append(
+        name=name,
+        night=night,
+        rows=len(order),
+        quarantined=0 if table.quarantine is None else table.quarantine.num_rows,
         image_size=sizes.pop() if len(sizes) == 1 else None,
+        fingerprint=layout.survey_fingerprint(fingerprints),
+        metadata=metadata,
+        quarantine=quarantine,
+        written=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
-def _fingerprints(
-    core: dict[str, NDArray[Any]],
-    offset: IntArray,
-    columns: dict[str, layout.StoredColumn],
-    rows: slice,
-) -> tuple[bytes, bytes]:
-    """Return the digests of a partition's core columns, and of all its other columns."""
-    return (
-        layout.fingerprint({name: values[rows] for name, values in core.items()}),
-        layout.columns_fingerprint(
-            offset[rows],
-            {
-                name: layout.StoredColumn(column.values[rows], column.attributes)
-                for name, column in columns.items()
-            },
-        ),
-    )
+def _write_images(
+    store: Store,
+    order: IntArray,
+    spans: list[Span],
+    images: ImageSource,
+    raw: layout.RawPixels | None,
+    reporter: Reporter,
+) -> ImagePlaces:
+    blob = BlobWriter(store)
+    chunks, starts_partition = _chunks(order, spans)
+    stream = images(chunks)
+    done = 0
+    for chunk, starts in zip(chunks, starts_partition, strict=True):
+        if starts:
+            blob.start_partition()
+        given = next(stream)
+        if len(given) != len(chunk):
+            raise ValueError(f"image source gave {len(given)} images for {len(chunk)} rows")
+        blob.add(pack(given, raw))
+        done += len(chunk)
+        reporter.progress("write images", done, len(order), "images")
+    return blob.finish()
 
 
 def _chunks(order: IntArray, spans: list[Span]) -> tuple[list[IntArray], list[bool]]:
@@ -281,115 +463,70 @@ def _chunks(order: IntArray, spans: list[Span]) -> tuple[list[IntArray], list[bo
     return chunks, starts
 
 
-class _BlobWriter:
-    """Packs images into shards; an object never crosses a shard, a partition starts a new one."""
-
-    def __init__(self, group: zarr.Group) -> None:
-        self.offsets: list[int] = []
-        self.lengths: list[int] = []
-        self.checksums: list[int] = []
-        self._array = group.create_array(
-            "blob",
-            shape=(layout.BLOB_SHARD,),
-            chunks=(layout.BLOB_CHUNK,),
-            shards=(layout.BLOB_SHARD,),
-            dtype="uint8",
-            compressors=[Crc32cCodec()],
-            fill_value=0,
-        )
-        self._shard = 0
-        self._buffer = np.zeros(layout.BLOB_SHARD, dtype=np.uint8)
-        self._used = 0
-
-    def add(self, data: bytes) -> None:
-        if self._used + len(data) > layout.BLOB_SHARD:
-            self.next_shard()
-        self._buffer[self._used : self._used + len(data)] = np.frombuffer(data, dtype=np.uint8)
-        self.offsets.append(self._shard * layout.BLOB_SHARD + self._used)
-        self.lengths.append(len(data))
-        self.checksums.append(google_crc32c.value(data))
-        self._used += len(data)
-
-    def next_shard(self) -> None:
-        if self._used:
-            self.finish()
-            self._shard += 1
-
-    def finish(self) -> None:
-        start = self._shard * layout.BLOB_SHARD
-        if self._array.shape[0] < start + layout.BLOB_SHARD:
-            self._array.resize((start + layout.BLOB_SHARD,))
-        self._array[start : start + layout.BLOB_SHARD] = self._buffer
-        self._buffer[:] = 0
-        self._used = 0
+def _write_columns(store: Store, columns: dict[str, StoredColumn], spans: list[Span]) -> list[str]:
+    """Write every column and its digests; return each partition's fingerprint."""
+    row_bytes = sum(column.values[:1].nbytes for column in columns.values())
+    keys = sorted(columns, key=layout.column_keys(_further(columns)).index)
+    digests = np.zeros((len(spans), len(keys), 32), dtype=np.uint8)
+    for at, key in enumerate(keys):
+        column = columns[key]
+        _write_array(store, key, column, layout.rows_per_chunk(row_bytes))
+        digest = layout.ColumnDigest(key, column.attributes)
+        of_spans = b"".join(digest.of(column.values[s.start : s.stop]) for s in spans)
+        digests[:, at] = np.frombuffer(of_spans, dtype=np.uint8).reshape(-1, 32)
+    per_chunk = layout.rows_per_chunk(digests[:1].nbytes)
+    _write_array(store, "digest", StoredColumn(digests, {}), per_chunk)
+    return [layout.partition_fingerprint(found) for found in digests]
 
 
-def _put(
-    group: zarr.Group, name: str, values: NDArray[Any], attributes: dict[str, Any] | None = None
-) -> None:
-    rows, rest = values.shape[0], values.shape[1:]
-    whole = rows <= layout.COLUMN_CHUNK
-    group.create_array(
-        name,
-        data=values,
-        chunks=(max(rows, 1) if whole else layout.COLUMN_CHUNK, *rest),
-        shards=None if whole else (layout.COLUMN_SHARD, *rest),
+def _write_array(store: Store, name: str, column: StoredColumn, per_chunk: int) -> None:
+    rows, rest = column.values.shape[0], column.values.shape[1:]
+    whole = rows <= per_chunk
+    zarr.create_array(
+        store,
+        name=name,
+        data=column.values,
+        chunks=(rows if whole else per_chunk, *rest),
+        shards=None if whole else (layout.CHUNKS_PER_SHARD * per_chunk, *rest),
         compressors=[ZstdCodec(level=3), Crc32cCodec()],
-        attributes=attributes,
-        # A chunk of zeros is written like any other: an absent chunk is then always damage.
-        config={"write_empty_chunks": True},
+        attributes=column.attributes,
+        overwrite=True,
     )
 
 
-def _identifiers(ids: NDArray[Any]) -> NDArray[Any]:
-    """Return int64 as it is, text as fixed-width UTF-8 bytes, uint8 of shape (n, width)."""
-    if np.issubdtype(ids.dtype, np.integer):
-        values: NDArray[Any] = np.asarray(ids, dtype=np.int64)
-        unique = len(np.unique(values)) == len(values)
-    else:
-        values = text_bytes([str(value) for value in ids])
-        unique = len({row.tobytes() for row in values}) == len(values)
-    if not unique:
-        raise InputError("identifiers are not unique; drop or rename the duplicates")
-    return values
-
-
-def text_bytes(values: Sequence[str | None]) -> NDArray[np.uint8]:
-    """Return UTF-8 text as zero-padded bytes, uint8 of shape (n, width); null as one 0xFF."""
-    encoded = np.asarray(
-        [layout.NULL_TEXT if value is None else value.encode() for value in values],
-        dtype=np.bytes_,
+def _write_groups(
+    group: Place, columns: dict[str, StoredColumn], spans: list[Span], fingerprints: list[str]
+) -> str:
+    """Write the groups' documents, each with the digests of those below it; return the top's."""
+    below = {name: _metadata_digest(group, f"columns/{name}") for name in _further(columns)}
+    document = layout.ColumnsAttributes(nodes=below).model_dump(mode="json")
+    group.write(f"columns/{layout.METADATA}", layout.group_document({"skytally": document}))
+    nodes = [*layout.CORE_COLUMNS, "blob", "digest", "columns"]
+    own = layout.AppendAttributes(
+        partitions=tuple(
+            (span.pixel.order, span.pixel.number, span.start, span.stop, fingerprint)
+            for span, fingerprint in zip(spans, fingerprints, strict=True)
+        ),
+        nodes={name: _metadata_digest(group, name) for name in nodes},
     )
-    width = max(encoded.dtype.itemsize, 1)
-    return encoded.view(np.uint8).reshape(len(values), width)
+    document = {"skytally": own.model_dump(mode="json")}
+    group.write(layout.METADATA, layout.group_document(document))
+    return _metadata_digest(group, "")
 
 
-def is_too_wide(values: NDArray[Any]) -> bool:
-    """Tell whether a text column cannot be stored: every row would be as wide as its longest."""
-    text = [v for v in values.tolist() if v is not None]
-    width = max((len(v.encode()) for v in text), default=0)
-    if width <= layout.WIDEST_TEXT or width * len(values) <= layout.MOST_TEXT_BYTES:
-        return False
-    return not _fit_categories(set(text))
+def _further(columns: dict[str, StoredColumn]) -> list[str]:
+    return [key.removeprefix("columns/") for key in columns if key.startswith("columns/")]
 
 
-def _fit_categories(categories: set[str]) -> bool:
-    characters = sum(len(category) for category in categories)
-    return (
-        len(categories) <= layout.MOST_CATEGORIES and characters <= layout.MOST_CATEGORY_CHARACTERS
-    )
+def _metadata_digest(group: Place, name: str) -> str:
+    path = f"{name}/{layout.METADATA}" if name else layout.METADATA
+    return hashlib.sha256(group.read(path)).hexdigest()
 
 
-def _stored(name: str, values: NDArray[Any]) -> layout.StoredColumn:
-    if values.dtype.kind in "OUS":
-        text = [None if v is None else str(v) for v in values.tolist()]
-        distinct = {v for v in text if v is not None}
-        if not _fit_categories(distinct):
-            return layout.StoredColumn(text_bytes(text), {"kind": "text"})
-        categories = sorted(distinct)
-        code = {category: i for i, category in enumerate(categories)}
-        codes = np.asarray([-1 if v is None else code[v] for v in text], dtype=np.int32)
-        return layout.StoredColumn(codes, {"kind": "category", "categories": categories})
-    if values.dtype.name in layout.ALLOWED_DTYPES:
-        return layout.StoredColumn(values, {"kind": "number"})
-    raise InputError(f"column {name!r} has data type {values.dtype}, which a store cannot hold")
+def _write_quarantine(place: Place, append: str, table: pa.Table | None) -> str | None:
+    if table is None:
+        return None
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    place.write(layout.quarantine_name(append), sink.getvalue())
+    return hashlib.sha256(sink.getvalue()).hexdigest()

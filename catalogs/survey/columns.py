@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from catalogs.cutouts.writer import is_too_wide
+from catalogs.cutouts.columns import is_too_wide
 from catalogs.errors import InputError
 from catalogs.progress import Reporter
 from catalogs.schema import ClassMap

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalogs.cutouts import layout
+from catalogs.cutouts.columns import WIDEST_TEXT
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import ImageSource, SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError, IntegrityError, SkytallyError, TooManyBadError
@@ -190,7 +191,7 @@ def _reasons(
     for i, key in enumerate(ids.to_pylist()):
         if key is None:
             reasons[i] = "no_id"
-        elif isinstance(key, str) and len(key.encode()) > layout.WIDEST_TEXT:
+        elif isinstance(key, str) and len(key.encode()) > WIDEST_TEXT:
             reasons[i] = "id_too_long"
         elif reasons[i] is None and key in stored:
             reasons[i] = "duplicate_id"

@@ -15,8 +15,8 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from surveys import encode, scattered, small_image
 
+from catalogs.cutouts.columns import is_too_wide
 from catalogs.cutouts.store import Survey
-from catalogs.cutouts.writer import is_too_wide
 from catalogs.errors import InputError, SkytallyError, TooManyBadError
 from catalogs.progress import Silent
 from catalogs.schema import ClassMap
@@ -375,7 +375,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(folder):
 
 def test_columns_left_out_are_told_with_a_reason(folder, monkeypatch):
     for name, value in (("WIDEST_TEXT", 10), ("MOST_TEXT_BYTES", 100), ("MOST_CATEGORIES", 1)):
-        monkeypatch.setattr(f"catalogs.cutouts.layout.{name}", value)
+        monkeypatch.setattr(f"catalogs.cutouts.columns.{name}", value)
     ra, dec = scattered(2)
     columns = {"short": ["a", "b"], "long": ["x" * 200, "y"], "nested": [[1], [2]]}
     table = pa.table({"objid": [1000, 1001], "ra": ra, "dec": dec} | columns)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 import zarr.errors
+from stores import sign
 from surveys import encode, scattered, small_image, write_small_survey
 
 from catalogs.cutouts.store import Survey
@@ -141,22 +142,56 @@ def test_a_missing_chunk_of_a_users_column_is_found(copy):
     store = Survey.open(copy)
     assert len(store.column("mag")) == store.rows
     (copy / "appends/00000/columns/mag/c/0").unlink()
-    with pytest.raises(IntegrityError, match="columns/mag has 0 of 1 files"):
+    with pytest.raises(IntegrityError, match="column columns/mag"):
         Survey.open(copy).column("mag")
 
 
-def test_foreign_codecs_and_types_are_refused_before_zarr_opens_them(copy):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("codecs", [{"name": "bytes"}, {"name": "pickle"}], "codec 'pickle'"),
+        ("codecs", "bytes", "codec 'b'"),
+        ("codecs", None, "damaged"),
+        ("data_type", "variable_length_utf8", "variable_length_utf8"),
+        ("data_type", "uint8", "cannot be read"),
+        ("data_type", "int64", "not what was written"),
+        ("chunk_grid", {"configuration": {"chunk_shape": [1 << 40]}}, "larger than"),
+        ("chunk_grid", {"name": "other", "configuration": {"chunk_shape": [2000]}}, "no array"),
+        ("shape", [1000], "has not 2000 rows"),
+        ("shape", [-1], "no array"),
+        ("node_type", "group", "no array"),
+    ],
+)
+def test_what_a_strangers_store_asks_for_is_checked_before_zarr_does_it(copy, name, value, message):
+    """The digests are right: whoever made the store made them, too."""
     metadata = copy / "appends/00000/ra/zarr.json"
     values = json.loads(metadata.read_text())
-    values["codecs"].append({"name": "pickle"})
+    values[name] = value
     metadata.write_text(json.dumps(values))
-    with pytest.raises(IntegrityError, match="codec 'pickle'"):
-        Survey.open(copy)
-    values["codecs"].pop()
-    values["data_type"] = "variable_length_utf8"
+    sign(copy)
+    with pytest.raises(IntegrityError, match=message):
+        Survey.open(copy).column("ra")
+
+
+@pytest.mark.parametrize(
+    ("partitions", "message"),
+    [
+        ([[0, 0, 0, 2000, "f" * 64]], "has not 1 rows"),
+        ([[0, 0, 0, 1000, "f" * 64]], "impossible"),
+        ([[0, 0, 0, 1500, "f" * 64], [0, 1, 1000, 2000, "f" * 64]], "impossible"),
+        ([[99, 0, 0, 2000, "f" * 64]], "impossible"),
+        ([["a", 0, 0, 2000, "f" * 64]], "valid integer"),
+        ([], "impossible"),
+    ],
+)
+def test_a_strangers_partitions_are_checked(copy, partitions, message):
+    metadata = copy / "appends/00000/zarr.json"
+    values = json.loads(metadata.read_text())
+    values["attributes"]["skytally"]["partitions"] = partitions
     metadata.write_text(json.dumps(values))
-    with pytest.raises(IntegrityError, match="variable_length_utf8"):
-        Survey.open(copy)
+    sign(copy)
+    with pytest.raises(IntegrityError, match=message):
+        Survey.open(copy).column("ra")
 
 
 def test_what_is_no_store_is_said_to_be_none(tmp_path):
@@ -196,7 +231,7 @@ def write_columns(to: Path, images=None, **columns) -> Survey:
 
 @pytest.mark.parametrize("changed", ["categories", "codes", "text", "name"])
 def test_other_values_of_a_further_column_give_another_survey(tmp_path, monkeypatch, changed):
-    monkeypatch.setattr("catalogs.cutouts.layout.MOST_CATEGORIES", 5)
+    monkeypatch.setattr("catalogs.cutouts.columns.MOST_CATEGORIES", 5)
     kind, note = ["a", "b", None] * (ROWS // 3), [str(i) for i in range(ROWS)]
     first = write_columns(tmp_path / "1.zarr", kind=kind, note=note)
     assert write_columns(tmp_path / "2.zarr", note=note, kind=kind).partitions == first.partitions
@@ -222,7 +257,7 @@ def test_a_partition_of_another_survey_is_refused(tmp_path):
 
 
 def test_null_and_empty_text_stay_two_things(tmp_path, monkeypatch):
-    monkeypatch.setattr("catalogs.cutouts.layout.MOST_CATEGORIES", 5)
+    monkeypatch.setattr("catalogs.cutouts.columns.MOST_CATEGORIES", 5)
     note = [None, "", "ÿ", *(str(i) for i in range(ROWS - 3))]
     store = write_columns(tmp_path / "1.zarr", note=note)
     assert store.column("note").tolist() == [note[i] for i in store.column("input_row")]
@@ -249,7 +284,15 @@ def test_a_symbolic_link_in_a_store_is_refused(copy, tmp_path):
     (copy / "appends/00000/ra").rename(moved)
     (copy / "appends/00000/ra").symlink_to(moved)
     with pytest.raises(IntegrityError, match="ra is a symbolic link"):
-        Survey.open(copy)
+        Survey.open(copy).column("dec")
+
+
+def test_a_symbolic_link_to_a_chunk_is_refused(copy, tmp_path):
+    chunk = copy / "appends/00000/blob/c/0"
+    moved = chunk.rename(tmp_path / "elsewhere")
+    chunk.symlink_to(moved)
+    with pytest.raises(IntegrityError, match="c/0 is a symbolic link"):
+        all_images(Survey.open(copy))
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from catalogs.cutouts.blob import Images
 from catalogs.cutouts.decode import Decoder, Problem
-from catalogs.cutouts.header import UnreadableImageError, read_header
-from catalogs.schema import BLANK, CHECKSUM_ERROR, NO_ANSWER, OK, TOO_SMALL
+from catalogs.schema import BLANK, CHECKSUM_ERROR, NO_ANSWER, OK
 from export.session import Session
 
 Tick = Callable[[int, int], None]
@@ -62,7 +61,6 @@ def classify(
     times: StageTimes,
     known: Mapping[int, Problem],
     tick: Tick | None = None,
-    smallest: int = 0,
 ) -> Answers:
     """Answer for every image of a partition.
 
@@ -114,11 +112,6 @@ def classify(
             mark(block.start + i, problem)
         for first in range(0, len(block.files), batch):
             at = slice(block.start + first, min(block.start + first + batch, here.stop))
-            if smallest:
-                for i in range(first, min(first + batch, len(block.files))):
-                    small = _too_small(block.files[i], smallest)
-                    if small is not None:
-                        mark(block.start + i, Problem(TOO_SMALL, small))
             pixels, problems = decoder.decode(_usable(block, first, batch, unusable))
             for i, problem in problems.items():
                 mark(at.start + i, problem)
@@ -145,10 +138,12 @@ def _usable(
 ) -> list[NDArray[Any]] | NDArray[Any]:
     """Return a batch's images; bytes that must not reach the decoder are left out of it."""
     stop = first + batch
+    if block.stack is not None and not unusable:
+        return block.stack[first:stop]
     files = list(block.files[first:stop])
-    for i in range(len(files)):
+    for i, data in enumerate(files):
         if first + i in unusable:
-            files[i] = files[i][:0]
+            files[i] = data[:0]
     return files
 
 
@@ -165,13 +160,3 @@ def _lap(times: StageTimes, stage: str, since: float) -> float:
     now = time.perf_counter()
     setattr(times, stage, getattr(times, stage) + now - since)
     return now
-
-
-def _too_small(data: NDArray[Any], smallest: int) -> str | None:
-    try:
-        header = read_header(data.data)
-    except UnreadableImageError:
-        return None  # the decoder says so itself
-    if min(header.height, header.width) >= smallest:
-        return None
-    return f"{header.width}x{header.height} px, the network looks at {smallest} px"

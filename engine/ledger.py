@@ -120,7 +120,7 @@ class Ledger:
         InputError
             It does.
         """
-        if self.catalog.size(names.PLAN) is not None:
+        if self.is_begun():
             return
         inside = self.catalog.names()
         strangers = [name for name in inside if not name.startswith(f"{names.RUN}/")]
@@ -152,6 +152,10 @@ class Ledger:
         if there != content:
             self.catalog.write(names.PLAN, content)
         return asked
+
+    def is_begun(self) -> bool:
+        """Say whether there is a plan."""
+        return self.catalog.size(names.PLAN) is not None
 
     def plan(self) -> Plan:
         """Read the plan.

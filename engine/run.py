@@ -97,14 +97,14 @@ def annotate(
     started = time.perf_counter()
     settings = settings or AnnotateSettings()
     reporter = reporter or Silent()
-    store = Survey.open(Path(survey))
+    store = Survey.open(survey)
     bundle = Bundle.open(model or shipped())
     placement = place(
         settings.device, settings.provider, settings.precision, settings.decoder, settings.workers
     )
-    asked = make_plan(store, bundle, placement, settings)
     catalog = open_place(to)
     ledger = Ledger(catalog)
+    asked = make_plan(store, bundle, placement, _as_begun(ledger, settings))
     with ledger.hold() as lock:
         ledger.refuse_strangers()
         plan = ledger.begin(asked)
@@ -190,6 +190,16 @@ def _work(
         return tally.limit(time.perf_counter() - began)
 
 
+def _as_begun(ledger: Ledger, settings: AnnotateSettings) -> AnnotateSettings:
+    """Take from a catalog that was begun what is not asked for, and hangs on the survey's images.
+
+    A night with cutouts of another size would otherwise change the crop of a whole survey.
+    """
+    if settings.crop is not None or not ledger.is_begun():
+        return settings
+    return replace(settings, crop=ledger.plan().options.crop)
+
+
 def _name_of(work: Work) -> str:
     return str(work.pixel)
 
@@ -227,6 +237,13 @@ def make_plan(
             f"the cutouts of {store.url} are {have}, the network would look at {crop} px around "
             "the centre; give --crop with the pixels that show the framing it was trained on"
         )
+    contract, pixels = bundle.manifest.input, store.attributes
+    if (contract.dtype, contract.channels) != (pixels.dtype, pixels.channels):
+        raise InputError(
+            f"the images of {store.url} are {pixels.dtype} of {pixels.channels} channels, the "
+            f"bundle takes {contract.dtype} of {contract.channels}; use a bundle that was trained "
+            "on such images"
+        )
     return Plan(
         survey_uuid=store.attributes.uuid,
         survey_name=store.attributes.name,
@@ -234,8 +251,8 @@ def make_plan(
         options=Options(
             crop=crop,
             batch=BATCH,
-            decoder=placement.decoder,
-            decoder_version=placement.decoder_version,
+            decoder=placement.decoder if store.attributes.raw is None else "raw",
+            decoder_version="1" if store.attributes.raw else placement.decoder_version,
             provider=placement.provider,
             precision=placement.precision,
             runtime_version=placement.runtime_version,

@@ -17,12 +17,14 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from catalogs.annotated import names
 from catalogs.cutouts.decode import Decoder, Problem, open_decoder
-from catalogs.cutouts.store import Partition, Survey
+from catalogs.cutouts.store import Partition, Rows, Survey
 from catalogs.errors import IntegrityError
+from catalogs.schema import TOO_SMALL
 from catalogs.storage.place import open_place
 from engine.ahead import Ahead, Timed
 from engine.infer import StageTimes, Tick, classify
@@ -87,8 +89,17 @@ def _opened(job: Job) -> _Tools:
             f"this worker has ONNX Runtime {session.runtime_version}, the plan says "
             f"{options.runtime_version}; install the same on every worker"
         )
-    decoder = open_decoder(options.decoder, options.crop, options.batch, options.threads)
-    return _Tools(Survey.open(Path(job.survey)), bundle, decoder, session)
+    survey = Survey.open(job.survey)
+    pixels = survey.attributes
+    decoder = open_decoder(
+        options.decoder,
+        options.crop,
+        options.batch,
+        options.threads,
+        pixels.channels,
+        pixels.dtype,
+    )
+    return _Tools(survey, bundle, decoder, session)
 
 
 def _tools(job: Job) -> _Tools:
@@ -188,10 +199,11 @@ def _annotate_part(
     times: StageTimes,
     progress: _Progress,
 ) -> tuple[pa.Table, Part]:
-    survey, crop = tools.survey, job.options.crop
+    survey = tools.survey
     clock = time.perf_counter()
     rows = survey.read_rows(partition)
     columns = survey.read_columns(partition, job.options.columns)
+    known = {**_too_small(rows, job.options.crop), **culprits}
     times.read += time.perf_counter() - clock
     blocks = Timed(survey.read_images(partition, rows))
     with Ahead(blocks, BLOCKS_AHEAD) as ahead, tools.computing:
@@ -202,9 +214,8 @@ def _annotate_part(
             tools.session,
             job.options.batch,
             times,
-            culprits,
+            known,
             progress,
-            0 if survey.attributes.image_size else crop,
         )
     times.read += blocks.seconds
     clock = time.perf_counter()
@@ -223,7 +234,23 @@ def _annotate_part(
     )
 
 
+def _too_small(rows: Rows, crop: int) -> dict[int, Problem]:
+    """Return the cutouts that would be padded: a framing on which the network was not trained.
+
+    A size of 0 is that of a file whose header tells none; the decoder says why.
+    """
+    side = np.minimum(rows.height, rows.width)
+    return {
+        i: Problem(
+            TOO_SMALL, f"{rows.width[i]}x{rows.height[i]} px, the network looks at {crop} px"
+        )
+        for i in np.flatnonzero((side > 0) & (side < crop)).tolist()
+    }
+
+
 def _culprits(tools: _Tools, job: Job, partition: Partition) -> dict[int, Problem]:
+    if tools.survey.attributes.raw is not None:
+        return {}  # nothing is decoded
     options = job.options
     settings = DecoderSettings(options.decoder, options.crop, options.batch, options.threads)
     found: dict[int, Problem] = {}

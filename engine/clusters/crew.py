@@ -332,7 +332,7 @@ class _Round(Generic[Item]):
             raise self._gone() from error
         for future in done:
             del self._queue.under_way[future.key]
-            future.release()  # or its worker would keep it, and its loss be mended by doing it again
+            future.release()  # or its worker would keep it, and do it again when lost
         return results
 
     def _gather(self, futures: list[Future[Any]]) -> list[Any]:

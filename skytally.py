@@ -39,9 +39,17 @@ app = typer.Typer(
 @app.command()
 def ingest(
     table: Annotated[Path, typer.Argument(help="CSV, Parquet, FITS, VOTable or HATS.")],
-    images: Annotated[str, typer.Option(help="Folder of ID.jpeg/.jpg/.png, or a column of paths.")],
-    to: Annotated[Path, typer.Option("--to", help="Survey store to make, NAME.zarr.")],
-    id_column: Annotated[str, typer.Option("--id", help="Column of unique identifiers.")] = "id",
+    images: Annotated[
+        str, typer.Option(help="Folder of ID.jpeg/.png/.fits, column of paths, .npy or FITS cube.")
+    ],
+    to: Annotated[str, typer.Option("--to", help="Survey store, NAME.zarr: path or URL.")],
+    append: Annotated[bool, typer.Option("--append", help="Add to a store that exists.")] = False,
+    night: Annotated[
+        str | None, typer.Option(help="What these objects are called, such as 2026-11-22.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column of unique identifiers; id by default.")
+    ] = None,
     ra: Annotated[str | None, typer.Option(help="Right ascension column.")] = None,
     dec: Annotated[str | None, typer.Option(help="Declination column.")] = None,
     classes: Annotated[
@@ -53,19 +61,34 @@ def ingest(
     json_: Json = False,
     config: Config = None,
 ) -> None:
-    """Put a table and its images into a survey store; rows without a place are quarantined."""
+    """Put a table and its images into a survey store; rows without a place are quarantined.
+
+    With --append, what is not said is as in the store's first ingest.
+    """
     from catalogs.schema import ClassMap
     from catalogs.survey.ingest import IngestSettings
     from catalogs.survey.ingest import ingest as run
 
     class_map = None if classes is None else ClassMap.parse(classes)
-    settings = IngestSettings(id_column, ra, dec, class_map, class_column, max_bad, crop)
+    settings = IngestSettings(
+        id_column=id_column,
+        ra=ra,
+        dec=dec,
+        classes=class_map,
+        class_column=class_column,
+        max_bad=max_bad,
+        crop=crop,
+        append=append,
+        night=night,
+    )
     result = run(table, images, to, settings, reporter())
     why = ", ".join(f"{count} {reason}" for reason, count in result.reasons.items())
     lines = [f"{to}: {result.stored} objects stored, {result.quarantined} quarantined"]
+    if not result.written:
+        lines = [f"{to}: these objects are in the survey already: nothing to do"]
     lines += [f"  quarantined: {why}"] if why else []
     lines += [f"  {result.unused_images} images have no row"] if result.unused_images else []
-    show(json_, lines, {"store": str(to), **fields(result)})
+    show(json_, lines, {"store": to, **fields(result)})
 
 
 @app.command()

@@ -72,7 +72,7 @@ Size = tuple[int, int]  # height, width [px]
 class RawPixels:
     """How the samples of raw images are stored: data type and number of channels."""
 
-    dtype: str
+    dtype: RawDtype
     channels: int
 
     @property

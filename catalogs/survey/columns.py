@@ -75,6 +75,13 @@ def _or_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.string())
 
 
+def id_values(ids: pa.ChunkedArray) -> NDArray[Any]:
+    """Return identifiers without nulls as int64, or as an object array of ``str``."""
+    if pa.types.is_integer(ids.type):
+        return np.asarray(ids.to_numpy())
+    return np.asarray(ids.to_pylist(), dtype=object)
+
+
 def stored_names(names: Sequence[str], taken: set[str]) -> dict[str, str]:
     """Return the name under which a store holds each further column of a table.
 
@@ -175,10 +182,8 @@ def _array(values: pa.ChunkedArray) -> NDArray[Any] | None:
         return None
 
 
-def labels(
-    classes: ClassMap, rows: pa.Table, candidates: Sequence[str], name: str | None, good: BoolArray
-) -> NDArray[Any]:
-    """Return the class of each good row, from the table's own values as text.
+def class_column(classes: ClassMap, rows: pa.Table, candidates: Sequence[str]) -> str:
+    """Return the one column that holds values of the classes.
 
     Parameters
     ----------
@@ -187,47 +192,62 @@ def labels(
     rows : pyarrow.Table
         The whole table.
     candidates : sequence of str
-        Columns to look for the values in, when ``name`` is None.
-    name : str or None
-        The column that ``classes`` speaks of.
-    good : ndarray of bool, shape (n,)
-        Rows that are stored.
+        Columns to look for the values in.
 
     Raises
     ------
     InputError
-        The column cannot be told or read, or no row is of some class.
+        None does, or several do.
     """
-    mask = pa.array(good)
-    if name is None:
-        having = [
-            key
-            for key in candidates
-            if _is_discrete(rows.column(key).type)
-            and classes.values & set(rows.column(key).unique().cast(pa.string()).to_pylist())
-        ]
-        if len(having) != 1:
-            raise InputError(
-                f"--classes {classes}: {'no column has' if not having else 'several columns have'} "
-                f"these values{': ' + ', '.join(having) if having else ''}; "
-                "name the column with --class-column"
-            )
-        name = having[0]
-    column = rows.column(name)
+    having = [
+        key
+        for key in candidates
+        if _is_discrete(rows.column(key).type)
+        and classes.values & set(rows.column(key).unique().cast(pa.string()).to_pylist())
+    ]
+    if len(having) != 1:
+        raise InputError(
+            f"--classes {classes}: {'no column has' if not having else 'several columns have'} "
+            f"these values{': ' + ', '.join(having) if having else ''}; "
+            "name the column with --class-column"
+        )
+    return having[0]
+
+
+def labels(classes: ClassMap, column: pa.ChunkedArray, name: str) -> NDArray[Any]:
+    """Return the class of each value, from the table's own values as text; None where none is.
+
+    Raises
+    ------
+    InputError
+        The column cannot be read as text.
+    """
     try:
-        text = column.filter(mask).cast(pa.string()).to_pylist()
+        text = column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise InputError(
             f"--class-column {name!r} holds {column.type}; expected text or numbers"
         ) from None
-    found = classes.apply(text)
-    found[np.asarray([value is None for value in text], dtype=np.bool_)] = None
+    distinct = text.combine_chunks().dictionary_encode()
+    found: NDArray[Any] = np.full(len(distinct.dictionary) + 1, None, dtype=object)
+    found[:-1] = classes.apply(distinct.dictionary.to_pylist())
+    return np.asarray(found[distinct.indices.fill_null(-1).to_numpy(zero_copy_only=False)])
+
+
+def require_classes(classes: ClassMap, found: NDArray[Any], name: str) -> None:
+    """Refuse labels of which one class has no row.
+
+    Raises
+    ------
+    InputError
+        The message names the class.
+    """
+    present = set(found.tolist())
     for class_name, members in classes.classes:
-        if class_name not in found:
+        if class_name not in present:
             raise InputError(
                 f"--classes: no row of column {name!r} is {' or '.join(members)} ({class_name})"
             )
-    return found
 
 
 def _is_discrete(kind: pa.DataType) -> bool:

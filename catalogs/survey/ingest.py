@@ -3,267 +3,243 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalogs.cutouts import layout
-from catalogs.cutouts.columns import WIDEST_TEXT
+from catalogs.cutouts.columns import TEXT
+from catalogs.cutouts.layout import RawPixels
 from catalogs.cutouts.store import Survey
-from catalogs.cutouts.writer import ImageSource, SurveyInfo, SurveyTable, write_survey
-from catalogs.errors import InputError, IntegrityError, SkytallyError, TooManyBadError
-from catalogs.parallel import bounded_map
+from catalogs.cutouts.writer import (
+    FIRST,
+    ImageSource,
+    SurveyInfo,
+    SurveyTable,
+    append_survey,
+    write_survey,
+)
+from catalogs.errors import InputError, IntegrityError
 from catalogs.progress import Reporter, Silent
-from catalogs.schema import LABEL_COLUMN, ClassMap
-from catalogs.sky import BoolArray, IntArray
+from catalogs.schema import LABEL_COLUMN
+from catalogs.sky import BoolArray, FloatArray
+from catalogs.storage.place import is_remote, open_place
+from catalogs.survey.bad_rows import BadRows, find_bad_rows
 from catalogs.survey.columns import (
+    class_column,
     further_columns,
+    id_values,
     identifiers,
     labels,
     plain,
-    quarantine_names,
+    require_classes,
     stored_names,
 )
-from catalogs.survey.images import find_images
+from catalogs.survey.images import FoundImages, find_images
+from catalogs.survey.night import Night
+from catalogs.survey.recipe import IngestSettings, Recipe, as_before, resolve
 from catalogs.survey.tables import column_names, positions, read_table
 
-RA_NAMES = ("ra", "RA", "Ra", "raj2000", "RAJ2000", "ra_deg", "right_ascension")
-DEC_NAMES = ("dec", "DEC", "Dec", "decj2000", "DECJ2000", "DEJ2000", "dec_deg", "declination")
-
-
-@dataclass(frozen=True, slots=True)
-class IngestSettings:
-    """How a table becomes a survey.
-
-    Attributes
-    ----------
-    id_column : str
-        Column of unique identifiers, integers or text.
-    ra, dec : str, optional
-        Position columns, degrees or sexagesimal; found by their usual names when not given.
-    classes : ClassMap, optional
-        Makes the column ``label`` from the values of ``class_column``.
-    class_column : str, optional
-        The column that ``classes`` speaks of; found by its values when not given.
-    max_bad : float
-        Largest fraction of rows that may be quarantined.
-    crop : int, optional
-        Pixels around the centre that a classifier should see, when not the bundle's own number.
-    """
-
-    id_column: str
-    ra: str | None = None
-    dec: str | None = None
-    classes: ClassMap | None = None
-    class_column: str | None = None
-    max_bad: float = 0.05
-    crop: int | None = None
+__all__ = ["IngestResult", "IngestSettings", "ingest"]
 
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """What became of the rows; ``stored + quarantined`` is the number of rows of the table."""
+    """What became of the rows; ``stored + quarantined`` is the number of rows of the table.
+
+    ``written`` is False when the survey held all of them already, and nothing was to do.
+    """
 
     stored: int
     quarantined: int
     reasons: dict[str, int]
     unused_images: int
+    written: bool = True
 
 
 def ingest(
-    table: Path, images: str, to: Path, settings: IngestSettings, reporter: Reporter | None = None
+    table: Path,
+    images: str,
+    to: str | Path,
+    settings: IngestSettings,
+    reporter: Reporter | None = None,
 ) -> IngestResult:
-    """Write a survey store from a table and the images that it names.
+    """Write a survey store from a table and the images that it names, or add a night to one.
 
-    The store appears under its name only when whole; see `write_survey` for what a killed
-    process leaves.
+    The store, or its new night, appears only when whole; see `write_survey` and `append_survey`
+    for what a killed process leaves. What is not said of a night is as in the first ingest.
 
     Parameters
     ----------
     table : Path
         CSV, Parquet, FITS, VOTable or HATS.
     images : str
-        A folder with one image per object, named by its identifier (``ID.jpeg``, ``.jpg``,
-        ``.png``); or a column of the table with paths, absolute or from the table's folder.
-    to : Path
-        The store to make, ``NAME.zarr``.
+        A folder with one image per object, named by its identifier; a column of the table with
+        paths, absolute or from the table's folder; or one array file. See
+        :mod:`catalogs.survey.images`.
+    to : path or URL
+        The store to make or to add to, ``NAME.zarr``.
 
     Raises
     ------
     InputError
-        A file, folder or column is missing or cannot be used, or ``to`` exists.
+        A file, folder or column is missing or cannot be used; ``to`` exists, or with ``append``
+        does not; or its columns or images are of another kind.
     TooManyBadError
         More rows than ``max_bad`` have no place on the sky, no image, or are duplicates.
+    BusyError
+        Another process adds to this store.
     SkytallyError
         An image vanished meanwhile, or the disk is full or failing.
     """
-    if os.path.lexists(to):
-        raise InputError(f"{to} exists already; name another store, or remove it first")
     reporter = reporter or Silent()
-    names = column_names(table)
-    _require(names, settings.id_column, table)
-    ra_name = settings.ra or _usual(names, RA_NAMES, "right ascension", "--ra")
-    dec_name = settings.dec or _usual(names, DEC_NAMES, "declination", "--dec")
-    stored = stored_names(names, {settings.id_column, ra_name, dec_name})
-    _check_classes(settings, names)
-    as_written = {settings.id_column, settings.class_column, images}
-    rows = plain(read_table(table, text_columns=[name for name in names if name in as_written]))
-    ra, dec = positions(rows, ra_name, dec_name)
-    ids = identifiers(rows.column(settings.id_column), settings.id_column)
-    found = find_images(rows, ids, images, table)
-    reasons = _reasons(ids, ra, dec, found.reasons)
-    good: BoolArray = np.asarray([reason is None for reason in reasons.tolist()], dtype=np.bool_)
-    counts = _count(reasons[~good])
-    _check_bad(len(good), counts, settings.max_bad)
-    columns = further_columns(rows, stored, good, reporter)
-    if settings.classes is not None:
-        columns[LABEL_COLUMN] = labels(
-            settings.classes, rows, list(stored), settings.class_column, good
-        )
+    night = None
+    if settings.append:
+        night = Night(Survey.open(to), settings.night)
+        settings = as_before(settings, night.survey.attributes)
+    else:
+        _refuse_existing(to)
+    prepared = _prepare(table, images, to, settings, night, reporter)
+    result = prepared.result
+    if prepared.table is None:
+        return replace(result, written=False)
+    append: str | None = FIRST
+    if night is None:
+        write_survey(to, prepared.table, prepared.images, prepared.info, reporter)
+    else:
+        append = append_survey(to, prepared.table, prepared.images, night.name, reporter)
+    if append is not None:
+        _check_complete(Survey.open(to), append, result)
+    return replace(result, written=append is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is to be written, in the store's terms; the table is None when nothing is to do."""
+
+    table: SurveyTable | None
+    images: ImageSource
+    info: SurveyInfo
+    result: IngestResult
+
+
+def _prepare(
+    table: Path,
+    images: str,
+    to: str | Path,
+    settings: IngestSettings,
+    night: Night | None,
+    reporter: Reporter,
+) -> _Prepared:
+    """Read the table; what it takes in memory is free again when the store is written."""
+    given = _read(table, images, settings, night, reporter)
+    good, counts = given.bad.good, given.bad.counts
     kept = np.flatnonzero(good).astype(np.int64)
-    survey_table = SurveyTable(
-        ids=_id_values(ids.filter(pa.array(good))),
-        ra=np.mod(ra[kept], 360.0),
-        dec=dec[kept],
-        columns=columns,
-        input_row=kept,
-        quarantine=_quarantine(rows, ids, settings.id_column, reasons, good),
-    )
+    survey_table = None
+    if night is None or night.name is not None or not given.bad.all_stored:
+        given.bad.check(settings.max_bad)
+        survey_table = SurveyTable(
+            ids=id_values(given.ids.filter(pa.array(good))),
+            ra=np.mod(given.ra[kept], 360.0),
+            dec=given.dec[kept],
+            columns=_columns(given, good, night, reporter),
+            input_row=kept,
+            quarantine=given.bad.table(given.rows, given.ids, given.recipe.id_column),
+        )
+    raw = given.images.raw or RawPixels("uint8", 3)
     info = SurveyInfo(
-        name=to.stem,
+        name=PurePosixPath(str(to)).stem,
         crop=settings.crop,
-        provenance={
-            "table": table.name,
-            "images": images,
-            "id": settings.id_column,
-            "ra": ra_name,
-            "dec": dec_name,
-            "classes": None if settings.classes is None else str(settings.classes),
-        },
+        provenance={"table": table.name, "images": images, **given.recipe.to_provenance()},
+        encoding="encoded" if given.images.raw is None else "raw",
+        dtype=raw.dtype,
+        channels=raw.channels,
+        night=settings.night,
     )
-    write_survey(to, survey_table, _files(found.paths[kept]), info, reporter)
-    result = IngestResult(int(good.sum()), int((~good).sum()), counts, found.unused)
-    _check_complete(to, rows.num_rows, result)
-    return result
+    result = IngestResult(len(kept), len(good) - len(kept), counts, given.images.unused)
+    return _Prepared(survey_table, given.images.source(kept), info, result)
 
 
-def _usual(columns: Sequence[str], names: Sequence[str], what: str, flag: str) -> str:
-    for name in names:
-        if name in columns:
-            return name
-    raise InputError(
-        f"no column is named like {what}; name it with {flag} (columns: {', '.join(columns[:20])})"
-    )
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A table as it was read: what is in it, and what of it cannot be stored."""
+
+    rows: pa.Table
+    names: dict[str, str]
+    recipe: Recipe
+    ids: pa.ChunkedArray
+    ra: FloatArray
+    dec: FloatArray
+    images: FoundImages
+    bad: BadRows
 
 
-def _require(columns: Sequence[str], name: str, table: Path) -> None:
-    if name not in columns:
-        raise InputError(f"{table} has no column {name!r}; it has {', '.join(columns[:20])}")
+def _read(
+    table: Path, images: str, settings: IngestSettings, night: Night | None, reporter: Reporter
+) -> _Given:
+    names = column_names(table)
+    recipe = resolve(settings, names, table)
+    stored = stored_names(names, {recipe.id_column, recipe.ra, recipe.dec})
+    as_written = {recipe.id_column, images}
+    if night is None:
+        as_written.add(recipe.class_column or "")
+    else:  # one night's values may all look like numbers
+        kinds = night.survey.attributes.columns
+        as_written |= {name for name, there in stored.items() if kinds.get(there) == TEXT}
+    rows = plain(read_table(table, text_columns=[name for name in names if name in as_written]))
+    ra, dec = positions(rows, recipe.ra, recipe.dec)
+    ids = identifiers(rows.column(recipe.id_column), recipe.id_column)
+    found = find_images(rows, ids, images, table, reporter)
+    known = np.zeros(len(ids), dtype=np.bool_)
+    if night is not None:
+        night.check_pixels(found.raw)
+        ids = night.identifiers(ids, recipe.id_column)
+        known = night.known(ids)
+    if recipe.classes is not None and recipe.class_column is None:
+        recipe = replace(recipe, class_column=class_column(recipe.classes, rows, list(stored)))
+    bad = find_bad_rows(ids, ra, dec, found.reasons, known)
+    return _Given(rows, stored, recipe, ids, ra, dec, found, bad)
 
 
-def _check_classes(settings: IngestSettings, columns: Sequence[str]) -> None:
-    if settings.class_column is not None and settings.class_column not in columns:
+def _columns(
+    given: _Given, good: BoolArray, night: Night | None, reporter: Reporter
+) -> dict[str, NDArray[Any]]:
+    """Return the further columns of the rows that are stored, and their labels."""
+    made = {}
+    classes, name = given.recipe.classes, given.recipe.class_column
+    if classes is not None and name is not None:
+        made[LABEL_COLUMN] = labels(classes, given.rows.column(name).filter(pa.array(good)), name)
+    if night is None:
+        names = given.names
+        if classes is not None and name is not None:
+            require_classes(classes, made[LABEL_COLUMN], name)
+    else:
+        names = night.known_names(given.names, given.rows, reporter)
+    return further_columns(given.rows, names, good, reporter) | made
+
+
+def _refuse_existing(to: str | Path) -> None:
+    there = open_place(to).size("zarr.json") is not None if is_remote(to) else os.path.lexists(to)
+    if there:
         raise InputError(
-            f"no column {settings.class_column!r} for --classes; it has {', '.join(columns[:20])}"
-        )
-    if settings.classes is not None and LABEL_COLUMN in columns:
-        raise InputError(
-            f"the table has a column {LABEL_COLUMN!r} already; rename it, or leave out --classes"
+            f"{to} exists already; name another store, remove it first, or add to it with --append"
         )
 
 
-def _reasons(
-    ids: pa.ChunkedArray, ra: NDArray[Any], dec: NDArray[Any], images: NDArray[Any]
-) -> NDArray[Any]:
-    """Return why each row cannot be stored (object array of str; None: it can)."""
-    reasons = images.copy()
-    possible = (dec >= -90) & (dec <= 90) & (ra >= -360) & (ra <= 360)
-    reasons[~possible] = "impossible_position"
-    reasons[~(np.isfinite(ra) & np.isfinite(dec))] = "no_position"
-    stored: set[Any] = set()
-    for i, key in enumerate(ids.to_pylist()):
-        if key is None:
-            reasons[i] = "no_id"
-        elif isinstance(key, str) and len(key.encode()) > WIDEST_TEXT:
-            reasons[i] = "id_too_long"
-        elif reasons[i] is None and key in stored:
-            reasons[i] = "duplicate_id"
-        elif reasons[i] is None:  # only a row that is stored makes a later one its duplicate
-            stored.add(key)
-    return reasons
-
-
-def _count(reasons: NDArray[Any]) -> dict[str, int]:
-    names, counts = np.unique(reasons.astype(str), return_counts=True)
-    return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
-
-
-def _check_bad(rows: int, counts: dict[str, int], max_bad: float) -> None:
-    bad = sum(counts.values())
-    why = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-    if bad == rows:
-        raise InputError(f"none of the {rows} rows can be stored ({why}); check table and images")
-    if bad > max_bad * rows:
-        raise TooManyBadError(
-            f"{bad} of {rows} rows cannot be stored ({why}), more than --max-bad {max_bad:g}; "
-            f"mend the table, or allow it with --max-bad {np.ceil(1000 * bad / rows) / 1000:g}"
-        )
-
-
-def _id_values(ids: pa.ChunkedArray) -> NDArray[Any]:
-    if pa.types.is_integer(ids.type):
-        return np.asarray(ids.to_numpy())
-    return np.asarray(ids.to_pylist(), dtype=object)
-
-
-def _files(paths: NDArray[Any]) -> ImageSource:
-    """Return an image source that reads files on a few threads."""
-
-    def source(chunks: Sequence[IntArray]) -> Iterator[list[bytes]]:
-        with ThreadPoolExecutor(4) as executor:
-            yield from bounded_map(
-                executor, lambda chunk: [_read(path) for path in paths[chunk]], chunks, ahead=8
-            )
-
-    return source
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SkytallyError(f"image {path} cannot be read: {error.strerror}") from None
-
-
-def _quarantine(
-    rows: pa.Table, ids: pa.ChunkedArray, id_column: str, reasons: NDArray[Any], good: BoolArray
-) -> pa.Table:
-    bad = np.flatnonzero(~good)
-    rows = rows.set_column(rows.column_names.index(id_column), id_column, ids)
-    return (
-        rows.filter(pa.array(~good))
-        .rename_columns(quarantine_names(rows.column_names))
-        .append_column("input_row", pa.array(bad, pa.int64()))
-        .append_column("quarantine_reason", pa.array(reasons[bad].tolist(), pa.string()))
-    )
-
-
-def _check_complete(to: Path, rows: int, result: IngestResult) -> None:
+def _check_complete(survey: Survey, append: str, result: IngestResult) -> None:
     """Read back what is on disk: store and quarantine together are the input, each row once."""
-    stored = Survey.open(to).column("input_row")
-    quarantined = pq.read_table(to / layout.quarantine_name("00000"), columns=["input_row"])
-    found = np.concatenate([stored, quarantined.column("input_row").to_numpy()])
-    if not np.array_equal(np.sort(found), np.arange(rows)):
+    stored = survey.column("input_row", append)
+    table = survey.quarantine(append)
+    quarantined = np.empty(0, np.int64) if table is None else table.column("input_row").to_numpy()
+    found = np.concatenate([stored, quarantined])
+    if (len(stored), len(quarantined)) != (result.stored, result.quarantined) or not np.array_equal(
+        np.sort(found), np.arange(len(found))
+    ):
         raise IntegrityError(
-            f"{to}: {len(stored)} stored and {quarantined.num_rows} quarantined rows are not the "
-            f"{rows} rows of the table; remove the store and ingest again"
+            f"{survey.url}: {len(stored)} stored and {len(quarantined)} quarantined rows are not "
+            f"the {result.stored + result.quarantined} rows of the table; restore the store from "
+            "a copy and ingest again"
         )
-    if (len(stored), quarantined.num_rows) != (result.stored, result.quarantined):
-        raise IntegrityError(f"{to}: row counts changed while writing; ingest again")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.cutouts.blob import Images
+from catalogs.cutouts.card import CardPixels
 from catalogs.cutouts.decode import Decoder, Problem
 from catalogs.schema import BLANK, CHECKSUM_ERROR, NO_ANSWER, OK
 from export.session import Session
@@ -147,8 +148,10 @@ def _usable(
     return files
 
 
-def _blank(pixels: NDArray[Any]) -> list[tuple[int, Any]]:
+def _blank(pixels: NDArray[Any] | CardPixels) -> list[tuple[int, Any]]:
     """Return which images have one value everywhere, and that value."""
+    if isinstance(pixels, CardPixels):
+        return pixels.constant()
     flat = pixels.reshape(len(pixels), -1)
     some = flat[:, ::SAMPLED]
     candidates = np.flatnonzero((some == some[:, :1]).all(axis=1))

@@ -224,8 +224,8 @@ class Bundle:
         IntegrityError
             The file has changed.
         """
-        # Where fp32 is computed in bf16, it is so by the provider, from the same model.
-        wanted = "fp32" if precision == "bf16" else precision
+        # Where fp32 is computed in 16 bits, it is so by the provider, from the same model.
+        wanted = "fp32" if precision in ("bf16", "fp16") else precision
         for name, file in self.manifest.precisions.items():
             if name == wanted:
                 return _read_verified(self.path / file, self.manifest.files[file])

@@ -11,16 +11,17 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.cutouts.card import CardPixels
 from catalogs.errors import InputError
 from export.bundle import Bundle
 from export.providers import Provider, ProviderName, resolve, runtime
 
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS_OF: dict[ProviderName, tuple[Precision, ...]] = {
     "cpu": ("fp32", "int8"),
     "openvino": ("fp32", "bf16", "int8"),
     "cuda": ("fp32",),
-    "tensorrt": ("fp32",),
+    "tensorrt": ("fp32", "fp16"),
 }
 
 
@@ -33,9 +34,9 @@ class Session:
         An opened bundle; its model is verified again as it is loaded.
     provider : {"cpu", "openvino", "cuda", "tensorrt"}
         Where the network runs; nothing else is used in its place.
-    precision : {"fp32", "bf16", "int8"}
-        Arithmetic of the network; bf16 only by OpenVINO, int8 on CPUs with a bundle that has
-        such a model.
+    precision : {"fp32", "bf16", "fp16", "int8"}
+        Arithmetic of the network; bf16 only by OpenVINO, fp16 only by TensorRT, int8 on CPUs
+        with a bundle that has such a model.
     threads : int
         Threads within an operator.
 
@@ -82,13 +83,14 @@ class Session:
                 "check the card and its libraries, or choose another provider"
             )
 
-    def run(self, cutouts: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    def run(self, cutouts: NDArray[np.uint8] | CardPixels) -> dict[str, NDArray[np.float32]]:
         """Answer for a batch of cutouts.
 
         Parameters
         ----------
-        cutouts : ndarray of uint8, shape (n, height, width, channels)
-            Cropped to the framing that the bundle's input contract names.
+        cutouts : ndarray or CardPixels of uint8, shape (n, height, width, channels)
+            Cropped to the framing that the bundle's input contract names. Pixels on a card are
+            not copied; only the answers leave it.
 
         Returns
         -------
@@ -101,16 +103,28 @@ class Session:
             The cutouts do not have the contract's type or layout.
         """
         channels = self._input.channels
-        if cutouts.dtype != np.uint8 or cutouts.ndim != 4 or cutouts.shape[3] != channels:
+        shape = cutouts.shape
+        if cutouts.dtype != np.uint8 or len(shape) != 4 or shape[3] != channels:
             raise InputError(
-                f"cutouts are {cutouts.dtype} {cutouts.shape}; the bundle takes uint8 "
+                f"cutouts are {cutouts.dtype} {shape}; the bundle takes uint8 "
                 f"(n, height, width, {channels})"
             )
         if len(cutouts) == 0:
             # No provider has to know what a product of no matrices is.
             return {name: np.zeros(0, dtype=np.float32) for name in self._answers}
+        if isinstance(cutouts, CardPixels):
+            return self._run_in_place(cutouts)
         feed = {self._input.name: np.ascontiguousarray(cutouts)}
         return dict(zip(self._answers, self._session.run(self._answers, feed), strict=True))
+
+    def _run_in_place(self, pixels: CardPixels) -> dict[str, NDArray[np.float32]]:
+        binding = self._session.io_binding()
+        value = runtime().OrtValue.from_dlpack(pixels.tensor)
+        binding.bind_ortvalue_input(self._input.name, value)
+        for answer in self._answers:
+            binding.bind_output(answer)
+        self._session.run_with_iobinding(binding)
+        return dict(zip(self._answers, binding.copy_outputs_to_cpu(), strict=True))
 
 
 def _open(
@@ -123,14 +137,14 @@ def _open(
     options.log_severity_level = 3
     model = bundle.model_bytes(precision)
     if not provider.devices:
-        names = [provider.onnx_name]
+        names: list[Any] = [(provider.onnx_name, _options(provider.name, precision))]
         if provider.name != "cpu":
             # Shape arithmetic of a GPU graph belongs on the CPU; it is not a fallback.
             names.append("CPUExecutionProvider")
         return ort.InferenceSession(model, options, providers=names)
     # A plug-in takes the whole graph or fails: no operator falls back to the CPU provider.
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    hint = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision]
+    hint = "bf16" if precision == "bf16" else "f32"
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.json"
         config.write_text(
@@ -140,3 +154,13 @@ def _open(
         )
         options.add_provider_for_devices(list(provider.devices), {"load_config": str(config)})
         return ort.InferenceSession(model, options)
+
+
+def _options(provider: ProviderName, precision: Precision) -> dict[str, str]:
+    """Return what makes a card's arithmetic the one asked for, and choose alike every time."""
+    if provider == "cuda":
+        # By default fp32 would be rounded to TF32, and the fastest algorithm timed at each start.
+        return {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
+    if provider == "tensorrt" and precision == "fp16":
+        return {"trt_fp16_enable": "1"}
+    return {}

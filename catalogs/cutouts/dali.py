@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,39 +25,14 @@ class DaliDecoder:
     name = "dali"
 
     def __init__(self, crop: int, batch: int, threads: int) -> None:
-        try:
-            from nvidia.dali import fn, types
-            from nvidia.dali.pipeline import pipeline_def
-        except ImportError as error:
-            raise InputError(
-                f"decoder 'dali' is not installed here ({error}); "
-                "install nvidia-dali-cuda130 or choose --decoder reference"
-            ) from None
-
-        @pipeline_def(  # type: ignore[call-overload]
-            batch_size=batch,
-            num_threads=threads,
-            device_id=None,
-            prefetch_queue_depth=1,
-        )
-        def cutouts():  # type: ignore[no-untyped-def] # noqa: ANN202
-            files = fn.external_source(name="files", no_copy=True)
-            images = fn.decoders.image(files, device="cpu", output_type=types.DALIImageType.RGB)
-            return fn.crop(
-                images,
-                crop=(crop, crop),
-                crop_pos_x=0.5,
-                crop_pos_y=0.5,
-                out_of_bounds_policy="pad",
-                fill_values=0,
-                rounding="truncate",
-            )
-
         self.crop = crop
         self.batch = batch
-        self._pipeline = cutouts()
+        self._pipeline = self._build(threads)
         self._pipeline.build()
         self._placeholder = _placeholder()
+
+    def _build(self, threads: int) -> Any:  # noqa: ANN401  (DALI has no types)
+        return pipeline_of(self.crop, self.batch, threads)
 
     def decode(self, files: Cutouts) -> tuple[Pixels, dict[int, Problem]]:
         """Decode a batch of any length; see :class:`catalogs.cutouts.decode.Decoder`."""
@@ -64,12 +40,14 @@ class DaliDecoder:
         problems: dict[int, Problem] = {}
         for start in range(0, len(files), self.batch):
             part = list(files[start : start + self.batch])
-            found = self._decode_part(part, pixels[start : start + len(part)])
+            (images,), found = self._decode_part(part)
+            pixels[start : start + len(part)] = images.as_array()
             for i, reason in found.items():
+                pixels[start + i] = 0
                 problems[start + i] = Problem(DECODE_ERROR, reason)
         return pixels, problems
 
-    def _decode_part(self, files: list[ImageBytes], out: Pixels) -> dict[int, str]:
+    def _decode_part(self, files: list[ImageBytes]) -> tuple[Any, dict[int, str]]:
         # Announced sizes are checked first: a decompression bomb must not reach the decoder.
         problems = {}
         for i, data in enumerate(files):
@@ -78,24 +56,21 @@ class DaliDecoder:
             except UnreadableImageError as error:
                 problems[i] = str(error)
         try:
-            self._run(self._without(files, problems), out)
+            found = self._pipeline.run(files=self._without(files, problems))
         except RuntimeError:
             problems |= self._culprits(files, problems)
-            self._run(self._without(files, problems), out)
-        for i in problems:
-            out[i] = 0
-        return problems
+            found = self._pipeline.run(files=self._without(files, problems))
+        return found, problems
 
     def _culprits(self, files: list[ImageBytes], known: dict[int, str]) -> dict[int, str]:
         """Name the images that fail; DALI's own message seldom does."""
         found = {}
-        alone = np.empty((1, self.crop, self.crop, 3), dtype=np.uint8)
         for i, data in enumerate(files):
             if i in known:
                 continue
             try:
                 decode_one(data)
-                self._run([data], alone)
+                self._pipeline.run(files=[data])
             except UnreadableImageError as error:
                 found[i] = str(error)
             except RuntimeError as error:
@@ -105,9 +80,54 @@ class DaliDecoder:
     def _without(self, files: list[ImageBytes], problems: dict[int, str]) -> list[ImageBytes]:
         return [self._placeholder if i in problems else data for i, data in enumerate(files)]
 
-    def _run(self, files: list[ImageBytes], out: Pixels) -> None:
-        (images,) = self._pipeline.run(files=files)
-        out[:] = images.as_array()
+
+def pipeline_of(crop: int, batch: int, threads: int, *, on_card: bool = False) -> Any:  # noqa: ANN401
+    """Return DALI's pipeline from encoded images to centre-cropped RGB, not yet built.
+
+    On a card it gives each image's smallest and largest sample, too.
+
+    Raises
+    ------
+    InputError
+        DALI is not installed here.
+    """
+    try:
+        from nvidia.dali import fn, types
+        from nvidia.dali.pipeline import pipeline_def
+    except ImportError as error:
+        raise InputError(
+            f"decoder 'dali' is not installed here ({error}); "
+            "install nvidia-dali-cuda130 or choose --decoder reference"
+        ) from None
+
+    card: Any = 0 if on_card else None
+
+    @pipeline_def(batch_size=batch, num_threads=threads, device_id=card, prefetch_queue_depth=1)
+    def cutouts():  # type: ignore[no-untyped-def] # noqa: ANN202
+        files = fn.external_source(name="files", no_copy=True)
+        images = fn.decoders.image(
+            files,
+            device="mixed" if on_card else "cpu",
+            output_type=types.DALIImageType.RGB,
+            # Used on cards only: with a share of the batch for the hardware decoder, an image's
+            # pixels would depend on its neighbours.
+            hw_decoder_load=0.0,
+        )
+        images = fn.crop(
+            images,
+            crop=(crop, crop),
+            crop_pos_x=0.5,
+            crop_pos_y=0.5,
+            out_of_bounds_policy="pad",
+            fill_values=0,
+            rounding="truncate",
+        )
+        if not on_card:
+            return images
+        extremes = (fn.reductions.min, fn.reductions.max)
+        return images, *(extreme(images, axes=(0, 1, 2)) for extreme in extremes)
+
+    return cutouts()
 
 
 def _placeholder() -> ImageBytes:

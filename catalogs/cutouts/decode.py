@@ -1,4 +1,4 @@
-"""From stored images to pixels of one size: one interface, three decoders.
+"""From stored images to pixels of one size: one interface, four decoders.
 
 DALI decodes whole batches and fails whole batches; the reference decoder (simplejpeg for JPEG,
 Pillow for PNG) takes one image at a time. It finds the culprit in a batch that DALI refused, is
@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import simplejpeg
@@ -26,7 +26,7 @@ from catalogs.schema import DECODE_ERROR
 
 Pixels = NDArray[Any]
 Cutouts = Sequence[NDArray[Any]] | NDArray[Any]
-DECODERS = ("dali", "reference", "raw")
+DECODERS = ("dali", "dali-gpu", "reference", "raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Decoder(Protocol):
         pixels : ndarray, shape (len(files), crop, crop, channels)
             Channels last; RGB of uint8 from encoded images, the stored data type from raw ones.
             Larger images are cropped around the centre, smaller ones padded with zeros. An image
-            with a problem is all zeros here.
+            with a problem is all zeros here. ``dali-gpu`` gives
+            :class:`catalogs.cutouts.card.CardPixels` instead.
         problems : dict of int to Problem
             What is wrong with the images at these positions.
         """
@@ -75,7 +76,7 @@ def open_decoder(
 
     Parameters
     ----------
-    name : {"dali", "reference", "raw"}
+    name : {"dali", "dali-gpu", "reference", "raw"}
         Which decoder; the caller decides and records it.
     crop : int
         Side of the square kept around the centre [px].
@@ -103,6 +104,11 @@ def open_decoder(
         from catalogs.cutouts.dali import DaliDecoder
 
         return DaliDecoder(crop, batch, threads)
+    if name == "dali-gpu":
+        from catalogs.cutouts.card import CardDecoder
+
+        # Its CardPixels are like an array to the network, and to nobody else.
+        return cast(Decoder, CardDecoder(crop, batch, threads))
     raise InputError(f"no decoder {name!r}; choose one of {', '.join(DECODERS)}")
 
 

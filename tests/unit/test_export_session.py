@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 
+from catalogs.cutouts.card import CardPixels
 from catalogs.errors import InputError
 from export import providers
 from export.bundle import Bundle, shipped
@@ -46,6 +47,26 @@ def test_the_same_batch_gives_the_same_bits(bundle: Bundle, session: Session) ->
     assert np.array_equal(Session(bundle).run(batch)["p_spiral"], first)
 
 
+@pytest.mark.parametrize("count", [1, 16])
+def test_pixels_bound_where_they_are_give_the_same_bits(session: Session, count: int) -> None:
+    """The path of a card's pixels, by DLPack and IO binding, taken with memory that we have."""
+    batch = cutouts(count, 240)
+    flat = batch.reshape(count, -1)
+    bound = CardPixels(batch, flat.min(axis=1), flat.max(axis=1), 240)
+    expected = session.run(batch)
+    for answer, values in session.run(bound).items():
+        assert values.dtype == np.float32
+        assert np.array_equal(values, expected[answer])
+
+
+def test_bound_pixels_are_not_copied() -> None:
+    from export.providers import runtime
+
+    batch = cutouts(2)
+    value = runtime().OrtValue.from_dlpack(batch)
+    assert value.data_ptr() == batch.ctypes.data
+
+
 def test_no_image_and_one_image_are_batches_too(session: Session) -> None:
     assert session.run(cutouts(0))["p_spiral"].shape == (0,)
     assert session.run(cutouts(1, 240))["p_spiral"].shape == (1,)
@@ -86,7 +107,7 @@ def test_impossible_requests_are_refused(bundle: Bundle) -> None:
     with pytest.raises(InputError, match="bf16"):
         Session(bundle, precision="bf16")
     with pytest.raises(InputError, match="fp16"):
-        Session(bundle, precision="fp16")  # type: ignore[arg-type]
+        Session(bundle, precision="fp16")
     with pytest.raises(InputError, match="threads"):
         Session(bundle, threads=0)
 

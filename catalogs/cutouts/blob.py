@@ -93,6 +93,10 @@ def pack(images: SourceImages, raw: RawPixels | None) -> Packed:
     InputError
         An image is too large, or its samples are not those of the store.
     """
+    kind = {type(image) for image in images}
+    if kind - {bytes if raw is None else np.ndarray}:
+        expected = "encoded images" if raw is None else f"raw {raw.dtype}"
+        raise InputError(f"an image is {kind.pop().__name__}, the store holds {expected}")
     if raw is None:
         files: list[bytes] = list(images)  # type: ignore[arg-type]
         length = np.fromiter((len(data) for data in files), dtype=np.int64, count=len(files))
@@ -248,6 +252,7 @@ def _block_end(places: ImagePlaces, start: int, at_once: int) -> int:
     offset = places.offset[start : start + at_once]
     ends = offset + places.length[start : start + at_once]
     count = int(np.searchsorted(ends, offset[0] + MOST_BYTES_AT_ONCE, side="right"))
+    count = max(count, 1)
     gaps = np.flatnonzero(offset[1:count] != ends[: count - 1])
     if len(gaps):
         return start + int(gaps[0]) + 1

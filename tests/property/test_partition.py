@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from astropy import units as u
 from astropy_healpix import HEALPix
@@ -27,6 +29,40 @@ def test_spans_cover_every_row_once_and_hold_only_their_pixel(positions, most_ro
         inside = healpix[span.start : span.stop] >> (2 * (FINEST_ORDER - span.pixel.order))
         assert set(inside.tolist()) == {span.pixel.number}
         assert span.stop - span.start <= most_rows or span.pixel.order == FINEST_ORDER
+
+
+positions_on_the_sky = st.lists(
+    st.tuples(st.floats(0, 359.999), st.floats(-90, 90)), min_size=1, max_size=80
+)
+
+
+@given(st.lists(positions_on_the_sky, min_size=2, max_size=4), st.integers(1, 30))
+@settings(deadline=None, max_examples=60)
+def test_later_appends_keep_one_tiling_of_the_sky(appends, most_rows):
+    """Oracle: the sets of order-29 pixels that pixels hold, as intervals of integers."""
+    used: set[Pixel] = set()
+    for positions in appends:
+        ra, dec = (np.asarray(v) for v in zip(*positions, strict=True))
+        healpix = np.sort(tile_of(ra, dec, FINEST_ORDER))
+        spans = split_sky(healpix, most_rows, used)
+        assert split_sky(healpix, most_rows, used | {s.pixel for s in spans}) == spans
+        assert [s.start for s in spans] == [0, *(s.stop for s in spans[:-1])]
+        assert spans[-1].stop == len(ra)
+        for span in spans:
+            inside = healpix[span.start : span.stop] >> (2 * (FINEST_ORDER - span.pixel.order))
+            assert set(inside.tolist()) == {span.pixel.number}
+            small = span.stop - span.start <= most_rows
+            assert small or span.pixel in used or span.pixel.order == FINEST_ORDER
+        used |= {span.pixel for span in spans}
+        limits = sorted(
+            (
+                p.number << 2 * (FINEST_ORDER - p.order),
+                (p.number + 1) << 2 * (FINEST_ORDER - p.order),
+            )
+            for p in used
+        )
+        for (_, stop), (start, _) in pairwise(limits):
+            assert stop <= start
 
 
 @given(

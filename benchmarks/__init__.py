@@ -1,0 +1,1 @@
+"""What skytally's speed is measured with; nothing here is installed."""

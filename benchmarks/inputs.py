@@ -1,0 +1,224 @@
+"""What is measured on: a simulated survey, the same as files, a network, and one that is free.
+
+Made once per run of the benchmark, each when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from surveys import brightness_bundle, scattered
+
+from catalogs.cutouts.store import Survey
+from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
+from catalogs.synthetic.simulate import SimulationSettings, simulate
+from export.bundle import Bundle, shipped
+
+SIZE = 120
+RAW_SIZE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large everything is.
+
+    Attributes
+    ----------
+    turns : int
+        Times that subject and baseline are measured, one after the other.
+    galaxies : int
+        In the survey that most is measured on.
+    many, remembered : int
+        In the surveys of the same images again and again: for rates, and for what is kept.
+    files : int
+        Images of the PyTorch loops.
+    raw : int
+        Raw cutouts of 8x8 pixels.
+    planned : int
+        Objects of the plan that is only planned.
+    workers : int
+    """
+
+    turns: int = 3
+    galaxies: int = 8_000
+    many: int = 200_000
+    remembered: int = 400_000
+    files: int = 3_000
+    raw: int = 10_000_000
+    planned: int = 100_000_000
+    workers: int = 2
+
+
+QUICK = Sizes(
+    turns=1,
+    galaxies=800,
+    many=16_000,
+    remembered=24_000,
+    files=192,
+    raw=200_000,
+    planned=2_000_000,
+)
+
+
+class Inputs:
+    """Everything that the rows share, below one folder."""
+
+    def __init__(self, folder: Path, sizes: Sizes) -> None:
+        self.folder = folder
+        self.sizes = sizes
+
+    @cached_property
+    def survey(self) -> Path:
+        """Simulated galaxies, JPEG of 120x120 pixels."""
+        path = self.folder / "galaxies.zarr"
+        simulate(path, SimulationSettings(galaxies=self.sizes.galaxies, workers=self.sizes.workers))
+        return path
+
+    @cached_property
+    def many(self) -> Path:
+        """The same images again and again, each time elsewhere on the sky."""
+        return self._repeated(self.sizes.many)
+
+    @cached_property
+    def remembered(self) -> Path:
+        """The same, for as long as a leak takes to show."""
+        return self._repeated(self.sizes.remembered)
+
+    @cached_property
+    def raw(self) -> Path:
+        """Raw cutouts of 8x8 pixels."""
+        rows = self.sizes.raw
+        ra, dec = scattered(rows, seed=3)
+        random = np.random.default_rng(4)
+        block = random.integers(0, 256, (4096, RAW_SIZE, RAW_SIZE, 3), dtype=np.uint8)
+
+        def images(chunks: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+            for chunk in chunks:
+                yield block[chunk % len(block)]
+
+        path = self.folder / "raw.zarr"
+        info = SurveyInfo(name="raw", encoding="raw", dtype="uint8", channels=3)
+        write_survey(path, SurveyTable(np.arange(rows), ra, dec), images, info)
+        return path
+
+    @cached_property
+    def network(self) -> Path:
+        """The shipped bundle, with an int8 model as well."""
+        from export.quantize import add_variant
+
+        path = self.folder / "network.bundle"
+        add_variant(Bundle.open(shipped()), self.survey, path)
+        return path
+
+    @cached_property
+    def run(self) -> Path:
+        """The same network as a training run, for torch: see :func:`run_of`."""
+        return run_of(Bundle.open(shipped()), self.folder / "network.run")
+
+    @cached_property
+    def nothing(self) -> Path:
+        """A network that costs nothing: the mean of all samples."""
+        return brightness_bundle(self.folder / "nothing.bundle").path
+
+    @cached_property
+    def files(self) -> Path:
+        """Some of the survey's galaxies as a folder of JPEG files named by their id."""
+        folder = self.folder / "images"
+        folder.mkdir()
+        for name, data in islice(_images(self.survey), self.sizes.files):
+            (folder / f"{name}.jpg").write_bytes(data)
+        return folder
+
+    def _repeated(self, rows: int) -> Path:
+        path = self.folder / f"many-{rows}.zarr"
+        if path.exists():
+            return path
+        files = [data for _, data in _images(self.survey)]
+        ra, dec = scattered(rows, seed=2)
+
+        def images(chunks: Sequence[NDArray[np.int64]]) -> Iterator[list[bytes]]:
+            for chunk in chunks:
+                yield [files[row % len(files)] for row in chunk.tolist()]
+
+        info = SurveyInfo(name="many", crop=SIZE)
+        write_survey(path, SurveyTable(np.arange(rows), ra, dec), images, info)
+        return path
+
+
+def run_of(bundle: Bundle, to: Path) -> Path:
+    """Write a bundle's weights as a training run.
+
+    Normalisations were folded into the convolutions at export, so this network has none: the
+    same answers, and a little less work for torch than what was trained.
+    """
+    from training import checkpoint
+    from training.settings import parse_settings
+
+    model = onnx.load_from_string(bundle.model_bytes())
+    values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    manifest = bundle.manifest
+    trained = manifest.provenance.settings
+    shape = trained["shape"] | {"batch_norm": False}
+    settings = parse_settings({**trained, "shape": shape, "label": "label"}, str(bundle.path))
+    prefix = "classifier."
+    convolutions = sorted(
+        {int(n.split(".")[3]) for n in values if n.startswith(f"{prefix}network.features.")}
+    )
+    weights = {}
+    for name, value in values.items():
+        if not name.startswith(f"{prefix}network."):
+            continue
+        parts = name.removeprefix(prefix).split(".")
+        if parts[1] == "features":  # convolution, rectifier, pooling: three layers each
+            parts[2] = str(3 * convolutions.index(int(parts[2])))
+        weights[".".join(parts)] = torch.from_numpy(value.copy())
+    data = checkpoint.RunData(
+        survey=manifest.provenance.survey,
+        survey_uuid="",
+        names=tuple(manifest.labels),
+        crop=manifest.input.crop,
+        fingerprint=manifest.provenance.data_fingerprint,
+        counts=manifest.provenance.counts,
+        code_version=manifest.provenance.code_version,
+    )
+    scale, bias = (float(values[name]) for name in _calibration(model))
+    checkpoint.begin(to, settings, data)
+    checkpoint.write_tensors(to / checkpoint.WEIGHTS, weights, {})
+    result = {
+        "calibration": {"scale": scale, "bias": bias},
+        "threshold": manifest.threshold,
+        "metrics": {},
+        "validation": {},
+        "undecodable": 0,
+    }
+    checkpoint.write_json(to / checkpoint.RESULT, result)
+    return to
+
+
+def _calibration(model: onnx.ModelProto) -> tuple[str, str]:
+    """Return the names of the constants in ``sigmoid(z * scale + bias)``."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    add = made_by[made_by["p_spiral"].input[0]]
+    return made_by[add.input[0]].input[1], add.input[1]
+
+
+def _images(survey: Path) -> Iterator[tuple[int, bytes]]:
+    store = Survey.open(survey)
+    for partition in store.partitions:
+        rows = store.read_rows(partition)
+        for block in store.read_images(partition, rows):
+            for i, data in enumerate(block.files):
+                yield int(rows.id[block.start + i]), data.tobytes()

@@ -24,6 +24,7 @@ from export.session import Precision, Session
 
 BATCH = 64
 LARGEST_CROP = 8192
+RAW_VERSION = "1"  # of how raw pixels are cropped; part of every plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ def annotate(
     placement = place(
         settings.device, settings.provider, settings.precision, settings.decoder, settings.workers
     )
+    if store.attributes.raw is not None:
+        placement = _without_decoder(placement, settings.decoder)
     catalog = open_place(to)
     ledger = Ledger(catalog)
     asked = make_plan(store, bundle, placement, _as_begun(ledger, settings))
@@ -190,6 +193,16 @@ def _work(
         return tally.limit(time.perf_counter() - began)
 
 
+def _without_decoder(placement: Placement, asked: str | None) -> Placement:
+    """Return the placement for a survey whose pixels are stored as they are."""
+    if asked is not None:
+        raise InputError(
+            f"decoder {asked!r} was asked for, but the survey holds raw pixels, which nothing "
+            "decodes; leave --decoder out"
+        )
+    return replace(placement, decoder="raw", decoder_version=RAW_VERSION)
+
+
 def _as_begun(ledger: Ledger, settings: AnnotateSettings) -> AnnotateSettings:
     """Take from a catalog that was begun what is not asked for, and hangs on the survey's images.
 
@@ -251,8 +264,8 @@ def make_plan(
         options=Options(
             crop=crop,
             batch=BATCH,
-            decoder=placement.decoder if store.attributes.raw is None else "raw",
-            decoder_version="1" if store.attributes.raw else placement.decoder_version,
+            decoder=placement.decoder,
+            decoder_version=placement.decoder_version,
             provider=placement.provider,
             precision=placement.precision,
             runtime_version=placement.runtime_version,

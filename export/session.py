@@ -83,12 +83,12 @@ class Session:
                 "check the card and its libraries, or choose another provider"
             )
 
-    def run(self, cutouts: NDArray[np.uint8] | CardPixels) -> dict[str, NDArray[np.float32]]:
+    def run(self, cutouts: NDArray[Any] | CardPixels) -> dict[str, NDArray[np.float32]]:
         """Answer for a batch of cutouts.
 
         Parameters
         ----------
-        cutouts : ndarray or CardPixels of uint8, shape (n, height, width, channels)
+        cutouts : ndarray or CardPixels of the contract's data type, (n, height, width, channels)
             Cropped to the framing that the bundle's input contract names. Pixels on a card are
             not copied; only the answers leave it.
 
@@ -102,11 +102,11 @@ class Session:
         InputError
             The cutouts do not have the contract's type or layout.
         """
-        channels = self._input.channels
+        channels, dtype = self._input.channels, self._input.dtype
         shape = cutouts.shape
-        if cutouts.dtype != np.uint8 or len(shape) != 4 or shape[3] != channels:
+        if cutouts.dtype != np.dtype(dtype) or len(shape) != 4 or shape[3] != channels:
             raise InputError(
-                f"cutouts are {cutouts.dtype} {shape}; the bundle takes uint8 "
+                f"cutouts are {cutouts.dtype} {shape}; the bundle takes {dtype} "
                 f"(n, height, width, {channels})"
             )
         if len(cutouts) == 0:

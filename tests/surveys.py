@@ -19,8 +19,9 @@ from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from export import bundle
 
 
-def brightness_bundle(to: Path) -> bundle.Bundle:
+def brightness_bundle(to: Path, dtype: RawDtype = "uint8") -> bundle.Bundle:
     """A bundle that answers with the mean of all samples: exact to predict, and costs nothing."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     mean = [
         helper.make_node("Cast", ["cutouts"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
@@ -30,7 +31,7 @@ def brightness_bundle(to: Path) -> bundle.Bundle:
     graph = helper.make_graph(
         mean,
         "brightness",
-        [helper.make_tensor_value_info("cutouts", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [helper.make_tensor_value_info("cutouts", kind, ["n", "h", "w", 3])],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"])
             for name in ("p_elliptical", "p_spiral")
@@ -55,7 +56,7 @@ def brightness_bundle(to: Path) -> bundle.Bundle:
         answers=["p_elliptical", "p_spiral"],
         spiral="p_spiral",
         threshold=0.5,
-        input=bundle.InputContract(crop=24, trained_size=24, channels=3),
+        input=bundle.InputContract(crop=24, trained_size=24, channels=3, dtype=dtype),
         provenance=bundle.Provenance(
             survey="none",
             framing="none",

@@ -64,16 +64,15 @@ def nights(tmp_path_factory) -> Path:
 def undisturbed(nights, brightness, tmp_path_factory) -> tuple[Path, Path]:
     """A catalog annotated night by night without failures, and one annotated once at the end."""
     folder = tmp_path_factory.mktemp("undisturbed")
+    survey, nightly, once = (folder / name for name in ("survey.zarr", "catalog", "once/catalog"))
+    settings = AnnotateSettings(workers=2)
     for i, night in enumerate(NIGHTS):
-        settings = IngestSettings(id_column="objid", append=i > 0, night=night)
-        table, cutouts = nights / night / "objects.csv", nights / night / "cutouts"
-        ingest(table, str(cutouts), folder / "survey.zarr", settings)
-        result = annotate(
-            folder / "survey.zarr", folder / "nightly", brightness.path, AnnotateSettings(workers=2)
-        )
+        chosen = IngestSettings(id_column="objid", append=i > 0, night=night)
+        ingest(nights / night / "objects.csv", str(nights / night / "cutouts"), survey, chosen)
+        result = annotate(survey, nightly, brightness.path, settings)
         assert result.annotated == NIGHTS[night] - (i > 0)
-    annotate(folder / "survey.zarr", folder / "once", brightness.path, AnnotateSettings(workers=2))
-    return folder / "nightly", folder / "once"
+    annotate(survey, once, brightness.path, settings)
+    return nightly, once
 
 
 def test_annotating_by_night_and_once_give_the_same_bytes(undisturbed):
@@ -170,6 +169,7 @@ def test_a_night_killed_in_ingest_and_in_annotate_is_as_if_it_were_not(
     assert {name for name in now if now[name] != modified.get(name)} == touched
     assert 0 < len(touched) < len(now)
 
+    assert (sky.folder / "catalog.audit/audit.json").is_file()
     assert "nothing to do" in sky.run()
     assert sky.modified() == now
     catalog = sky.folder / "catalog"

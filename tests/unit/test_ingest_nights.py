@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from s3 import BUCKET, environment, objects, s3_server
 from surveys import encode, scattered, small_image
 
 from catalogs.cutouts.store import Survey
@@ -214,3 +215,23 @@ def test_there_must_be_a_survey_to_add_to(tmp_path):
     sky.write(SECOND, range(ROWS))
     with pytest.raises(InputError, match="not a survey store"):
         sky.ingest(SECOND)
+
+
+def test_a_survey_in_a_bucket_is_the_one_on_a_disk(sky, monkeypatch):
+    sky.write(SECOND, [*range(ROWS, 2 * ROWS), 3])
+    sky.ingest(SECOND, max_bad=0.2)
+    on_disk = sky.tree()
+    with s3_server() as endpoint:
+        for name, value in environment(endpoint, lease=3).items():
+            monkeypatch.setenv(name, value)
+        sky.survey = f"s3://{BUCKET}/deep/survey.zarr"
+        sky.ingest(FIRST, id_column="objid")
+        with pytest.raises(InputError, match="exists already"):
+            sky.ingest(FIRST, id_column="objid")
+        assert sky.ingest(SECOND, max_bad=0.2).written
+        assert not sky.ingest(SECOND, max_bad=0.2).written
+        in_bucket = objects(endpoint, "deep/survey.zarr")
+        assert Survey.open(sky.survey).rows == 2 * ROWS
+    del on_disk["zarr.json"], in_bucket["zarr.json"]  # they say when they were written
+    del in_bucket[".lock"]
+    assert in_bucket == on_disk

@@ -65,7 +65,7 @@ def undisturbed(nights, brightness, tmp_path_factory) -> tuple[Path, Path]:
     """A catalog annotated night by night without failures, and one annotated once at the end."""
     folder = tmp_path_factory.mktemp("undisturbed")
     survey, nightly, once = (folder / name for name in ("survey.zarr", "catalog", "once/catalog"))
-    settings = AnnotateSettings(workers=2)
+    settings = AnnotateSettings(workers=1)
     for i, night in enumerate(NIGHTS):
         chosen = IngestSettings(id_column="objid", append=i > 0, night=night)
         ingest(nights / night / "objects.csv", str(nights / night / "cutouts"), survey, chosen)

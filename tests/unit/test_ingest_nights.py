@@ -201,6 +201,18 @@ def test_labels_and_columns_are_those_of_the_first_night(tmp_path):
         sky.ingest(SECOND, name="x", crop=12)
 
 
+def test_labels_of_numbers_in_csv_are_made_alike_every_night(tmp_path):
+    sky = Sky(tmp_path)
+    sky.write(FIRST, [1, 2, 3], "csv", shape=[1, 0, 2])
+    sky.ingest(FIRST, id_column="objid", classes=ClassMap.parse("spiral=1,elliptical=0"))
+    sky.write(SECOND, [4, 5], "csv", shape=[1, 2])
+    sky.ingest(SECOND)
+    survey = Survey.open(sky.survey)
+    labels = dict(zip(survey.column("id"), survey.column("label"), strict=True))
+    assert labels == {1: "spiral", 2: "elliptical", 3: None, 4: "spiral", 5: None}
+    assert survey.column("shape").dtype == np.int64
+
+
 def test_images_of_another_kind_are_refused(sky):
     np.save(sky.folder / "all.npy", np.zeros((ROWS, 8, 8, 3), np.uint8))
     sky.write(SECOND, range(ROWS, 2 * ROWS))

@@ -203,7 +203,7 @@ def annotate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     provider: Annotated[str | None, typer.Option(help="cpu, openvino, cuda or tensorrt.")] = None,
     precision: Annotated[Precision, typer.Option(help="Arithmetic.")] = Precision.FP32,
-    decoder: Annotated[str | None, typer.Option(help="dali or reference.")] = None,
+    decoder: Annotated[str | None, typer.Option(help="dali, dali-gpu or reference.")] = None,
     crop: Annotated[int | None, typer.Option(min=1, help="Pixels the network sees.")] = None,
     columns: Annotated[
         str | None, typer.Option(help="Survey columns to carry, comma-separated; all by default.")
@@ -318,11 +318,11 @@ def convert(
 
 @app.command()
 def doctor(json_: Json = False, config: Config = None) -> None:
-    """Say what this machine offers: decoders, providers, cores."""
-    from engine.placement import doctor_report
+    """Say what this machine offers, what would be chosen and why, and what is missing."""
+    from engine.doctor import examine
 
-    facts = doctor_report()
-    show(json_, [f"{name:<20} {value}" for name, value in facts.items()], facts)
+    found = examine()
+    show(json_, [str(finding) for finding in found], {"findings": [fields(f) for f in found]})
 
 
 @app.command()

@@ -12,9 +12,10 @@ from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
 from catalogs.storage.place import Lock, open_place
+from engine.clusters.spec import read_cluster
 from engine.heard import Heard
 from engine.ledger import Ledger
-from engine.placement import Placement, place
+from engine.placement import GPU_PROVIDERS, Placement, place
 from engine.plan import Options, Plan, Work
 from engine.summary import AnnotateResult, Limit, Tally
 from engine.task import Job, annotate_carefully, annotate_pixel
@@ -100,8 +101,15 @@ def annotate(
     reporter = reporter or Silent()
     store = Survey.open(survey)
     bundle = Bundle.open(model or shipped())
+    read_cluster(settings.cluster, insecure=settings.insecure)
     placement = place(
-        settings.device, settings.provider, settings.precision, settings.decoder, settings.workers
+        settings.device,
+        settings.provider,
+        settings.precision,
+        settings.decoder,
+        settings.workers,
+        raw=store.attributes.raw is not None,
+        cluster=settings.cluster,
     )
     if store.attributes.raw is not None:
         placement = _without_decoder(placement, settings.decoder)
@@ -132,8 +140,9 @@ def annotate(
         tally.check()
         limit = None
         if missing:
-            # Opened here first, so that a provider that cannot run fails before workers start.
-            Session(bundle, placement.provider, placement.precision, placement.threads)
+            if placement.workers or placement.provider not in GPU_PROVIDERS:
+                # Opened here first, so that a provider that cannot run fails before workers start.
+                Session(bundle, placement.provider, placement.precision, placement.threads)
             job = Job(
                 survey=open_place(survey).url,
                 bundle=str(bundle.path.resolve()),

@@ -30,6 +30,7 @@ from engine.ahead import Ahead, Timed
 from engine.infer import StageTimes, Tick, classify
 from engine.isolate import DecoderSettings, Sandbox
 from engine.ledger import Ledger, Part, Receipt
+from engine.placement import check_releases
 from engine.plan import Options, Work
 from engine.watchdog import beat, watched
 from engine.write import PartitionRows, from_parquet, id_digest, merge, to_parquet, to_table
@@ -83,12 +84,8 @@ def _opened(job: Job) -> _Tools:
     if bundle.sha256 != job.bundle_sha256:
         raise IntegrityError(f"{job.bundle} on this worker is not the bundle of the plan")
     options = job.options
+    check_releases(options.decoder, options.decoder_version, options.runtime_version)
     session = Session(bundle, options.provider, options.precision, options.threads)
-    if session.runtime_version != options.runtime_version:
-        raise IntegrityError(
-            f"this worker has ONNX Runtime {session.runtime_version}, the plan says "
-            f"{options.runtime_version}; install the same on every worker"
-        )
     survey = Survey.open(job.survey)
     pixels = survey.attributes
     decoder = open_decoder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -10,6 +11,9 @@ from typing import Any, Literal, get_args
 from catalogs.errors import InputError
 
 ProviderName = Literal["cpu", "openvino", "cuda", "tensorrt"]
+
+PROVIDERS: tuple[ProviderName, ...] = get_args(ProviderName)
+INTEL = 0x8086  # PCI vendor
 
 _NAMES: dict[ProviderName, str] = {
     "cpu": "CPUExecutionProvider",
@@ -75,15 +79,35 @@ def resolve(name: str) -> Provider:
     InputError
         No such provider exists, or the installed build and this machine do not offer it.
     """
-    if name not in get_args(ProviderName):
-        raise InputError(f"provider {name!r} is none of {', '.join(get_args(ProviderName))}")
+    if name not in PROVIDERS:
+        raise InputError(f"provider {name!r} is none of {', '.join(PROVIDERS)}")
     found = {provider.name: provider for provider in available()}
     if name not in found:
         raise InputError(
-            f"provider {name!r} is not usable here (usable: {', '.join(found)}); "
-            "install the ONNX Runtime build that has it, or choose another provider"
+            f"provider {name!r} is not usable here (usable: {', '.join(found)}): {why_not(name)}"
         )
     return found[name]
+
+
+def why_not(name: str) -> str:
+    """Return why a provider that `available` does not list cannot be used, and the remedy."""
+    if name != "openvino":
+        extra = "cpu" if name == "cpu" else "gpu"
+        return f"this build of ONNX Runtime does not have it; pip install 'skytally[{extra}]'"
+    if importlib.util.find_spec("onnxruntime_ep_openvino") is None:
+        return "its plug-in is not installed; pip install onnxruntime-ep-openvino"
+    processors = [
+        device.device
+        for device in runtime().get_ep_devices()
+        if device.device.type == runtime().OrtHardwareDeviceType.CPU
+    ]
+    # The plug-in passes over every device of another vendor, though OpenVINO itself would run.
+    if processors and all(device.vendor_id != INTEL for device in processors):
+        return (
+            f"its plug-in offers Intel processors only, this one is of {processors[0].vendor}; "
+            "use provider cpu"
+        )
+    return "its plug-in finds no processor that it supports; use provider cpu"
 
 
 def _openvino_plugin(ort: ModuleType) -> Provider | None:

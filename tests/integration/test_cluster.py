@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -271,3 +272,36 @@ def test_an_encrypted_scheduler_without_certificates_says_where_to_name_them(
         annotate(
             small_survey, tmp_path / "c", brightness.path, AnnotateSettings(cluster=site.address)
         )
+
+
+def workers_here() -> list[psutil.Process]:
+    """Processes of the local cluster that this process runs."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any("spawn_main" in word for word in child.cmdline()):
+                found.append(child)
+    return found
+
+
+@pytest.mark.chaos
+def test_all_workers_of_this_machine_killed_at_once_again_and_again(
+    small_survey, brightness, local, tmp_path
+):
+    to = tmp_path / "catalog"
+    killed = 0
+    with ThreadPoolExecutor(1) as thread:
+        settings = AnnotateSettings(workers=2)
+        run = thread.submit(annotate, small_survey, to, brightness.path, settings)
+        for _ in range(3):
+            before = receipts(to)
+            until(lambda seen=before: receipts(to) > seen or run.done())
+            for worker in workers_here():
+                with suppress(psutil.Error):
+                    worker.kill()
+                    killed += 1
+        result = run.result()
+    assert killed >= 2
+    assert result.rows == 2000
+    assert tree(to) == tree(local)
+    assert not workers_here()

@@ -61,6 +61,8 @@ class Receipt:
         The Parquet file, relative to the catalog, its size and digest.
     parts : tuple of Part
         What it holds, by append, in their order.
+    used : dict of str to str
+        Decoder, provider, precision and runtime that made it, as they told of themselves.
     """
 
     pixel: str
@@ -69,6 +71,7 @@ class Receipt:
     bytes: int
     sha256: str
     parts: tuple[Part, ...]
+    used: dict[str, str]
 
     @property
     def rows(self) -> int:

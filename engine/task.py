@@ -72,7 +72,17 @@ class _Tools:
     bundle: Bundle
     decoder: Decoder
     session: Session
+    precision: str
     computing: threading.Lock = field(default_factory=threading.Lock)
+
+    def used(self) -> dict[str, str]:
+        """Say what decodes and infers here, asking the parts themselves."""
+        return {
+            "decoder": self.decoder.name,
+            "provider": self.session.provider,
+            "precision": self.precision,
+            "runtime": self.session.runtime_version,
+        }
 
 
 _OPENING = threading.Lock()
@@ -96,7 +106,7 @@ def _opened(job: Job) -> _Tools:
         pixels.channels,
         pixels.dtype,
     )
-    return _Tools(survey, bundle, decoder, session)
+    return _Tools(survey, bundle, decoder, session, options.precision)
 
 
 def _tools(job: Job) -> _Tools:
@@ -163,6 +173,7 @@ def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outc
             bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
             parts=tuple(parts),
+            used=tools.used(),
         )
         ledger.commit(work, receipt, content)
         times.write += time.perf_counter() - clock

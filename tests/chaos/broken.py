@@ -100,7 +100,7 @@ def trusts_files() -> None:
         found = honest(self, plan)
         for work in plan.work():
             if self.catalog.size(names.pixel_file(work.pixel)) is not None:
-                made_up = Receipt(str(work.pixel), plan.recipe_id, "", 0, "", ())
+                made_up = Receipt(str(work.pixel), plan.recipe_id, "", 0, "", (), {})
                 known = found.get(work.pixel, made_up)
                 missing = work.parts[len(known.parts) :]
                 parts = (*known.parts, *(_part(p.append, p.fingerprint, p.rows) for p in missing))

@@ -10,6 +10,7 @@ from pathlib import Path
 import hats
 import lsdb
 import numpy as np
+import onnxruntime
 import pyarrow.parquet as pq
 import pytest
 from hats.io.validation import is_valid_catalog
@@ -270,3 +271,13 @@ def test_a_damaged_plan_or_receipt_is_named(catalog, tmp_path):
     plan.write_text(plan.read_text().replace("survey_uuid", "uuid"))
     with pytest.raises(IntegrityError, match=r"plan\.json is damaged"):
         ledger.plan()
+
+
+def test_receipts_say_what_made_them(catalog):
+    for path in (catalog / "run/receipts").iterdir():
+        assert json.loads(path.read_text())["used"] == {
+            "decoder": "dali",
+            "provider": "CPUExecutionProvider",
+            "precision": "fp32",
+            "runtime": onnxruntime.__version__,
+        }

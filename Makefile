@@ -8,10 +8,10 @@ GZ1 := ../shared/data/gz1
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check bench bundle docs clean
+.PHONY: help run test lint check bench gpu-check bundle docs clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -43,6 +43,9 @@ check: lint test  ## What CI runs: format, lint, types, import contracts, all te
 
 bench: $(VENV)/.dev  ## Measure every speed to be reached, against its bound or a baseline (1 h)
 	$(BIN)/python -m benchmarks.bench
+
+gpu-check: $(VENV)/bin/python  ## On a machine with a card and its ONNX Runtime: compare with the CPU
+	$(BIN)/python -m benchmarks.gpu_check
 
 bundle: $(VENV)/.dev  ## Train and export the bundle that ships, from ../shared/data/gz1
 	rm -rf $(OUT)/bundle && mkdir -p $(OUT)/bundle

@@ -28,7 +28,7 @@ from catalogs.cutouts.columns import StoredColumn, stored_column, stored_identif
 from catalogs.cutouts.partition import Pixel, Span, rows_per_partition, split_sky
 from catalogs.progress import Reporter
 from catalogs.sky import FINEST_ORDER, FloatArray, IntArray, tile_of
-from catalogs.storage.disk import sync_folder
+from catalogs.storage.disk import TEMPORARY_SUFFIX, sync_folder
 from catalogs.storage.place import Place, open_place
 
 if TYPE_CHECKING:
@@ -236,12 +236,16 @@ def _write_quarantine(place: Place, append: str, table: pa.Table | None) -> str 
 def remove_append(place: Place, name: str) -> None:
     """Remove what a killed or failed process left of an append; nothing names it."""
     base = layout.append_path(name)
+    quarantine = layout.quarantine_name(name)
     if place.path is not None:
         shutil.rmtree(place.path / base, ignore_errors=True)
+        for folder in (place.path, (place.path / quarantine).parent):
+            for left in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+                left.unlink(missing_ok=True)
     else:
         for file in place.names(base):
             place.remove(file)
-    place.remove(layout.quarantine_name(name))
+    place.remove(quarantine)
 
 
 def sync_tree(folder: Path) -> None:

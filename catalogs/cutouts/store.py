@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from catalogs.cutouts import layout
-from catalogs.cutouts.arrays import REMEDY, Arrays, parse, refuse_links
+from catalogs.cutouts.arrays import OPEN_ARRAYS, REMEDY, Arrays, parse, refuse_links
 from catalogs.cutouts.blob import ImagePlaces, Images, read_blocks
 from catalogs.cutouts.columns import as_bytes, user_values
 from catalogs.cutouts.partition import Pixel
@@ -86,6 +86,15 @@ class _Append:
     nodes: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """An opened column: its values as stored, what these mean, and how they are compared."""
+
+    array: zarr.Array[Any]
+    attributes: dict[str, Any]
+    digest: layout.ColumnDigest
+
+
 class Survey:
     """A survey store, opened for reading. Use :meth:`open`.
 
@@ -103,10 +112,12 @@ class Survey:
         self._place = place
         self._arrays = Arrays(place)
         self._known = {append.name: append for append in attributes.appends}
-        self._keys = layout.column_keys(attributes.columns)
+        keys = layout.column_keys(attributes.columns)
+        self._at = {key: i for i, key in enumerate(keys)}  # its place among the digests
         self._append = lru_cache(None)(self._read_append)
         self._nodes = lru_cache(KEPT_DIGESTS)(self._read_nodes)
         self._digests = lru_cache(KEPT_DIGESTS)(self._read_digests)
+        self._column = lru_cache(OPEN_ARRAYS)(self._open_column)
 
     @classmethod
     def open(cls, where: str | Path) -> Survey:
@@ -260,14 +271,14 @@ class Survey:
 
     def _user_values(self, append: str, key: str, values: NDArray[Any]) -> NDArray[Any]:
         try:
-            return user_values(values, dict(self._array(append, key).attrs))
+            return user_values(values, self._column(append, key).attributes)
         except (ValueError, KeyError) as error:
             raise IntegrityError(f"{self.url}: column {key} has {error}; {REMEDY}") from None
 
     def _whole(self, append: str, key: str) -> NDArray[Any]:
         """Return a column of an append as stored, every partition compared with its digest."""
-        array = self._array(append, key)
-        values = self._arrays.read(array, 0, array.shape[0])
+        column = self._column(append, key)
+        values = self._arrays.read(column.array, 0, self._known[append].rows)
         self._compare(append, key, values, self._append(append).partitions, 0)
         return values
 
@@ -279,7 +290,7 @@ class Survey:
             raise self._changed(partition, "another partition lies there")
         found = {}
         for key in keys:
-            array = self._array(partition.append, key)
+            array = self._column(partition.append, key).array
             found[key] = self._arrays.rows(array, partition.start, partition.stop)
             self._compare(partition.append, key, found[key], known[at : at + 1], at)
         return found
@@ -292,8 +303,8 @@ class Survey:
         partitions: Sequence[Partition],
         first: int,
     ) -> None:
-        expected = self._digests(append)[first:, self._keys.index(key)]
-        digest = layout.ColumnDigest(key, dict(self._array(append, key).attrs))
+        expected = self._digests(append)[first:, self._at[key]]
+        digest = self._column(append, key).digest
         for partition, sha256 in zip(partitions, expected, strict=False):
             rows = slice(
                 partition.start - partitions[0].start, partition.stop - partitions[0].start
@@ -306,6 +317,11 @@ class Survey:
             f"{self.url}: rows {partition.start} to {partition.stop} of append {partition.append}, "
             f"pixel {partition.pixel}, are not what was written ({what}); {REMEDY}"
         )
+
+    def _open_column(self, append: str, key: str) -> _Column:
+        array = self._array(append, key)
+        attributes = dict(array.attrs)
+        return _Column(array, attributes, layout.ColumnDigest(key, attributes))
 
     def _array(self, append: str, key: str) -> zarr.Array[Any]:
         if append not in self._known:
@@ -349,7 +365,7 @@ class Survey:
     def _read_digests(self, append: str) -> NDArray[np.uint8]:
         """Return each column's digest in each partition, uint8 (partitions, columns, 32)."""
         array = self._array(append, "digest")
-        if array.dtype != np.uint8 or array.shape[1:] != (len(self._keys), 32):
+        if array.dtype != np.uint8 or array.shape[1:] != (len(self._at), 32):
             raise IntegrityError(f"{self.url}: array {array.path} is no table of digests; {REMEDY}")
         digests = self._arrays.read(array, 0, array.shape[0])
         for partition, found in zip(self._append(append).partitions, digests, strict=True):

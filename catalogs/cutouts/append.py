@@ -113,21 +113,31 @@ def write_append(
         sync_tree(place.path / layout.append_path(name))
         sync_folder(place.path / layout.APPENDS)
     quarantine = _write_quarantine(place, name, table.quarantine)
-    sizes = {
-        (int(h), int(w)) for h, w in np.unique(np.stack([places.height, places.width]), axis=1).T
-    }
-    sizes.discard((0, 0))
     return layout.Append(
         name=name,
         night=night,
         rows=len(order),
         quarantined=0 if table.quarantine is None else table.quarantine.num_rows,
-        image_size=sizes.pop() if len(sizes) == 1 else None,
+        ids=_ends(table.ids),
+        image_size=_one_size(places),
         fingerprint=layout.survey_fingerprint(fingerprints),
         metadata=metadata,
         quarantine=quarantine,
         written=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _ends(ids: NDArray[Any]) -> tuple[int, int] | tuple[str, str]:
+    if np.issubdtype(ids.dtype, np.integer):
+        return int(ids.min()), int(ids.max())
+    return min(ids.tolist()), max(ids.tolist())
+
+
+def _one_size(places: ImagePlaces) -> layout.Size | None:
+    """Return height and width of all images that say theirs; None when they differ."""
+    pairs = np.unique(np.stack([places.height, places.width], axis=1), axis=0)
+    sizes = [(int(h), int(w)) for h, w in pairs if h or w]
+    return sizes[0] if len(sizes) == 1 else None
 
 
 def _write_images(

@@ -7,8 +7,6 @@ that nothing on disk can lead around these checks: no consolidated metadata, no 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
 from collections import OrderedDict
 from functools import lru_cache
@@ -22,11 +20,11 @@ from numpy.typing import NDArray
 from zarr.storage import StorePath
 
 from catalogs.cutouts import layout
+from catalogs.cutouts.documents import REMEDY, check_array, parse
 from catalogs.errors import IntegrityError
 from catalogs.storage.disk import disk_error
 from catalogs.storage.place import Place
 
-REMEDY = "restore the store from a copy or ingest it again"
 CACHE_BYTES = 2 * layout.COLUMNS_WINDOW
 OPEN_ARRAYS = 4096
 # What Zarr and its codecs raise on bytes that are not what was written.
@@ -125,63 +123,6 @@ class Arrays:
             while self._bytes > CACHE_BYTES:
                 self._bytes -= self._windows.popitem(last=False)[1].nbytes
         return values
-
-
-def parse(content: bytes, where: str) -> dict[str, Any]:
-    """Return a ``zarr.json`` as JSON values.
-
-    Raises
-    ------
-    IntegrityError
-        It is something else.
-    """
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{where} cannot be read: {error}; {REMEDY}") from None
-    if not isinstance(found, dict):
-        raise IntegrityError(f"{where} is no Zarr metadata; {REMEDY}")
-    return found
-
-
-def check_array(where: str, metadata: dict[str, Any]) -> None:
-    """Refuse data types, codecs and sizes that no survey store has, before Zarr sees them.
-
-    Raises
-    ------
-    IntegrityError
-        The message names what does not belong there.
-    """
-    if metadata.get("zarr_format") != 3 or metadata.get("node_type") != "array":
-        raise IntegrityError(f"{where} is no array of Zarr format 3; {REMEDY}")
-    dtype = metadata.get("data_type")
-    if not isinstance(dtype, str) or dtype not in layout.ALLOWED_DTYPES:
-        raise IntegrityError(f"{where}: data type {dtype!r} does not belong in a survey store")
-    try:
-        outer = metadata["chunk_grid"]["configuration"]["chunk_shape"]
-        chunk = _check_codecs(where, metadata["codecs"], outer)
-        chunks = math.prod(outer) / math.prod(chunk)
-        size = math.prod(chunk) * np.dtype(dtype).itemsize
-    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise IntegrityError(f"{where}: its metadata are damaged ({error!r}); {REMEDY}") from None
-    if size > layout.LARGEST_CHUNK or chunks > layout.MOST_CHUNKS_PER_SHARD:
-        raise IntegrityError(
-            f"{where}: chunks of shape {chunk} in {outer} are larger than a store's ever are"
-        )
-
-
-def _check_codecs(where: str, codecs: list[Any], chunk: list[int]) -> list[int]:
-    """Check codecs, and those within; return the shape of the innermost chunks."""
-    for codec in codecs:
-        name = codec.get("name") if isinstance(codec, dict) else codec
-        if name not in layout.ALLOWED_CODECS:
-            raise IntegrityError(f"{where}: codec {name!r} does not belong in a survey store")
-        configuration = codec.get("configuration", {}) if isinstance(codec, dict) else {}
-        _check_codecs(where, configuration.get("index_codecs", []), chunk)
-        if "codecs" in configuration:
-            inner = configuration["chunk_shape"]
-            chunk = _check_codecs(where, configuration["codecs"], inner)
-    return chunk
 
 
 def refuse_links(place: Place, name: str, *, deep: bool = False) -> None:

@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 FORMAT_VERSION: Literal[3] = 3
 BLOB_CHUNK = 1 << 20
@@ -91,6 +91,8 @@ class Append(BaseModel):
     night : str
         What people call it.
     rows, quarantined : int
+    ids : tuple of int or str
+        The smallest and the largest identifier.
     image_size : tuple of int, optional
         Height and width of its images; None when they differ.
     fingerprint : str
@@ -109,6 +111,7 @@ class Append(BaseModel):
     night: str
     rows: int = Field(ge=1)
     quarantined: int = Field(ge=0)
+    ids: tuple[StrictInt, StrictInt] | tuple[StrictStr, StrictStr]
     image_size: Size | None
     fingerprint: str = Sha256
     metadata: str = Sha256

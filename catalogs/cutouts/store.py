@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +24,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
 
 from catalogs.cutouts import layout
-from catalogs.cutouts.arrays import OPEN_ARRAYS, REMEDY, Arrays, parse, refuse_links
+from catalogs.cutouts.arrays import OPEN_ARRAYS, Arrays, refuse_links
 from catalogs.cutouts.blob import ImagePlaces, Images, read_blocks
-from catalogs.cutouts.columns import as_bytes, user_values
+from catalogs.cutouts.columns import TEXT, as_bytes, user_values
+from catalogs.cutouts.documents import REMEDY, own_attributes, parse, store_attributes
 from catalogs.cutouts.partition import Pixel
 from catalogs.errors import InputError, IntegrityError
 from catalogs.sky import FINEST_ORDER, BoolArray, FloatArray, IntArray
@@ -37,7 +37,6 @@ from catalogs.storage.place import Place, open_place
 
 READERS = 8
 KEPT_DIGESTS = 64
-Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ class Survey:
                 f"{place.url} is not a survey store (no {layout.METADATA}); "
                 "make one with `skytally ingest`"
             ) from None
-        attributes = _attributes(place.url, parse(content, f"{place.url}/{layout.METADATA}"))
+        attributes = store_attributes(place.url, parse(content, f"{place.url}/{layout.METADATA}"))
         refuse_links(place, "")
         refuse_links(place, layout.APPENDS)
         survey = cls(place, attributes)
@@ -230,15 +229,27 @@ class Survey:
         ----------
         ids : ndarray of int64, or of str, shape (n,)
         """
-        text = self.attributes.identifiers == "text"
-        asked = pa.array([str(i) for i in ids.tolist()] if text else ids.astype(np.int64))
-        asked = asked.cast(pa.binary()) if text else asked
+        text = self.attributes.identifiers == TEXT
+        values = np.asarray([str(i) for i in ids.tolist()], dtype=object) if text else ids
+        asked = pa.array(values).cast(pa.binary() if text else pa.int64())
+        smallest: Any = min(values, default=0)
+        largest: Any = max(values, default=0)
+
+        def known_of(append: layout.Append) -> BoolArray:
+            whole = self._whole(append.name, "id")
+            stored = pa.array(as_bytes(whole) if text else whole)
+            both = stored.filter(pc.is_in(stored, value_set=asked))
+            return np.asarray(pc.is_in(asked, value_set=both))
+
+        near = [
+            append
+            for append in self.attributes.appends
+            if len(ids) and smallest <= append.ids[1] and largest >= append.ids[0]
+        ]
         known: BoolArray = np.zeros(len(ids), dtype=np.bool_)
-        for append in self._known:
-            values = self._whole(append, "id")
-            stored = pa.array(as_bytes(values) if text else values)
-            both = stored.filter(_is_in(stored, asked))
-            known |= _is_in(asked, both).to_numpy(zero_copy_only=False)
+        with ThreadPoolExecutor(READERS) as executor:
+            for found in executor.map(known_of, near):
+                known |= found
         return known
 
     def quarantine(self, append: str) -> pa.Table | None:
@@ -341,7 +352,7 @@ class Survey:
         base = layout.append_path(name)
         refuse_links(self._place, base)
         document = self._arrays.document(base, append.metadata)
-        own = _own(document, layout.AppendAttributes, f"{self.url}/{base}")
+        own = own_attributes(document, layout.AppendAttributes, f"{self.url}/{base}")
         partitions = tuple(
             Partition(name, Pixel(order, number), start, stop, fingerprint)
             for order, number, start, stop, fingerprint in own.partitions
@@ -360,7 +371,7 @@ class Survey:
         base = f"{layout.append_path(append)}/columns"
         refuse_links(self._place, base)
         document = self._arrays.document(base, self._append(append).nodes.get("columns", ""))
-        return _own(document, layout.ColumnsAttributes, f"{self.url}/{base}").nodes
+        return own_attributes(document, layout.ColumnsAttributes, f"{self.url}/{base}").nodes
 
     def _read_digests(self, append: str) -> NDArray[np.uint8]:
         """Return each column's digest in each partition, uint8 (partitions, columns, 32)."""
@@ -375,44 +386,3 @@ class Survey:
 
 
 APPENDS_SHA256 = hashlib.sha256(layout.group_document({})).hexdigest()
-
-
-def _is_in(values: pa.Array, among: pa.Array) -> pa.Array:
-    return pc.is_in(values, value_set=among)
-
-
-def _attributes(url: str, document: dict[str, Any]) -> layout.StoreAttributes:
-    attributes = document.get("attributes")
-    own = attributes.get("skytally") if isinstance(attributes, dict) else None
-    if not isinstance(own, dict):
-        raise InputError(
-            f"{url} is a Zarr group but not a survey store; make one with `skytally ingest`"
-        )
-    if own.get("format_version") != layout.FORMAT_VERSION:
-        raise InputError(
-            f"{url} is a survey store of format {own.get('format_version')!r}; this skytally reads "
-            f"format {layout.FORMAT_VERSION}: ingest the survey again"
-        )
-    digest = own.get("digest")
-    group = (document.get("zarr_format"), document.get("node_type")) == (3, "group")
-    if not group or layout.attributes_digest(own) != digest:
-        raise IntegrityError(
-            f"{url}/{layout.METADATA} is not what was written; restore it from a copy"
-        )
-    rest = {name: value for name, value in own.items() if name != "digest"}
-    return _validated(layout.StoreAttributes, rest, f"{url}/{layout.METADATA}")
-
-
-def _own(document: dict[str, Any], model: type[Model], where: str) -> Model:
-    attributes = document.get("attributes")
-    own = attributes.get("skytally") if isinstance(attributes, dict) else None
-    return _validated(model, own, where)
-
-
-def _validated(model: type[Model], values: Any, where: str) -> Model:  # noqa: ANN401
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(str(part) for part in first["loc"])
-        raise IntegrityError(f"{where}: {at}: {first['msg']}; {REMEDY}") from None

@@ -16,7 +16,7 @@ from typing import Any
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
 from catalogs.errors import InputError, IntegrityError, SkytallyError
-from catalogs.storage.place import Lock, Place
+from catalogs.storage.place import Lock, Place, each
 from engine.plan import Plan, Work, check_resumable
 
 Text = str | bytes
@@ -219,18 +219,20 @@ class Ledger:
         """
         newest = self._newest()
         recipe = plan.recipe_id
-        found = {}
-        for work in plan.work():
-            if work.pixel in newest:
-                try:
-                    receipt = self._read(newest[work.pixel])
-                except FileNotFoundError:
-                    continue  # a later one takes its place at this moment
-                self._check_plan(receipt, work, recipe)
-                if compare_files:
-                    self._check_file(receipt, newest[work.pixel])
-                found[work.pixel] = receipt
-        return found
+
+        def read(work: Work) -> Receipt | None:
+            try:
+                receipt = self._read(newest[work.pixel])
+            except FileNotFoundError:
+                return None  # a later one takes its place at this moment
+            self._check_plan(receipt, work, recipe)
+            if compare_files:
+                self._check_file(receipt, newest[work.pixel])
+            return receipt
+
+        works = [work for work in plan.work() if work.pixel in newest]
+        found = zip(works, each(self.catalog, read, works), strict=True)
+        return {work.pixel: receipt for work, receipt in found if receipt is not None}
 
     def held(self, work: Work) -> Held:
         """Return what the catalog holds of a pixel already, verified.

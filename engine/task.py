@@ -25,7 +25,7 @@ from catalogs.cutouts.decode import Decoder, Problem, open_decoder
 from catalogs.cutouts.store import Partition, Rows, Survey
 from catalogs.errors import IntegrityError
 from catalogs.schema import TOO_SMALL
-from catalogs.storage.place import open_place
+from catalogs.storage.place import Place, open_place
 from engine.ahead import Ahead, Timed
 from engine.infer import StageTimes, Tick, classify
 from engine.isolate import DecoderSettings, Sandbox
@@ -68,6 +68,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Tools:
+    catalog: Place
     survey: Survey
     bundle: Bundle
     decoder: Decoder
@@ -106,7 +107,8 @@ def _opened(job: Job) -> _Tools:
         pixels.channels,
         pixels.dtype,
     )
-    return _Tools(survey, bundle, decoder, session, options.precision)
+    catalog = open_place(job.catalog)
+    return _Tools(catalog, survey, bundle, decoder, session, options.precision)
 
 
 def _tools(job: Job) -> _Tools:
@@ -150,7 +152,7 @@ def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outc
     with watched(job.stall_seconds):
         tools = _tools(job)
         times = StageTimes()
-        ledger = Ledger(open_place(job.catalog))
+        ledger = Ledger(tools.catalog)
         tables: list[pa.Table] = []
         parts: list[Part] = []
         if work.done:

@@ -6,6 +6,7 @@ import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
 from catalogs.schema import HEALPIX_COLUMN
 from catalogs.sky import FINEST_ORDER
-from catalogs.storage.place import Place
+from catalogs.storage.place import Place, each
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,8 @@ def write_metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts)
     from hats.pixel_math.healpix_pixel_function import sort_pixels
 
     ordered = sort_pixels([HealpixPixel(pixel.order, pixel.number) for pixel in pixels])
-    footers = []
-    for pixel in ordered:
-        name = names.pixel_file(Pixel(int(pixel.order), int(pixel.pixel)))
-        footer = pq.read_metadata(io.BytesIO(catalog.read(name)))
-        footer.set_file_path(name.removeprefix(f"{names.DATASET}/"))
-        footers.append(footer)
+    files = [names.pixel_file(Pixel(int(pixel.order), int(pixel.pixel))) for pixel in ordered]
+    footers = list(each(catalog, partial(_file_footer, catalog), files))
     schema = footers[0].schema.to_arrow_schema()
     catalog.write(names.METADATA, _footer(schema, footers))
     catalog.write(names.COMMON_METADATA, _footer(schema, []))
@@ -84,6 +81,13 @@ def is_described(catalog: Place, rows: int) -> bool:
     except FileNotFoundError:
         return False
     return f"hats_nrows={rows}" in properties.splitlines()
+
+
+def _file_footer(catalog: Place, name: str) -> pq.FileMetaData:
+    with catalog.open(name) as stream:
+        footer = pq.read_metadata(stream)
+    footer.set_file_path(name.removeprefix(f"{names.DATASET}/"))
+    return footer
 
 
 def _footer(schema: object, footers: list[pq.FileMetaData]) -> bytes:

@@ -80,7 +80,7 @@ class Bucket:
         client: ClientConfig = {
             "connect_timeout": timedelta(seconds=min(CONNECT_SECONDS, self.patience.request)),
             "read_timeout": timedelta(seconds=self.patience.request),
-            "timeout": timedelta(seconds=self.patience.total),
+            "timeout": timedelta(seconds=2 * self.patience.request),
         }
         if self._scheme == "s3" and _plain_endpoint():
             client["allow_http"] = True

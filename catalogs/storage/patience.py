@@ -44,15 +44,15 @@ class Patience:
     Attributes
     ----------
     request : float
-        Longest silence of one request [s].
+        Longest silence of one request [s]; the whole of it may take twice as long.
     total : float
-        Since the first failure, nothing is sent again after this long [s].
+        Since an operation began, nothing is sent again after this long [s].
     lease : float
         A lock whose holder has given no sign for so long may be taken over [s].
     """
 
     request: float = 60.0
-    total: float = 300.0
+    total: float = 150.0
     lease: float = 60.0
 
     @classmethod

@@ -6,15 +6,24 @@ returns. What a crash leaves behind is a temporary file that nobody reads.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from catalogs.errors import IntegrityError
+from catalogs.parallel import bounded_map
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+REQUESTS = 16  # under way at once to a bucket, which answers each after a while
 
 
 class Lock(Protocol):
@@ -135,6 +144,17 @@ def open_place(where: str | Path) -> Place:
     from catalogs.storage.disk import Disk
 
     return Disk(Path(str(where).removeprefix("file://")))
+
+
+def each(
+    place: Place, function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Yield ``function(item)`` in order; in a bucket, several requests are under way at once."""
+    if place.path is not None:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(REQUESTS) as executor:
+        yield from bounded_map(executor, function, items, 4 * REQUESTS)
 
 
 def other_bytes(where: str) -> IntegrityError:

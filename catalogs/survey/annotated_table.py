@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -16,11 +15,8 @@ import pyarrow.parquet as pq
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
 from catalogs.errors import IntegrityError
-from catalogs.parallel import bounded_map
-from catalogs.storage.place import Place
+from catalogs.storage.place import Place, each
 from catalogs.survey.parquet_table import HatsCatalog
-
-READERS = 16  # receipts read at once; a bucket answers each after a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +51,7 @@ class AnnotatedCatalog(HatsCatalog):
                 f"{self.told(names.PLAN)} is damaged ({error!r}); restore it from a copy"
             ) from error
         receipts = [names.receipt_file(pixel, append) for pixel, append in newest.items()]
-        with ThreadPoolExecutor(READERS) as readers:
-            return dict(bounded_map(readers, self._read_receipt, receipts, 4 * READERS))
+        return dict(each(self.place, self._read_receipt, receipts))
 
     def _read_receipt(self, name: str) -> tuple[str, _Written]:
         content = self._read_json(name)

@@ -7,9 +7,9 @@ watcher's own clock (clocks of two machines are never compared), is it replaced,
 so that of several watchers one wins. A holder that could not renew for two thirds of that time
 considers the lock lost, before anybody may take it.
 
-Even two drivers at once could not corrupt a catalog: a pixel's bytes are the same whoever makes
-them, and its receipt is created only if there is none. The lock saves work and keeps the survey
-from changing under a run.
+Two drivers with one plan could not corrupt a catalog even without a lock: a pixel's bytes are the
+same whoever makes them, and its receipt is created only if there is none. The lock saves work, and
+keeps a driver with an older plan from putting older files beside newer receipts.
 """
 
 from __future__ import annotations

@@ -8,26 +8,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from s3 import BUCKET, Faults, client, environment, fault_proxy, objects, s3_server
-from surveys import tree, write_small_survey
+from surveys import encode, scattered, small_image, tree, write_small_survey
 
 from catalogs.annotated.convert import convert
 from catalogs.audit.run import audit
+from catalogs.cutouts.writer import SurveyTable, append_survey
 from catalogs.errors import BusyError, InputError, IntegrityError
 from catalogs.survey.tables import column_names, read_table, row_count
 from engine.run import AnnotateSettings, annotate
 
 ROWS = 600
+NIGHT_ROWS = 30
 SURVEY = f"s3://{BUCKET}/small.zarr"
 TWO = AnnotateSettings(workers=2)
 NOT_COMPARED = ("run/timings/", "run/run.json", "run/lock", "run/progress.json")
@@ -154,6 +159,46 @@ class _FirstAnswers(Faults):
             return "none"
         self.lost.add(name)
         return "reset_after"
+
+
+def test_a_night_is_added(local_survey, brightness, endpoint, monkeypatch, tmp_path):
+    """Pixels with new objects are rewritten: put aside, receipted, copied; the old is forgotten."""
+    local = Path(shutil.copytree(local_survey, tmp_path / "small.zarr"))
+    survey, catalog = f"s3://{BUCKET}/nights/small.zarr", f"s3://{BUCKET}/nights/catalog"
+    s3 = client(endpoint)
+    for name, content in objects(endpoint, "small.zarr").items():
+        s3.put_object(Bucket=BUCKET, Key=f"nights/small.zarr/{name}", Body=content)
+    annotate(survey, catalog, brightness.path, TWO)
+    for where in (local, survey):
+        append_night(where)
+    annotate(local, tmp_path / "catalog", brightness.path, TWO)
+    faults = Faults(seed=4, slow_down=0.1, reset_before=0.1, reset_after=0.2)
+    with fault_proxy(endpoint, faults) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        result = annotate(survey, catalog, brightness.path, TWO)
+    assert result.annotated == NIGHT_ROWS
+    once = {k: v for k, v in tree(tmp_path / "catalog").items() if not k.startswith(NOT_COMPARED)}
+    assert digests(endpoint, "nights/catalog") == once
+
+
+def append_night(where: str | Path) -> None:
+    ra, dec = scattered(NIGHT_ROWS, seed=9)
+    table = SurveyTable(
+        ids=2 * 10**15 + np.arange(NIGHT_ROWS),
+        ra=ra,
+        dec=dec,
+        columns={
+            "mag": np.linspace(14, 18, NIGHT_ROWS),
+            "kind": np.asarray(["b"] * NIGHT_ROWS, dtype=object),
+            "label": np.asarray(["y"] * NIGHT_ROWS, dtype=object),
+        },
+    )
+
+    def images(chunks: Sequence[NDArray[np.int64]]) -> Iterator[list[bytes]]:
+        for chunk in chunks:
+            yield [encode(small_image(10_000 + row)) for row in chunk.tolist()]
+
+    append_survey(where, table, images, "2026-11-22")
 
 
 # ---------------------------------------------------------------------------- drivers

@@ -79,7 +79,9 @@ def main() -> None:
     best = chosen.kind == "best"
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    batch = chosen.batch or (256 if best else 64)
+    images = Images(chosen.images)
+    # The first batch is start-up, so there must be others.
+    batch = min(chosen.batch or (256 if best else 64), max(len(images) // 3, 1))
     network: torch.nn.Module = Network(chosen.run)
     names, threshold = network.names, network.threshold
     spiral = names.index("spiral")
@@ -87,7 +89,6 @@ def main() -> None:
         network = network.to(memory_format=torch.channels_last)
     if chosen.compile:
         network = torch.compile(network, dynamic=False)
-    images = Images(chosen.images)
     loader = DataLoader(images, batch, num_workers=chosen.loaders, persistent_workers=False)
     arithmetic = torch.autocast("cpu", torch.bfloat16) if best else contextlib.nullcontext()
     if chosen.compile:  # compiled before the clock starts, as our own start-up is left out

@@ -86,4 +86,4 @@ def _receipts(catalog: Path) -> tuple[int, int]:
 
 def _receipt_times(catalog: Path) -> dict[str, int]:
     folder = catalog / "run" / "receipts"
-    return {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    return {file.name: file.stat().st_mtime_ns for file in folder.glob("*.json")}

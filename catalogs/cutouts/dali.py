@@ -36,12 +36,13 @@ class DaliDecoder:
 
     def decode(self, files: Cutouts) -> tuple[Pixels, dict[int, Problem]]:
         """Decode a batch of any length; see :class:`catalogs.cutouts.decode.Decoder`."""
-        pixels = np.zeros((len(files), self.crop, self.crop, 3), dtype=np.uint8)
+        pixels = np.empty((len(files), self.crop, self.crop, 3), dtype=np.uint8)
         problems: dict[int, Problem] = {}
         for start in range(0, len(files), self.batch):
             part = list(files[start : start + self.batch])
             (images,), found = self._decode_part(part)
-            pixels[start : start + len(part)] = images.as_array()
+            # A view of DALI's memory, good until the next run: copied once, to where it belongs.
+            pixels[start : start + len(part)] = np.asarray(images.as_tensor())
             for i, reason in found.items():
                 pixels[start + i] = 0
                 problems[start + i] = Problem(DECODE_ERROR, reason)

@@ -113,3 +113,16 @@ def trusts_files() -> None:
         return Part(append, fingerprint, rows, {"ok": rows}, "")
 
     Ledger.receipts = receipts  # type: ignore[method-assign]
+
+
+@_named
+def hasty_recovery() -> None:
+    """Move a waiting file to its place although its receipt may not be durable yet."""
+    honest = Ledger.recover
+
+    def recover(self: Ledger) -> None:
+        create, self.catalog.create = self.catalog.create, lambda *_: None
+        honest(self)
+        self.catalog.create = create
+
+    Ledger.recover = recover  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from surveys import encode, scattered, small_image
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.sky import tile_of
 
-NIGHTS = ({0: 30, 4: 20}, {0: 15, 7: 25})  # objects by base pixel; the second rewrites pixel 0
+NIGHTS = ({0: 30}, {0: 15, 7: 25})  # objects by base pixel; the second rewrites pixel 0
 
 
 def write_night(to: Path, counts: dict[int, int], first: int, kind: str = "PNG") -> None:

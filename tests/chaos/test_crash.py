@@ -134,6 +134,39 @@ def test_kills_find_a_broken_committer(bench, broken):
     assert next(wrong for _, wrong in killed(bench, broken) if wrong)
 
 
+def crashed_after_kill(bench: Bench, broken: str | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Yield what a machine's crash may leave of a catalog while a killed run is resumed.
+
+    Killed is it between the moment at which a rewritten pixel's new file waits and that at which
+    the old receipt is gone.
+    """
+    operations, _ = bench.recorded(broken)
+    waits = next(o.number for o in operations if o.other.endswith("run/next/0-0.parquet"))
+    gone = max(o.number for o in operations if o.path.endswith("run/receipts/0-0.00000.json"))
+    for at in range(waits, gone + 1):
+        catalog = bench.new("twice")
+        seen = Shim(bench.library, catalog, bench.folder / "notes")
+        for nights, environment, status in (
+            (bench.nights, seen.environment(do="before", at=at), -9),
+            (bench.nights[1:], seen.environment(), 0),
+        ):
+            ended = bench.forks.run(nights, bench.model, catalog, environment, broken)
+            assert ended.status == status, ended.said
+        for number, files in crash_states(seen.operations(), str(catalog)):
+            if number > at:
+                yield at, false_receipts(files)
+
+
+def test_a_crash_while_a_killed_run_is_resumed_makes_no_receipt_false(bench):
+    states = list(crashed_after_kill(bench))
+    assert [state for state in states if state[1]] == []
+    assert len({at for at, _ in states}) > 10
+
+
+def test_a_hasty_recovery_is_found(bench):
+    assert next(wrong for _, wrong in crashed_after_kill(bench, "hasty_recovery") if wrong)
+
+
 CALLS = "creat,open,openat,write,pwrite64,writev,pwritev,truncate,ftruncate,fsync,fdatasync,rename,"
 CALLS += "renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,mkdir,mkdirat,fallocate,sendfile,"
 CALLS += "copy_file_range,symlink,symlinkat,msync"

@@ -8,7 +8,7 @@ GZ1 := ../shared/data/gz1
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check bench gpu-check bundle docs clean
+.PHONY: help run test lint check bench chaos gpu-check bundle docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ bench: $(VENV)/.dev  ## Measure every speed to be reached, against its bound or 
 
 gpu-check: $(VENV)/bin/python  ## On a machine with a card and its ONNX Runtime: compare with the CPU
 	$(BIN)/python -m benchmarks.gpu_check
+
+chaos: $(VENV)/.dev  ## Kill 200 runs at seeded moments and resume each (40 minutes)
+	PYTHONPATH=.:tests $(BIN)/python -m chaos.many --runs 200
 
 bundle: $(VENV)/.dev  ## Train and export the bundle that ships, from ../shared/data/gz1
 	rm -rf $(OUT)/bundle && mkdir -p $(OUT)/bundle

@@ -7,12 +7,16 @@ folder ``site`` beside this file, put on ``PYTHONPATH``, does it (see sitecustom
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
-from catalogs.storage.disk import Disk
+from catalogs.errors import SkytallyError
+from catalogs.storage.disk import Disk, DiskLock
 from engine.ledger import Ledger, Receipt
 from engine.plan import Plan, Work
 
@@ -126,3 +130,46 @@ def hasty_recovery() -> None:
         self.catalog.create = create
 
     Ledger.recover = recover  # type: ignore[method-assign]
+
+
+@_named
+def forgetful() -> None:
+    """Begin anew, whatever is done already."""
+    Ledger.receipts = lambda *_, **__: {}  # type: ignore[method-assign]
+
+
+@_named
+def orphans() -> None:
+    """Leave a process behind."""
+    from engine.clusters import deploy
+
+    honest = deploy._start_local
+
+    def start(workers: int) -> object:
+        subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+        return honest(workers)
+
+    deploy._start_local = start
+
+
+@_named
+def no_lock() -> None:
+    """Let every driver in."""
+
+    @contextmanager
+    def hold(*_: object) -> Iterator[DiskLock]:
+        yield DiskLock()
+
+    Disk.hold = hold  # type: ignore[method-assign]
+
+
+@_named
+def deaf() -> None:
+    """Take a failed write for one that succeeded."""
+    honest = Disk.write
+
+    def write(self: Disk, name: str, content: bytes | memoryview) -> None:
+        with suppress(SkytallyError):
+            honest(self, name, content)
+
+    Disk.write = write  # type: ignore[method-assign]

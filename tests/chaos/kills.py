@@ -20,6 +20,8 @@ from chaos.checks import differences, false_receipts, files_of
 from chaos.runs import Command, Group, said_by, wait_until
 from chaos.shim import Operation, Shim
 
+from catalogs.errors import SkytallyError
+
 Victim = Literal["driver", "worker", "workers", "everything", "scheduler"]
 VICTIMS: tuple[Victim, ...] = ("driver", "worker", "workers", "scheduler", "everything")
 WORKERS = 2
@@ -68,7 +70,8 @@ class Killed:
         wrong += [f"after resuming: {line}" for line in self.resumed]
         allowed = ALLOWED[self.kill.victim] if self.happened else {0}
         if self.status not in allowed:
-            wrong.append(f"exit status {self.status}, not one of {sorted(allowed)}: {self.said}")
+            wrong.append(f"exit status {self.status}, not one of {sorted(allowed)}")
+            wrong += self.said
         if self.status in (20, 75) and len(self.said) != 1:
             wrong.append(f"said {len(self.said)} lines: {self.said}")
         bound = IN_FLIGHT * (1 if self.kill.victim == "worker" else WORKERS)
@@ -99,7 +102,7 @@ def kill_and_resume(
             options = ["--cluster", json.loads((notes / "scheduler").read_text())["address"]]
             environment = shim.environment(do="stop", at=kill.at)
         run = Group(command.line(*options), notes / "stderr", environment, broken)
-        stack.callback(lambda: run.kill(*run.members()))
+        stack.callback(run.end)
         wait_until(lambda: bool(shim.stopped) or run.ended(), "an operation came, or the end")
         happened = not run.ended()
         if happened:
@@ -118,11 +121,16 @@ def kill_and_resume(
     false = false_receipts(files)
     receipts = sum(name.startswith("run/receipts/") for name in files)
     before = _rows(files)
-    annotated = resume(command)
-    resumed = differences(command.catalog, clean) + false_receipts(files_of(command.catalog))
     missing = _rows(files_of(clean)) - before
-    if annotated != missing:
-        resumed.append(f"{annotated} objects were annotated, {missing} had no receipt")
+    resumed = []
+    try:
+        annotated = resume(command)
+    except SkytallyError as error:
+        resumed.append(str(error))
+    else:
+        if annotated != missing:
+            resumed.append(f"{annotated} objects were annotated, {missing} had no receipt")
+    resumed += differences(command.catalog, clean) + false_receipts(files_of(command.catalog))
     return Killed(
         kill,
         happened,
@@ -147,7 +155,7 @@ def _cluster(notes: Path, environment: dict[str, str], stack: ExitStack) -> list
     started = []
     for i, line in enumerate(lines):
         group = Group([*line, *common], notes / f"cluster{i}", environment)
-        stack.callback(lambda group=group: group.kill(*group.members()))
+        stack.callback(group.end)
         started.append(group)
         wait_until(file.exists, "the scheduler had written its address")
     return started

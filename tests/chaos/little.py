@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from surveys import encode, scattered, small_image
 
-from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
+from catalogs.cutouts.append import SurveyTable
+from catalogs.cutouts.writer import SurveyInfo, append_survey, write_survey
 from catalogs.sky import tile_of
 
-NIGHTS = ({0: 30}, {0: 15, 7: 25})  # objects by base pixel; the second rewrites pixel 0
+NIGHTS = ({0: 30}, {0: 15, 7: 25})  # objects by base pixel; the second night rewrites pixel 0
 
 
-def write_night(to: Path, counts: dict[int, int], first: int, kind: str = "PNG") -> None:
-    """Write a survey of one night with so many objects in these base pixels."""
+def _table(counts: dict[int, int], first: int) -> SurveyTable:
     ra, dec = scattered(20_000, seed=first + 1)
     tiles = tile_of(ra, dec, 0)
     chosen = np.concatenate([np.flatnonzero(tiles == t)[:n] for t, n in counts.items()])
-    table = SurveyTable(
+    return SurveyTable(
         ids=10**15 + first + np.arange(len(chosen)),
         ra=ra[chosen],
         dec=dec[chosen],
         columns={"mag": np.linspace(14, 18, len(chosen))},
     )
-    write_survey(
-        to,
-        table,
-        lambda chunks: (
-            [encode(small_image(first + row), kind) for row in chunk.tolist()] for chunk in chunks
-        ),
-        SurveyInfo(name="little"),
-    )
+
+
+def _images(chunks: Sequence[NDArray[np.int64]]) -> Iterator[list[bytes]]:
+    for chunk in chunks:
+        yield [encode(small_image(row)) for row in chunk.tolist()]
 
 
 def two_nights(folder: Path) -> tuple[Path, Path]:
-    """Write the survey as it is after the first night, and after the second."""
-    first, other, both = (folder / f"{name}.zarr" for name in ("first", "other", "both"))
-    write_night(first, NIGHTS[0], 0)
-    write_night(other, NIGHTS[1], 1000)
+    """Write the survey as it is after the first night, and as it is after the second."""
+    first, both = (folder / f"{name}.zarr" for name in ("first", "both"))
+    write_survey(first, _table(NIGHTS[0], 0), _images, SurveyInfo(name="little"))
     shutil.copytree(first, both)
-    shutil.move(other / "appends/00000", both / "appends/00001")
-    root, added = (json.loads((store / "zarr.json").read_text()) for store in (both, other))
-    append = added["attributes"]["skytally"]["appends"][0] | {"name": "00001"}
-    root["attributes"]["skytally"]["appends"].append(append)
-    (both / "zarr.json").write_text(json.dumps(root))
-    shutil.rmtree(other)
+    append_survey(both, _table(NIGHTS[1], 1000), _images)
     return first, both

@@ -14,15 +14,16 @@ from pathlib import Path
 from chaos.forks import ROOT
 
 PATIENCE = 120.0  # seconds; whatever is awaited comes within, or the test fails
+LINGER = 30.0  # seconds that processes may take to notice that their driver is gone
 SITE = Path(__file__).with_name("site")
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
+def wait_until(true: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     """Look until something is so; an error when it never is."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"in {PATIENCE:.0f} s it never came about that {what}")
+            raise TimeoutError(f"in {seconds:.0f} s it never came about that {what}")
         time.sleep(0.002)
 
 
@@ -103,10 +104,15 @@ class Group:
             except ProcessLookupError:
                 continue
 
+    def end(self) -> None:
+        """Kill whatever of the group lives."""
+        self.kill(*self.members())
+        self.process.wait()
+
     def left_behind(self) -> list[int]:
         """Return the processes that do not end although the command has, and kill them."""
         try:
-            wait_until(lambda: not self.members(), "every process of the group had ended")
+            wait_until(lambda: not self.members(), "every process had ended", LINGER)
         except TimeoutError:
             left = self.members()
             self.kill(*left)

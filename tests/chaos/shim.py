@@ -32,19 +32,20 @@ class Operation:
     content: bytes
 
 
-@lru_cache(maxsize=1)
-def _library(folder: Path) -> Path:
-    library = folder / "shim.so"
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", library, SOURCE]
-    subprocess.run(command, check=True)
-    return library
-
-
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the compiled library; without a compiler, the calling test is skipped."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc, to compile the library that watches files")
-    return _library(tmp_path_factory.getbasetemp())
+    return library_in(tmp_path_factory.getbasetemp())
+
+
+@lru_cache(maxsize=1)
+def library_in(folder: Path) -> Path:
+    """Compile the library into a folder."""
+    compiled = folder / "shim.so"
+    command = ["gcc", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", compiled, SOURCE]
+    subprocess.run(command, check=True)
+    return compiled
 
 
 class Shim:

@@ -57,3 +57,26 @@ def killed(clean, in_memory, tmp_path_factory) -> Callable[..., Killed]:
 def test_a_killed_run_is_resumed_to_the_same_bytes(seed, killed):
     found = killed(Kill.of(seed, OPERATIONS))
     assert found.violations() == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "victim", "said"),
+    [
+        ("short_file", "everything", "receipt after the kill"),
+        ("orphans", "driver", "was left behind"),
+    ],
+)
+def test_a_broken_engine_is_found(broken, victim, said, killed, monkeypatch):
+    monkeypatch.setattr("chaos.runs.LINGER", 3.0)
+    found = killed(Kill(0, victim, 150), broken)
+    assert any(said in line for line in found.violations())
+
+
+def test_an_engine_that_begins_anew_is_found(killed):
+    def forgetful(command: Command) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("engine.ledger.Ledger.receipts", lambda *_, **__: {})
+            return resume(command)
+
+    found = killed(Kill(0, "driver", 150), resume=forgetful)
+    assert any("had no receipt" in line for line in found.violations())

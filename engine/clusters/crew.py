@@ -328,7 +328,7 @@ class _Round(Generic[Item]):
             results = []
             for future in done:
                 self._queue.put_back(self._queue.under_way[future.key][1])
-        except CancelledError as error:
+        except (CancelledError, OSError) as error:  # the scheduler went away meanwhile
             raise self._gone() from error
         for future in done:
             del self._queue.under_way[future.key]

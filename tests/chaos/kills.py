@@ -71,7 +71,7 @@ class Killed:
         allowed = ALLOWED[self.kill.victim] if self.happened else {0}
         if self.status not in allowed:
             wrong.append(f"exit status {self.status}, not one of {sorted(allowed)}")
-            wrong += self.said
+            wrong += self.said[-1:]
         if self.status in (20, 75) and len(self.said) != 1:
             wrong.append(f"said {len(self.said)} lines: {self.said}")
         bound = IN_FLIGHT * (1 if self.kill.victim == "worker" else WORKERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from engine.clusters.spec import ClusterSpec, is_private
 THREADS_PER_WORKER = 2  # while one pixel computes, another reads or writes
 CONNECT_SECONDS = 30
 CLOSE_SECONDS = 10
+FILES, FILES_PER_WORKER = 32, 8  # that the driver has open, and more for each worker
 # glibc gives large blocks back to the system at once and faults them in again at the next batch,
 # which can halve the speed; Dask's own default (64 KiB) makes it worse.
 WORKER_ENVIRONMENT = {
@@ -106,15 +108,28 @@ def deploy(
 
 
 def _start_local(workers: int) -> Any:  # noqa: ANN401  (Dask has no types)
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=THREADS_PER_WORKER,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        memory_limit=0,
-        silence_logs=50,
-    )
+    # Without files to open, Dask hangs rather than fails.
+    may, needed = resource.getrlimit(resource.RLIMIT_NOFILE)[0], FILES + FILES_PER_WORKER * workers
+    if may < needed:
+        raise BusyError(
+            f"this process may open {may} files, {workers} workers take {needed}; raise the limit "
+            "(ulimit -n), and run the same command again"
+        )
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=THREADS_PER_WORKER,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            silence_logs=50,
+        )
+    except (OSError, RuntimeError) as error:
+        raise BusyError(
+            f"no worker starts on this machine: {' '.join(str(error).split())}; see to its memory "
+            "and its limit of open files, and run the same command again"
+        ) from error
 
 
 def _start_cuda() -> Any:  # noqa: ANN401

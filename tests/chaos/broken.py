@@ -166,6 +166,7 @@ def no_lock() -> None:
 @_named
 def deaf() -> None:
     """Take a failed write for one that succeeded."""
+
     def deafened(honest: Callable[..., None]) -> Callable[..., None]:
         def write(*given: object) -> None:
             with suppress(SkytallyError):

@@ -78,7 +78,13 @@ def connect(
 
 
 class Crew:
-    """The workers of a cluster; made by `connect`."""
+    """The workers of a cluster; made by `connect`.
+
+    Attributes
+    ----------
+    rebuilt : int
+        How often workers of this machine had to be started anew.
+    """
 
     def __init__(
         self,
@@ -89,6 +95,7 @@ class Crew:
         self._respawn_seconds = respawn_seconds
         self._stack = ExitStack()
         self._deployment: Deployment
+        self.rebuilt = 0
 
     def __enter__(self) -> Crew:
         self._deployment = self._stack.enter_context(self._start())
@@ -151,6 +158,7 @@ class Crew:
                     ) from lost
                 self._stack.close()
                 self._deployment = self._stack.enter_context(self._start())
+                self.rebuilt += 1
 
 
 class _WorkersLostError(Exception):

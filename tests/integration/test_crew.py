@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import crew_tasks as tasks
 import pytest
 
-from catalogs.errors import SkytallyError
+from catalogs.errors import BusyError, SkytallyError
 from engine.clusters.crew import connect
 
 
@@ -108,3 +109,39 @@ def test_both_workers_killed_again_and_again_end_nothing(tmp_path):
             finished.set()
             killer.join()
     assert sorted(done) == items
+
+
+def dismiss_workers(crew, finished: threading.Event, times: int) -> int:
+    """Take all workers away for good, as often as they are there; return how often."""
+    done = 0
+    while done < times and not finished.wait(0.05):
+        try:
+            there = list(crew.client.scheduler_info()["workers"])
+            if there:
+                crew.client.retire_workers(there)
+                done += 1
+        except Exception:  # noqa: BLE001  (the cluster is being built again)
+            continue
+    return done
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(("times", "ends_well"), [(1, True), (1000, False)])
+def test_workers_that_do_not_come_back_are_started_anew_but_not_for_ever(
+    tmp_path, times, ends_well
+):
+    finished = threading.Event()
+    with connect("local", 1, respawn_seconds=1) as crew, ThreadPoolExecutor(1) as thread:
+        dismissed = thread.submit(dismiss_workers, crew, finished, times)
+        dismissed.add_done_callback(lambda _: (tmp_path / "go").touch())
+        run = crew.run(tasks.wait_for_file, tasks.wait_for_file, str(tmp_path), ["a", "b"])
+        try:
+            if ends_well:
+                assert sorted(run) == ["a", "b"]
+                assert crew.rebuilt == 1
+            else:
+                with pytest.raises(BusyError, match="run the same command again"):
+                    list(run)
+        finally:
+            finished.set()
+        assert dismissed.result() >= 1

@@ -215,7 +215,7 @@ def group_document(attributes: dict[str, Any]) -> bytes:
 
 def root_document(attributes: StoreAttributes) -> bytes:
     """Return the root's ``zarr.json``, which holds the digest of its own attributes."""
-    own = attributes.model_dump(mode="json")
+    own = json.loads(json.dumps(attributes.model_dump(mode="json")))  # as a reader will see it
     return group_document({"skytally": own | {"digest": attributes_digest(own)}})
 
 

@@ -207,6 +207,17 @@ def test_an_unknown_column_is_named_with_those_that_exist(small_survey):
         Survey.open(small_survey).column("nope")
 
 
+def test_provenance_of_any_shape_comes_back(tmp_path):
+    ra, dec = scattered(5)
+    provenance = {"10": 1, "9": [2.5, None], "8": {"ä": "\u2028", 10: 1e300, 9: -0.0}}
+    info = SurveyInfo(name="p", provenance=provenance, pixel_scale=0.1 + 0.2)
+    table = SurveyTable(np.arange(5), ra, dec)
+    write_survey(tmp_path / "p.zarr", table, lambda cs: ([b"x"] * len(c) for c in cs), info)
+    found = Survey.open(tmp_path / "p.zarr").attributes
+    assert found.provenance == json.loads(json.dumps(provenance))
+    assert found.pixel_scale == 0.1 + 0.2
+
+
 def test_plain_zarr_reads_the_store(small_survey):
     """The format is Zarr's own: another reader needs nothing of ours."""
     group = zarr.open_group(str(small_survey), mode="r")["appends/00000"]

@@ -50,6 +50,8 @@ class Sizes:
     planned : int
         Objects of the plan that is only planned.
     workers : int
+    tuned : bool
+        Whether the best thread counts of the best PyTorch loop are looked for.
     """
 
     turns: int = 3
@@ -60,6 +62,7 @@ class Sizes:
     raw: int = 10_000_000
     planned: int = 100_000_000
     workers: int = 2
+    tuned: bool = True
 
 
 QUICK = Sizes(
@@ -70,6 +73,7 @@ QUICK = Sizes(
     files=192,
     raw=200_000,
     planned=2_000_000,
+    tuned=False,
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -148,8 +147,15 @@ def _plan_and_begin(table: Path, folder: Path) -> None:
         work = [w for w in begun.work() if w.pixel not in receipts]
         Tally(begun.rows, 0.05).resume(receipts.values())
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(seconds, peak, len(work))
+    print(seconds, _peak_megabytes(), len(work))
+
+
+def _peak_megabytes() -> float:
+    """Return this process's own peak; getrusage would also tell of what it was forked from."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) / 1024
+    raise OSError("/proc/self/status has no VmHWM")
 
 
 if __name__ == "__main__":

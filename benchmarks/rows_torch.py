@@ -68,8 +68,10 @@ def _tune(inputs: Inputs) -> tuple[list[str], list[dict[str, Any]]]:
     """Find the thread counts with which the best loop is best, and whether compiling helps."""
     grid = [
         ["--threads", str(threads), "--loaders", str(loaders)]
-        for threads, loaders in product((1, 2), (1, 2))
+        for threads, loaders in product((1, 2), (2, 1))
     ]
+    if not inputs.sizes.tuned:
+        return grid[0], []
     tried = [(_loop(inputs, "best", options), options) for options in grid]
     said, options = max(tried, key=lambda pair: pair[0]["rate"])
     try:

@@ -117,7 +117,7 @@ class Sandbox:
 
 def _serve() -> None:
     """Answer questions on standard input; this process itself never decodes."""
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what libraries print must not be taken for an answer
     settings: DecoderSettings | None = None
     hang_seconds = 0.0
@@ -132,8 +132,10 @@ def _serve() -> None:
         else:
             files = _unspool(Path(question["spool"]))
             answer = {"culprits": _culprits(settings, files, hang_seconds)}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(answer).encode() + b"\n")
+        except BrokenPipeError:
+            return  # the worker died meanwhile, over another pixel
 
 
 def _unspool(path: Path) -> list[NDArray[np.uint8]]:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from surveys import tree
@@ -22,6 +23,12 @@ def files_of(catalog: Path) -> dict[str, bytes]:
         for path in sorted(catalog.rglob("*"))
         if path.is_file()
     }
+
+
+def rows_of(catalog: Path) -> list[dict[str, Any]]:
+    """Read the rows of every pixel's file, whatever else the catalog says of itself."""
+    files = sorted((catalog / "dataset").rglob("Npix=*.parquet"))
+    return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
 
 
 def differences(catalog: Path, clean: Path) -> list[str]:

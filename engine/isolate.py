@@ -8,6 +8,7 @@ still is the culprit. Nothing else is decided here; who survives is decoded agai
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -220,4 +221,5 @@ def _listen(reading: int, hang_seconds: float) -> tuple[int, bool]:
 
 
 if __name__ == "__main__":
-    _serve()
+    with contextlib.suppress(BrokenPipeError):  # who asked was killed
+        _serve()

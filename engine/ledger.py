@@ -264,6 +264,24 @@ class Ledger:
         self.catalog.move(waiting, receipt.file)
         self.catalog.remove(names.receipt_file(work.pixel, work.parts[work.done - 1].append))
 
+    def finish(self, work: Work) -> Receipt | None:
+        """Return the receipt of work that is done; its process died before it could say so.
+
+        What it left half done is finished. None when the work is still to be done.
+        """
+        name = self._name(work)
+        try:
+            receipt = self._read(name)
+        except FileNotFoundError:
+            return None
+        if work.done:
+            waiting = names.next_file(work.pixel)
+            if self.catalog.size(waiting) is not None:
+                self.catalog.create(name, receipt.to_json().encode())  # durable, see `recover`
+                self.catalog.move(waiting, receipt.file)
+            self.catalog.remove(names.receipt_file(work.pixel, work.parts[work.done - 1].append))
+        return receipt
+
     def write_timings(self, work: Work, timings: dict[str, Any]) -> None:
         """Record how long the stages of a pixel took."""
         name = names.timing_file(work.pixel, work.parts[-1].append)

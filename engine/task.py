@@ -153,6 +153,10 @@ def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outc
         tools = _tools(job)
         times = StageTimes()
         ledger = Ledger(tools.catalog)
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        before = ledger.finish(work)
+        if before is not None:
+            return Outcome(work, before, times, worker)
         tables: list[pa.Table] = []
         parts: list[Part] = []
         if work.done:
@@ -179,7 +183,6 @@ def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outc
         )
         ledger.commit(work, receipt, content)
         times.write += time.perf_counter() - clock
-        worker = f"{socket.gethostname()}:{os.getpid()}"
         ledger.write_timings(work, {"worker": worker, **asdict(times)})
         return Outcome(work, receipt, times, worker)
 

@@ -26,7 +26,7 @@ RESPAWN_SECONDS = 30.0  # for a worker of this machine to be back
 TICK_SECONDS = 1.0
 LOOK_SECONDS = 1.0  # between two looks at the cluster
 SILENCE_SECONDS = 30.0  # for a scheduler to answer
-GATHER_SECONDS = 60.0  # for a result to come from its worker
+GATHER_SECONDS = 30.0  # for a result to come from its worker
 
 Tick = Callable[[int, int], None]
 OnTick = Callable[[str, int, int], None]
@@ -302,7 +302,8 @@ class _Round(Generic[Item]):
                     errand.item,
                     errand.name,
                     errand.careful,
-                    key=f"{errand.name}-{uuid.uuid4().hex}",
+                    # Dask keeps what stands before the dash for ever: not the item's name.
+                    key=f"item-{uuid.uuid4().hex}",
                     pure=False,
                 )
             except (OSError, RuntimeError) as error:  # closed between two looks
@@ -314,43 +315,48 @@ class _Round(Generic[Item]):
 
     def _finish(self, futures: list[Future[Any]]) -> list[Any]:
         """Return results; what has none is put back, or its error is raised."""
-        done = []
+        if any(future.status == "cancelled" for future in futures):
+            raise self._gone()
+        done = [future for future in futures if future.status == "finished"]
+        results = self._gather(done) if done else []
+        if results is None:  # a worker died with a result in hand: which one?
+            alone = [self._gather([future]) for future in done]
+            results = [result for found in alone if found is not None for result in found]
+            done = [future for future, found in zip(done, alone, strict=True) if found is not None]
         for future in futures:
             _, errand = self._queue.under_way[future.key]
-            if future.status == "cancelled":
-                raise self._gone()
-            if future.status == "error":
-                try:
-                    future.result(timeout=GATHER_SECONDS)
-                except KilledWorker as death:
-                    self._mourn(errand, death)
-                del self._queue.under_way[future.key]
+            if future not in done:
+                if future.status == "error":
+                    self._mourn(future, errand)
                 self._queue.put_back(errand)
-            else:
-                done.append(future)
-        if not done:
-            return []
-        try:
-            results = self._gather(done)
-        except TimeoutError:  # their worker went away with them: done again, the same bytes result
-            results = []
-            for future in done:
-                self._queue.put_back(self._queue.under_way[future.key][1])
-        except (CancelledError, OSError) as error:  # the scheduler went away meanwhile
-            raise self._gone() from error
-        for future in done:
             del self._queue.under_way[future.key]
             future.release()  # or its worker would keep it, and do it again when lost
         return results
 
-    def _gather(self, futures: list[Future[Any]]) -> list[Any]:
+    def _gather(self, futures: list[Future[Any]]) -> list[Any] | None:
+        """Return results; None when one of them is lost, or is to be computed again."""
+
         async def gather() -> Any:  # noqa: ANN401
             return await self._client.gather(futures, asynchronous=True)
 
-        return list(self._client.sync(gather, callback_timeout=GATHER_SECONDS))
+        try:
+            return list(self._client.sync(gather, callback_timeout=GATHER_SECONDS))
+        except (KilledWorker, TimeoutError):
+            return None
+        except (CancelledError, OSError) as error:  # the scheduler went away meanwhile
+            raise self._gone() from error
 
-    def _mourn(self, errand: _Errand[Item], death: KilledWorker) -> None:
-        """Have an item whose worker died done carefully; raise when that does not help."""
+    def _mourn(self, future: Future[Any], errand: _Errand[Item]) -> None:
+        """Have an item whose worker died done carefully; raise when that does not help.
+
+        An error of the item itself is raised, too.
+        """
+        try:
+            future.result(timeout=GATHER_SECONDS)
+        except KilledWorker as error:
+            death = error
+        else:
+            return
         errand.deaths += death.allowed_failures + 1 if errand.careful else 0
         errand.careful = True
         if errand.deaths >= DEATHS_ALLOWED:

@@ -285,11 +285,11 @@ class Ledger:
     def write_timings(self, work: Work, timings: dict[str, Any]) -> None:
         """Record how long the stages of a pixel took."""
         name = names.timing_file(work.pixel, work.parts[-1].append)
-        self.catalog.write(name, json.dumps(timings).encode())
+        self.catalog.note(name, json.dumps(timings).encode())
 
     def write_progress(self, progress: dict[str, Any]) -> None:
         """Tell other processes how far the driver is."""
-        self.catalog.write(names.PROGRESS, json.dumps(progress).encode())
+        self.catalog.note(names.PROGRESS, json.dumps(progress).encode())
 
     def end_progress(self) -> None:
         """Take back what `write_progress` told: the driver is at its end."""
@@ -298,9 +298,10 @@ class Ledger:
     def progress(self) -> dict[str, Any] | None:
         """Return what the driver last told; None when it ended in order, or none has begun."""
         try:
-            return _json(self.catalog.read(names.PROGRESS), f"{self.catalog.url}/{names.PROGRESS}")
-        except FileNotFoundError:
+            told = json.loads(self.catalog.read(names.PROGRESS))
+        except (FileNotFoundError, ValueError):  # a power cut may have left anything
             return None
+        return told if isinstance(told, dict) else None
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Record the latest command."""

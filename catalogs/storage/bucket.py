@@ -168,6 +168,10 @@ class Bucket:
         tag = patiently(what, self.patience, lambda: self.put(name, content, "overwrite"))
         self._believe(name, content, tag)
 
+    def note(self, name: str, content: bytes | memoryview) -> None:
+        """Put an object in place; see `Place.note`. Here it is as durable as any."""
+        self.write(name, content)
+
     def create(self, name: str, content: bytes | memoryview) -> None:
         """Put an object in place if there is none; see `Place.create`."""
         import obstore

@@ -87,6 +87,16 @@ class Disk:
             _discard(temporary)
             raise disk_error(path, error) from error
 
+    def note(self, name: str, content: bytes | memoryview) -> None:
+        """Put a file in place that a power cut may take; see `Place.note`."""
+        path = self.path / name
+        temporary = self._temporary(path, content, durable=False)
+        try:
+            temporary.replace(path)
+        except OSError as error:
+            _discard(temporary)
+            raise disk_error(path, error) from error
+
     def create(self, name: str, content: bytes | memoryview) -> None:
         """Put a file in place if there is none; see `Place.create`."""
         path = self.path / name
@@ -149,15 +159,16 @@ class Disk:
         finally:
             os.close(descriptor)
 
-    def _temporary(self, path: Path, content: bytes | memoryview) -> Path:
-        """Write a file beside the one that it shall become, durably."""
+    def _temporary(self, path: Path, content: bytes | memoryview, *, durable: bool = True) -> Path:
+        """Write a file beside the one that it shall become."""
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
         try:
             make_folder(path.parent, self.path)
             with temporary.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
-                os.fsync(stream.fileno())
+                if durable:
+                    os.fsync(stream.fileno())
         except OSError as error:
             _discard(temporary)
             raise disk_error(path, error) from error

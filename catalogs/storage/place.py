@@ -85,6 +85,9 @@ class Place(Protocol):
             The storage is full, failing, or not answering; what was there before is still there.
         """
 
+    def note(self, name: str, content: bytes | memoryview) -> None:
+        """Put a file in place, whole, that nothing depends on: a power cut may take it."""
+
     def create(self, name: str, content: bytes | memoryview) -> None:
         """Put a file in place if there is none of that name, whole and durable.
 

@@ -157,8 +157,17 @@ def _cluster(notes: Path, environment: dict[str, str], stack: ExitStack) -> list
         group = Group([*line, *common], notes / f"cluster{i}", environment)
         stack.callback(group.end)
         started.append(group)
-        wait_until(file.exists, "the scheduler had written its address")
+        wait_until(lambda: _is_whole(file), "the scheduler had written its address")
     return started
+
+
+def _is_whole(file: Path) -> bool:
+    """Say whether a JSON file is there and written to its end; the scheduler does not rename."""
+    try:
+        json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _rows(files: dict[str, bytes]) -> int:

@@ -127,7 +127,7 @@ def test_make_targets_are_those_promised():
     shown = subprocess.run(
         ["make", "help"], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
-    for target in ("run", "test", "check", "bench", "bundle", "docs", "clean", "help"):
+    for target in ("run", "test", "check", "bench", "chaos", "bundle", "docs", "clean", "help"):
         assert re.search(rf"^{target}\s", shown, re.MULTILINE), target
 
 

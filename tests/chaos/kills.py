@@ -113,6 +113,7 @@ def kill_and_resume(
                 "everything": run.members,
                 "scheduler": lambda: [others[0].process.pid],
             }[kill.victim]()
+            happened = bool(victims)  # an early moment may come before there are workers
             (others[0] if others else run).kill(*victims)
             shim.release()
         status = run.wait()

@@ -174,5 +174,5 @@ def deaf() -> None:
 
         return write
 
-    Disk.write = deafened(Disk.write)  # type: ignore[method-assign]
-    Disk.create = deafened(Disk.create)  # type: ignore[method-assign]
+    for name in ("write", "create", "note", "remove"):
+        setattr(Disk, name, deafened(getattr(Disk, name)))

@@ -244,6 +244,9 @@ def annotate(
         ]
     else:
         lines += ["  complete already: nothing to do"]
+    lines += [
+        f"  damaged in the survey: {chunk}; restore it from a copy" for chunk in result.damaged
+    ]
     show(json_, lines, result.to_json() | {"catalog": str(to)})
 
 

@@ -169,6 +169,7 @@ def annotate(
             placement=placement,
             workers=len(tally.workers),
             limit=limit,
+            damaged=tuple(sorted(tally.damaged)),
         )
         if missing or ledger.summary() is None:
             ledger.write_summary(result.to_json())
@@ -195,7 +196,10 @@ def _work(
         for outcome in crew.run(
             annotate_pixel, annotate_carefully, job, missing, _name_of, heard.tick
         ):
+            new = set(outcome.damaged) - tally.damaged
             tally.add(outcome)
+            for chunk in sorted(new):
+                reporter.event("damage", chunk=chunk, survey=job.survey)
             heard.show()
             tally.check()
             lock.check()

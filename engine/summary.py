@@ -76,6 +76,9 @@ class AnnotateResult:
         Processes that did some of it.
     limit : Limit or None
         What limited it; None when there was nothing to do.
+    damaged : tuple of str
+        Chunks of the survey store that are not what was written. Rows whose images are not are
+        ``checksum_error``; a chunk may be damaged where none is.
     """
 
     rows: int
@@ -87,6 +90,7 @@ class AnnotateResult:
     placement: Placement
     workers: int
     limit: Limit | None
+    damaged: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -105,6 +109,7 @@ class AnnotateResult:
             "limit": None if self.limit is None else asdict(self.limit) | {"said": str(self.limit)},
             "placement": asdict(self.placement),
             "workers": self.workers,
+            "damaged": list(self.damaged),
             "python": sys.version.split()[0],
         }
 
@@ -128,6 +133,7 @@ class Tally:
     statuses: Counter[str] = field(default_factory=Counter)
     stages: StageTimes = field(default_factory=StageTimes)
     workers: set[str] = field(default_factory=set)
+    damaged: set[str] = field(default_factory=set)
     under_way: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def resume(self, receipts: Iterable[Receipt]) -> None:
@@ -152,6 +158,7 @@ class Tally:
             so_far = getattr(self.stages, stage.name)
             setattr(self.stages, stage.name, so_far + getattr(outcome.times, stage.name))
         self.workers.add(outcome.worker)
+        self.damaged.update(outcome.damaged)
 
     @property
     def seen(self) -> int:

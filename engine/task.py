@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalogs.annotated import names
+from catalogs.cutouts.blob import Images
 from catalogs.cutouts.decode import Decoder, Problem, open_decoder
 from catalogs.cutouts.store import Partition, Rows, Survey
 from catalogs.errors import IntegrityError
@@ -58,12 +59,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A pixel that is done: its receipt, how long each stage took [s], and where."""
+    """A pixel that is done: its receipt, how long each stage took [s], and where.
+
+    ``damaged`` names chunks of the survey store that are not what was written.
+    """
 
     work: Work
     receipt: Receipt
     times: StageTimes
     worker: str
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +169,10 @@ def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outc
             tables.append(from_parquet(held.content))
             parts += held.receipt.parts
         progress = _Progress(tick)
+        damaged: set[str] = set()
         for partition in work.parts[work.done :]:
             culprits = _culprits(tools, job, partition) if careful else {}
-            table, part = _annotate_part(tools, job, partition, culprits, times, progress)
+            table, part = _annotate_part(tools, job, partition, culprits, times, progress, damaged)
             tables.append(table)
             parts.append(part)
             progress.next_part(part)
@@ -184,7 +190,7 @@ def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outc
         ledger.commit(work, receipt, content)
         times.write += time.perf_counter() - clock
         ledger.write_timings(work, {"worker": worker, **asdict(times)})
-        return Outcome(work, receipt, times, worker)
+        return Outcome(work, receipt, times, worker, tuple(sorted(damaged)))
 
 
 class _Progress:
@@ -211,6 +217,7 @@ def _annotate_part(
     culprits: Mapping[int, Problem],
     times: StageTimes,
     progress: _Progress,
+    damaged: set[str],
 ) -> tuple[pa.Table, Part]:
     survey = tools.survey
     clock = time.perf_counter()
@@ -218,7 +225,7 @@ def _annotate_part(
     columns = survey.read_columns(partition, job.options.columns)
     known = {**_too_small(rows, job.options.crop), **culprits}
     times.read += time.perf_counter() - clock
-    blocks = Timed(survey.read_images(partition, rows))
+    blocks = Timed(_noting(survey.read_images(partition, rows), damaged))
     with Ahead(blocks, BLOCKS_AHEAD) as ahead, tools.computing:
         answers = classify(
             ahead,
@@ -245,6 +252,13 @@ def _annotate_part(
         statuses=dict(sorted(Counter(answers.status.tolist()).items())),
         id_digest=id_digest(rows),
     )
+
+
+def _noting(blocks: Iterable[Images], damaged: set[str]) -> Iterator[Images]:
+    """Note the damaged chunks of blocks on their way, even if no image in them is."""
+    for block in blocks:
+        damaged.update(block.damaged)
+        yield block
 
 
 def _too_small(rows: Rows, crop: int) -> dict[int, Problem]:

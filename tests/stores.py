@@ -58,6 +58,8 @@ def contents(survey: Survey) -> dict[str, Any]:
         images: list[bytes | None] = []
         for block in survey.read_images(partition, rows, at_once=50):
             assert block.start == len(images)
+            for chunk in block.damaged:
+                found[f"damaged {chunk}"] = True
             for i, data in enumerate(block.files):
                 images.append(None if i in block.problems else np.asarray(data).tobytes())
         for i in range(partition.rows):

@@ -21,6 +21,7 @@ from zarr.storage import StorePath
 
 from catalogs.cutouts import layout
 from catalogs.cutouts.documents import REMEDY, check_array, parse
+from catalogs.cutouts.salvage import salvage
 from catalogs.errors import IntegrityError
 from catalogs.storage.disk import disk_error
 from catalogs.storage.place import Place
@@ -96,6 +97,10 @@ class Arrays:
                 f"{self._place.url}: array {array.path} cannot be read, rows {start} to {stop}: "
                 f"{str(error).splitlines()[0] if str(error) else error!r}; {REMEDY}"
             ) from error
+
+    def salvage(self, array: zarr.Array[Any], chunk: int) -> NDArray[np.uint8] | None:
+        """Return a damaged chunk of the images' bytes, for the images in it that are whole."""
+        return salvage(self._place, array.path, chunk)
 
     def rows(self, array: zarr.Array[Any], start: int, stop: int) -> NDArray[Any]:
         """Return some rows like `read`, read-only, keeping whole chunks for the next partition."""

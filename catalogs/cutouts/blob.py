@@ -44,12 +44,15 @@ class Images:
         Such an image has no bytes here, or its samples are all zero.
     stack : ndarray, shape (n, height, width, channels), optional
         Raw images of one size as one array, a view; ``files`` are then its rows.
+    damaged : tuple of str
+        Stored chunks that are not what was written, though images in them may be whole.
     """
 
     start: int
     files: Sequence[NDArray[Any]] | NDArray[Any]
     problems: dict[int, str]
     stack: NDArray[Any] | None = None
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,7 @@ def _read_block(
     first = int(places.offset[start])
     starts = places.offset[start:stop] - first
     ends = starts + places.length[start:stop]
-    whole, unreadable = _read_bytes(arrays, blob, first, first + int(ends[-1]))
+    whole, unreadable, damaged = _read_bytes(arrays, blob, first, first + int(ends[-1]))
     found = _checksums(whole.tobytes(), starts, ends)
     problems = {
         int(i): "stored bytes differ from their checksum"
@@ -286,42 +289,49 @@ def _read_block(
         whole[limits[i][0] : limits[i][1]] = 0
     if raw is None:
         files = [whole[:0] if i in problems else whole[a:b] for i, (a, b) in enumerate(limits)]
-        return Images(start, files, problems)
+        return Images(start, files, problems, None, damaged)
     height, width = places.height[start:stop], places.width[start:stop]
     samples = whole.view(raw.stored)
     if (height == height[0]).all() and (width == width[0]).all():
         stack = samples.reshape(stop - start, int(height[0]), int(width[0]), raw.channels)
-        return Images(start, stack, problems, stack)
+        return Images(start, stack, problems, stack, damaged)
     item = raw.stored.itemsize
     arrays_of = [
         samples[a // item : b // item].reshape(h, w, raw.channels)
         for (a, b), h, w in zip(limits, height.tolist(), width.tolist(), strict=True)
     ]
-    return Images(start, arrays_of, problems)
+    return Images(start, arrays_of, problems, None, damaged)
 
 
 def _read_bytes(
     arrays: Arrays, blob: zarr.Array[Any], start: int, stop: int
-) -> tuple[ImageBytes, dict[tuple[int, int], str]]:
-    """Return a stretch of the blob, and which parts of it cannot be read, with the reason."""
+) -> tuple[ImageBytes, dict[tuple[int, int], str], tuple[str, ...]]:
+    """Return a stretch of the blob, the parts that cannot be read and why, and damaged chunks."""
     try:
         whole = arrays.read(blob, start, stop)
     except IntegrityError:
         pass
     else:
-        return (whole if whole.flags.writeable else whole.copy()), {}
-    # A chunk's own checksum failed. Only the images in that chunk are lost.
+        return (whole if whole.flags.writeable else whole.copy()), {}, ()
+    # A chunk's own checksum failed. Its images' own checksums say which of them are lost.
     whole = np.zeros(stop - start, dtype=np.uint8)
-    unreadable = {}
+    unreadable, damaged = {}, []
     chunk = blob.chunks[0]
     for low in range(start // chunk * chunk, stop, chunk):
         part = slice(max(low, start), min(low + chunk, stop))
         try:
             whole[part.start - start : part.stop - start] = arrays.read(blob, part.start, part.stop)
         except IntegrityError as error:
+            damaged.append(f"{blob.path}: chunk {low // chunk}")
+            saved = arrays.salvage(blob, low // chunk)
+            if saved is not None:
+                whole[part.start - start : part.stop - start] = saved[
+                    part.start - low : part.stop - low
+                ]
+                continue
             reason = f"stored bytes cannot be read: {error.__cause__ or error}".splitlines()[0]
             unreadable[part.start - start, part.stop - start] = reason[:200]
-    return whole, unreadable
+    return whole, unreadable, tuple(damaged)
 
 
 def _checksums(data: bytes, starts: IntArray, ends: IntArray) -> NDArray[np.uint32]:

@@ -119,7 +119,8 @@ def to_parquet(table: pa.Table) -> bytes:
 
 def from_parquet(content: bytes) -> pa.Table:
     """Return the rows of what `to_parquet` wrote."""
-    return pq.read_table(io.BytesIO(content))
+    # No file of Python's: Arrow's threads would hold it, and end a process that ends before them.
+    return pq.read_table(pa.BufferReader(content))
 
 
 def labels(answers: NDArray[np.float32], manifest: Manifest) -> NDArray[Any]:

@@ -8,7 +8,6 @@ costs little, whatever the number of appends and shards.
 from __future__ import annotations
 
 import hashlib
-import io
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -270,7 +269,7 @@ class Survey:
             raise IntegrityError(f"{self.url}/{name} is missing; {REMEDY}") from None
         if hashlib.sha256(content).hexdigest() != digest:
             raise IntegrityError(f"{self.url}/{name} is not what was written; {REMEDY}")
-        return pq.read_table(io.BytesIO(content))
+        return pq.read_table(pa.BufferReader(content))
 
     def _key(self, name: str) -> str:
         if name in layout.CORE_COLUMNS:

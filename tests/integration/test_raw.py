@@ -68,7 +68,7 @@ def test_what_the_bundle_does_not_take_is_refused_before_any_work(brightness, tm
     with pytest.raises(InputError, match=r"uint16 of 3 channels, the bundle takes uint8 of 3"):
         annotate(tmp_path / "s.zarr", tmp_path / "c", brightness.path, ONE)
     bundle = brightness_bundle(tmp_path / "b.bundle", dtype="uint16").path
-    with pytest.raises(InputError, match=r"'dali' was asked for.*raw pixels"):
+    with pytest.raises(InputError, match=r"'dali' has nothing to decode.*raw pixels"):
         annotate(
             tmp_path / "s.zarr", tmp_path / "c", bundle, AnnotateSettings(decoder="dali", workers=1)
         )

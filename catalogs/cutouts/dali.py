@@ -10,7 +10,7 @@ from PIL import Image
 
 from catalogs.cutouts.blob import ImageBytes
 from catalogs.cutouts.decode import Cutouts, Pixels, Problem, decode_one
-from catalogs.cutouts.header import UnreadableImageError, read_header
+from catalogs.cutouts.header import UnreadableImageError, check_structure
 from catalogs.errors import InputError
 from catalogs.schema import DECODE_ERROR
 
@@ -49,11 +49,11 @@ class DaliDecoder:
         return pixels, problems
 
     def _decode_part(self, files: list[ImageBytes]) -> tuple[Any, dict[int, str]]:
-        # Announced sizes are checked first: a decompression bomb must not reach the decoder.
+        # Neither a decompression bomb nor what DALI's parser would refuse may reach it.
         problems = {}
         for i, data in enumerate(files):
             try:
-                read_header(data.data)
+                check_structure(data.data)
             except UnreadableImageError as error:
                 problems[i] = str(error)
         try:
@@ -110,6 +110,7 @@ def pipeline_of(crop: int, batch: int, threads: int, *, on_card: bool = False) -
             files,
             device="mixed" if on_card else "cpu",
             output_type=types.DALIImageType.RGB,
+            adjust_orientation=False,  # the stored pixels, as training and headers see them
             # Used on cards only: with a share of the batch for the hardware decoder, an image's
             # pixels would depend on its neighbours.
             hw_decoder_load=0.0,

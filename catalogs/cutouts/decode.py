@@ -17,10 +17,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from catalogs.cutouts.blob import ImageBytes
-from catalogs.cutouts.header import UnreadableImageError, read_header
+from catalogs.cutouts.header import UnreadableImageError, check_structure
 from catalogs.errors import InputError
 from catalogs.schema import DECODE_ERROR
 
@@ -140,7 +140,7 @@ def decode_one(data: ImageBytes) -> Pixels:
     UnreadableImageError
         Empty, damaged, truncated, too large, or neither JPEG nor PNG.
     """
-    header = read_header(data.data)
+    header = check_structure(data.data)
     if header.format == "jpeg":
         try:
             return np.asarray(simplejpeg.decode_jpeg(data.data, "RGB"))
@@ -156,6 +156,8 @@ def decode_one(data: ImageBytes) -> Pixels:
                 # Transparency is dropped, not blended: the stored samples are the pixels.
                 return np.asarray(image.convert("RGBA"))[:, :, :3]
             return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:  # its message holds an address, other ones at every run
+        raise UnreadableImageError("PNG: cannot be identified") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableImageError(f"PNG: {error}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 MOST_PIXELS = 1 << 26  # a larger one is a decompression bomb, not a cutout
 LONGEST_SIDE = 65_535
+PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,76 @@ def read_header(data: bytes | memoryview) -> Header:
     if longest > LONGEST_SIDE or not 0 < header.height * header.width <= MOST_PIXELS:
         raise UnreadableImageError(f"{header.width}x{header.height} pixels are not a cutout")
     return header
+
+
+def check_structure(data: bytes | memoryview) -> Header:
+    """Return what `read_header` does, after looking at every part of the file but the pixels.
+
+    DALI's parser, once it has refused a file, may read memory that is not its own: the process
+    dies later, or good images are refused. No file that it would refuse may reach it.
+
+    Raises
+    ------
+    UnreadableImageError
+        As `read_header`, and when a part is damaged, missing or cut off.
+    """
+    header = read_header(data)
+    if header.format == "png":
+        _check_png(data)
+    else:
+        _check_jpeg(data)
+    return header
+
+
+def _check_jpeg(data: bytes | memoryview) -> None:
+    """Follow the marker segments up to the first scan (ITU-T T.81, section B.1.1)."""
+    view = memoryview(data)
+    at = 2
+    while at + 4 <= len(view) and view[at] == 0xFF:
+        marker = view[at + 1]
+        if marker == 0xFF:  # any number of these may come before a marker
+            at += 1
+            continue
+        (length,) = struct.unpack_from(">H", view, at + 2)
+        at += 2 + length
+        if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or length < 2 or at > len(view):
+            break
+        if marker == 0xDA:
+            return
+    raise UnreadableImageError("JPEG: damaged before its first scan")
+
+
+def _check_png(data: bytes | memoryview) -> None:
+    """Follow the chunks to the last one (PNG specification, section 5)."""
+    view = memoryview(data)
+    found: set[bytes] = set()
+    at = 8
+    while at + 12 <= len(view):
+        (length,) = struct.unpack_from(">I", view, at)
+        kind, end = bytes(view[at + 4 : at + 8]), at + 12 + length
+        if end > len(view):
+            raise UnreadableImageError(f"PNG: {len(view)} bytes end within a chunk")
+        if not kind.isalpha() or (kind == b"IHDR") != (at == 8):
+            raise UnreadableImageError("PNG: a chunk is none, or not in its place")
+        if kind == b"IHDR":
+            _check_ihdr(bytes(view[at + 4 : end]))
+        found.add(kind)
+        if kind == b"IEND":
+            if b"IDAT" not in found:
+                raise UnreadableImageError("PNG: no image data")
+            return
+        at = end
+    raise UnreadableImageError(f"PNG: {len(view)} bytes end before the last chunk")
+
+
+def _check_ihdr(chunk: bytes) -> None:
+    """Check type, content and checksum of the first chunk (PNG specification, section 11.2.1)."""
+    if len(chunk) != 4 + 13 + 4:
+        raise UnreadableImageError("PNG: the header has another length than 13 bytes")
+    *_, depth, colour, compression, filters, interlace, crc = struct.unpack(">IIBBBBBI", chunk[4:])
+    possible = depth in PNG_DEPTHS.get(colour, ()) and interlace in (0, 1)
+    if not possible or compression or filters or crc != zlib.crc32(chunk[:-4]):
+        raise UnreadableImageError("PNG: the header is damaged")
 
 
 def sizes_of(files: Sequence[bytes]) -> NDArray[np.uint16]:

@@ -47,6 +47,14 @@ BAD = {
     "truncated_png": GOOD["png"][: len(GOOD["png"]) // 2],
     "bomb": GOOD["png"][:16] + b"\x00\x01\x00\x00" * 2 + GOOD["png"][24:],
     "gif": b"GIF89a" + b"\0" * 50,
+    # DALI's parser refuses these, and is not to be trusted afterwards.
+    "png_without_end": GOOD["png"][:-12],
+    "png_of_one_chunk": GOOD["png"][:33],
+    "png_cut_in_header": GOOD["png"][:24],
+    "png_of_no_depth": GOOD["png"][:24] + b"\x03" + GOOD["png"][25:],
+    "png_with_a_huge_chunk": GOOD["png"][:33] + b"\xff\xff\xff\xf0" + GOOD["png"][37:],
+    "jpeg_with_a_huge_segment": GOOD["jpeg"][:4] + b"\xff\xff" + GOOD["jpeg"][6:],
+    "jpeg_with_garbage_between": GOOD["jpeg"][:20] + b"abc" + GOOD["jpeg"][20:],
 }
 
 
@@ -95,6 +103,51 @@ def test_bad_images_are_named_and_leave_their_neighbours_alone(dali):
 def test_both_decoders_refuse_the_same_images(dali, reference):
     files = [as_bytes(data) for data in BAD.values()]
     assert set(dali.decode(files)[1]) == set(reference.decode(files)[1]) == set(range(len(files)))
+
+
+def test_bad_images_in_many_batches_hurt_nobody():
+    """Some of them spoilt DALI's memory: soon good images were refused, or the process died."""
+    dali = open_decoder("dali", crop=40)
+    kinds = ("JPEG", "PNG")
+    good = [as_bytes(encode(picture(60, 60, seed), kinds[seed % 2])) for seed in range(40)]
+    clean, _ = dali.decode(good)
+    for round_ in range(10):
+        for name, bad in BAD.items():
+            at = round_ % len(good)
+            # Copies, whose memory is another one's afterwards.
+            files = [data.copy() for data in (*good[:at], as_bytes(bad), *good[at:])]
+            pixels, problems = dali.decode(files)
+            assert list(problems) == [at], name
+            np.testing.assert_array_equal(np.delete(pixels, at, axis=0), clean)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6])
+def test_pixels_stay_as_they_are_stored(dali, reference, orientation):
+    """A mirrored galaxy would wind the other way."""
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    sink = io.BytesIO()
+    Image.fromarray(picture(60, 60)).save(sink, "JPEG", exif=exif)
+    files = [as_bytes(sink.getvalue())]
+    np.testing.assert_array_equal(dali.decode(files)[0], reference.decode(files)[0])
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_reasons_are_the_same_at_every_run(reference, name):
+    twice = [reference.decode([as_bytes(BAD[name])])[1][0].reason for _ in range(2)]
+    assert twice[0] == twice[1]
+    assert " at 0x" not in twice[0]
+
+
+def test_fill_bytes_and_bytes_after_the_end_are_no_damage(dali, reference):
+    files = [
+        as_bytes(GOOD["jpeg"][:2] + b"\xff\xff" + GOOD["jpeg"][2:]),
+        as_bytes(GOOD["jpeg"] + b"after"),
+        as_bytes(GOOD["png"] + b"after"),
+    ]
+    ours, problems = dali.decode(files)
+    assert not problems
+    np.testing.assert_array_equal(ours, reference.decode(files)[0])
 
 
 def test_more_images_than_a_batch(dali, reference):

@@ -26,6 +26,7 @@ from catalogs.cutouts.decode import Decoder, Problem, open_decoder
 from catalogs.cutouts.store import Partition, Rows, Survey
 from catalogs.errors import IntegrityError
 from catalogs.schema import TOO_SMALL
+from catalogs.storage.parquet import read_parquet
 from catalogs.storage.place import Place, open_place
 from engine.ahead import Ahead, Timed
 from engine.infer import StageTimes, Tick, classify
@@ -34,7 +35,7 @@ from engine.ledger import Ledger, Part, Receipt
 from engine.placement import check_releases
 from engine.plan import Options, Work
 from engine.watchdog import beat, watched
-from engine.write import PartitionRows, from_parquet, id_digest, merge, to_parquet, to_table
+from engine.write import PartitionRows, id_digest, merge, to_parquet, to_table
 from export.bundle import Bundle
 from export.session import Session
 
@@ -166,7 +167,7 @@ def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outc
         parts: list[Part] = []
         if work.done:
             held = ledger.held(work)
-            tables.append(from_parquet(held.content))
+            tables.append(read_parquet(held.content))
             parts += held.receipt.parts
         progress = _Progress(tick)
         damaged: set[str] = set()

@@ -117,12 +117,6 @@ def to_parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def from_parquet(content: bytes) -> pa.Table:
-    """Return the rows of what `to_parquet` wrote."""
-    # No file of Python's: Arrow's threads would hold it, and end a process that ends before them.
-    return pq.read_table(pa.BufferReader(content))
-
-
 def labels(answers: NDArray[np.float32], manifest: Manifest) -> NDArray[Any]:
     """Return the label of each row, object array of ``str``, shape (n,).
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
 
@@ -32,6 +31,7 @@ from catalogs.cutouts.documents import REMEDY, own_attributes, parse, store_attr
 from catalogs.cutouts.partition import Pixel
 from catalogs.errors import InputError, IntegrityError
 from catalogs.sky import FINEST_ORDER, BoolArray, FloatArray, IntArray
+from catalogs.storage.parquet import read_parquet
 from catalogs.storage.place import Place, open_place
 
 READERS = 8
@@ -269,7 +269,7 @@ class Survey:
             raise IntegrityError(f"{self.url}/{name} is missing; {REMEDY}") from None
         if hashlib.sha256(content).hexdigest() != digest:
             raise IntegrityError(f"{self.url}/{name} is not what was written; {REMEDY}")
-        return pq.read_table(pa.BufferReader(content))
+        return read_parquet(content)
 
     def _key(self, name: str) -> str:
         if name in layout.CORE_COLUMNS:

@@ -91,14 +91,13 @@ class Receipt:
         IntegrityError
             It is something else.
         """
-        values = _json(content, name)
+        remedy = "remove it and annotate again to redo its pixel"
+        values = _json(content, name, remedy)
         try:
             parts = tuple(Part(**part) for part in values["parts"])
             return cls(**(values | {"parts": parts}))
         except (KeyError, TypeError) as error:
-            raise IntegrityError(
-                f"{name} is damaged ({error}); remove it and annotate again to redo its pixel"
-            ) from error
+            raise IntegrityError(f"{name} is damaged ({error}); {remedy}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,11 +296,7 @@ class Ledger:
 
     def progress(self) -> dict[str, Any] | None:
         """Return what the driver last told; None when it ended in order, or none has begun."""
-        try:
-            told = json.loads(self.catalog.read(names.PROGRESS))
-        except (FileNotFoundError, ValueError):  # a power cut may have left anything
-            return None
-        return told if isinstance(told, dict) else None
+        return self._note(names.PROGRESS)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Record the latest command."""
@@ -309,10 +304,15 @@ class Ledger:
 
     def summary(self) -> dict[str, Any] | None:
         """Return the latest command's summary, None when no command has ended yet."""
+        return self._note(names.SUMMARY)
+
+    def _note(self, name: str) -> dict[str, Any] | None:
+        """Read what only people look at; None when there is none, or it is damaged."""
         try:
-            return _json(self.catalog.read(names.SUMMARY), f"{self.catalog.url}/{names.SUMMARY}")
-        except FileNotFoundError:
+            told = json.loads(self.catalog.read(name))
+        except (FileNotFoundError, ValueError):  # a power cut may have left anything
             return None
+        return told if isinstance(told, dict) else None
 
     def _newest(self) -> dict[Pixel, str]:
         """Return each pixel's newest receipt by name. One that is missed is only done again."""
@@ -348,11 +348,11 @@ class Ledger:
             )
 
 
-def _json(content: Text, name: str) -> dict[str, Any]:
+def _json(content: Text, name: str, remedy: str = "restore it from a copy") -> dict[str, Any]:
     try:
         values = json.loads(content)
     except ValueError as error:
-        raise IntegrityError(f"{name} cannot be read ({error}); restore it from a copy") from error
+        raise IntegrityError(f"{name} cannot be read ({error}); {remedy}") from error
     if not isinstance(values, dict):
-        raise SkytallyError(f"{name} is not what skytally wrote; restore it from a copy")
+        raise SkytallyError(f"{name} is not what skytally wrote; {remedy}")
     return values

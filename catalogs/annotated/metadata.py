@@ -77,10 +77,10 @@ def write_metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts)
 def is_described(catalog: Place, rows: int) -> bool:
     """Say whether the metadata are there and speak of so many rows; they are written last."""
     try:
-        properties = catalog.read(names.PROPERTIES).decode()
+        properties = catalog.read(names.PROPERTIES)
     except FileNotFoundError:
         return False
-    return f"hats_nrows={rows}" in properties.splitlines()
+    return f"hats_nrows={rows}".encode() in properties.splitlines()
 
 
 def _file_footer(catalog: Place, name: str) -> pq.FileMetaData:

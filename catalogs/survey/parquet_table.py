@@ -159,6 +159,11 @@ def primary_table(collection: Place) -> str:
 
 
 def _properties(place: Place, name: str) -> dict[str, str]:
-    lines = place.read(name).decode().splitlines()
+    try:
+        lines = place.read(name).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise IntegrityError(
+            f"{place.url}/{name} is damaged ({error}); write the catalog again"
+        ) from error
     pairs = (line.partition("=") for line in lines if not line.startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from catalogs.errors import InputError
+from catalogs.annotated.convert import convert
+from catalogs.errors import InputError, IntegrityError
 from engine import status
 from engine.run import AnnotateSettings, annotate
 
@@ -32,7 +33,18 @@ def test_a_complete_catalog_says_so_and_what_limited_it(small_survey, brightness
     summary = json.loads((tmp_path / "c/run/run.json").read_text())
     assert sum(summary["limit"]["shares"].values()) == pytest.approx(1)
     assert summary["limit"]["reached"] <= summary["limit"]["bound"]
-    (tmp_path / "c/hats.properties").unlink()
+    (tmp_path / "c/run/run.json").write_bytes(b"{")  # a note for people: nothing depends on it
+    assert status.catalog_status(tmp_path / "c").complete
+    assert status.catalog_status(tmp_path / "c").limit is None
+    properties = tmp_path / "c/hats.properties"
+    good = properties.read_bytes()
+    properties.write_bytes(b"\xff" + good.replace(b"hats_nrows", b"\xfe"))
+    assert not status.catalog_status(tmp_path / "c").complete
+    with pytest.raises(IntegrityError, match="properties is damaged"):
+        convert(tmp_path / "c", tmp_path / "c.csv")
+    annotate(small_survey, tmp_path / "c", brightness.path, AnnotateSettings(workers=1))
+    assert properties.read_bytes() == good
+    properties.unlink()
     assert not status.catalog_status(tmp_path / "c").complete
 
 

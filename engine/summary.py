@@ -16,6 +16,7 @@ from engine.ledger import Receipt
 from engine.placement import Placement
 from engine.task import Outcome
 
+MOSTLY = 0.5  # a stage limits only workers that are at work for more than this share of the time
 STAGES = ("wait", "decode", "infer")  # what a worker does in turn; the rest runs beside them
 
 
@@ -34,21 +35,32 @@ class Limit:
         The run's own rate, from the first pixel begun to the last one done.
     shares : dict of str to float
         Each stage's share of the time in which a worker decoded, inferred or waited.
+    busy : float
+        How much of the workers' time these stages took; the rest is start-up, reading ahead and
+        writing.
     """
 
     stage: str
     bound: float
     reached: float
     shares: dict[str, float]
+    busy: float
 
     def __str__(self) -> str:
+        called = "read" if self.stage == "wait" else self.stage
+        if self.busy < MOSTLY:
+            return (
+                f"limited by start-up and writing: {self.reached:,.0f} objects/s; the workers "
+                f"read, decoded or inferred {self.busy:.0%} of the time, and the slowest of these, "
+                f"{called}, allows {self.bound:,.0f}/s"
+            )
         others = {name: share for name, share in self.shares.items() if name != self.stage}
         second = max(others, key=lambda name: others[name])
-        called = "read" if self.stage == "wait" else self.stage
         return (
             f"limited by {called}: {self.reached:,.0f} objects/s is "
             f"{self.reached / self.bound:.0%} of its bound, {self.bound:,.0f}/s; a faster "
-            f"{'read' if second == 'wait' else second} would gain {others[second]:.0%} at most"
+            f"{'read' if second == 'wait' else second} would gain "
+            f"{self.busy * others[second]:.0%} at most"
         )
 
 
@@ -184,7 +196,9 @@ class Tally:
             return None
         stage = max(shares, key=lambda name: shares[name])
         bound = self.annotated / getattr(self.stages, stage) * len(self.workers)
-        return Limit(stage, bound, self.annotated / seconds, shares)
+        total = sum(getattr(self.stages, name) for name in STAGES)
+        busy = min(total / (seconds * len(self.workers)), 1.0)
+        return Limit(stage, bound, self.annotated / seconds, shares, busy)
 
     def check(self) -> None:
         """Stop the run when more are bad than allowed.

@@ -6,10 +6,12 @@ import importlib
 import inspect
 import logging
 import resource
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any, Literal
 
 import dask
@@ -40,7 +42,6 @@ OURS = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     "distributed.worker.daemon": True,
-    "distributed.worker.preload": ["engine.preload"],
     "distributed.logging.distributed": "error",
     "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s",
 }
@@ -99,12 +100,28 @@ def deploy(
             started = _start_class(cluster, insecure=insecure)
             name, expected, wait = str(cluster.class_), None, cluster.wait_seconds
         else:
-            started = _start_local(workers) if cluster == "local" else _start_cuda()
+            with _interrupts_held():
+                started = _start_local(workers) if cluster == "local" else _start_cuda()
             expected = len(started.worker_spec)
             name, wait = "the local cluster", float(CONNECT_SECONDS)
         stack.callback(_close_quietly, partial(started.close, timeout=CLOSE_SECONDS))
         client = stack.enter_context(_closing(Client(started, set_as_default=False)))
         yield Deployment(client, name, expected, wait)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Leave Ctrl-C to the driver, for which a terminal sends it to all processes.
+
+    Threads and processes that are started meanwhile, and those that they start, never get it;
+    this one gets it at the end.
+    """
+    resource_tracker.ensure_running()  # in a thread that starts it, interrupts are let in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_local(workers: int) -> Any:  # noqa: ANN401  (Dask has no types)

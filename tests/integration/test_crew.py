@@ -46,6 +46,21 @@ def test_an_item_whose_worker_died_is_done_carefully_at_the_first_death(tmp_path
     assert sum(kind == "careful" for kind in found.values()) <= 4
 
 
+def test_workers_leave_interrupts_to_the_driver(tmp_path):
+    """Those too that take the place of others; else each prints its own traceback at Ctrl-C."""
+    with connect("local", 2) as crew:
+        before = set(workers_of(crew))
+        list(crew.run(tasks.killed, tasks.done_carefully, str(tmp_path), ["killer"]))
+        crew.client.wait_for_workers(2, timeout=60)
+        after = set(workers_of(crew))
+        assert after != before
+        for pid in after:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            (blocked,) = (line.split()[1] for line in lines if line.startswith("SigBlk"))
+            assert int(blocked, 16) & 1 << (signal.SIGINT - 1)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_an_item_that_kills_carefully_too_is_named(tmp_path):
     with (
         connect("local", 1) as crew,

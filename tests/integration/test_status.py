@@ -11,7 +11,9 @@ import pytest
 from catalogs.annotated.convert import convert
 from catalogs.errors import InputError, IntegrityError
 from engine import status
+from engine.infer import StageTimes
 from engine.run import AnnotateSettings, annotate
+from engine.summary import Tally
 
 ROWS = 2000
 
@@ -28,7 +30,7 @@ def test_a_complete_catalog_says_so_and_what_limited_it(small_survey, brightness
     assert found.complete
     assert not found.running
     lines = "\n".join(found.lines())
-    assert "limited by decode" in lines
+    assert "limited by start-up" in lines  # so few objects, and a network of nothing
     assert lines.endswith("complete")
     summary = json.loads((tmp_path / "c/run/run.json").read_text())
     assert sum(summary["limit"]["shares"].values()) == pytest.approx(1)
@@ -46,6 +48,22 @@ def test_a_complete_catalog_says_so_and_what_limited_it(small_survey, brightness
     assert properties.read_bytes() == good
     properties.unlink()
     assert not status.catalog_status(tmp_path / "c").complete
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (10.0, "limited by infer: 100 objects/s is 80% of its bound, 125/s; a faster decode would"),
+        (100.0, "limited by start-up and writing: 10 objects/s; the workers read, decoded or "),
+    ],
+)
+def test_a_stage_limits_only_workers_that_are_at_work(seconds, said):
+    tally = Tally(1000, 1.0)
+    tally.annotated, tally.workers = 1000, {"a", "b"}
+    tally.stages = StageTimes(decode=2.0, infer=16.0)
+    found = str(tally.limit(seconds))
+    assert found.startswith(said)
+    assert ("gain 10% at most" in found) == (seconds == 10.0)  # 2 of the workers' 20 seconds
 
 
 def test_another_shell_sees_a_run_at_work_and_after_it_died(

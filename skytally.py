@@ -14,7 +14,17 @@ from typing import Annotated
 import typer
 
 from catalogs.errors import InputError
-from catalogs.terminal import Config, Json, MaxBad, fields, need, reporter, run_app, show
+from catalogs.terminal import (
+    Config,
+    Json,
+    MaxBad,
+    fields,
+    need,
+    on_disk,
+    reporter,
+    run_app,
+    show,
+)
 
 ANISOTROPIC_STATUS = 4
 
@@ -39,7 +49,9 @@ app = typer.Typer(
 
 @app.command()
 def ingest(
-    table: Annotated[Path, typer.Argument(help="CSV, Parquet, FITS, VOTable or HATS.")],
+    table: Annotated[
+        Path, typer.Argument(callback=on_disk, help="CSV, Parquet, FITS, VOTable or HATS.")
+    ],
     images: Annotated[
         str, typer.Option(help="Folder of ID.jpeg/.png/.fits, column of paths, .npy or FITS cube.")
     ],
@@ -94,8 +106,12 @@ def ingest(
 
 @app.command()
 def train(
-    survey: Annotated[Path, typer.Argument(help="Survey store with a label column.")],
-    to: Annotated[Path, typer.Option("--to", help="Run to make, or to go on with: NAME.run.")],
+    survey: Annotated[
+        Path, typer.Argument(callback=on_disk, help="Survey store with a label column.")
+    ],
+    to: Annotated[
+        Path, typer.Option("--to", callback=on_disk, help="Run to make, or go on with: NAME.run.")
+    ],
     label: Annotated[
         str | None, typer.Option(help="Column of class names; 'label' by default.")
     ] = None,
@@ -147,10 +163,13 @@ def export(
         Path | None,
         typer.Argument(help="Trained NAME.run, or NAME.bundle to add an int8 model to."),
     ] = None,
-    to: Annotated[Path | None, typer.Option("--to", help="NAME.bundle to make.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", callback=on_disk, help="NAME.bundle to make.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="fp32, or fp32,int8.")] = "fp32",
     calibrate: Annotated[
-        Path | None, typer.Option(help="Survey store whose galaxies int8 is calibrated on.")
+        Path | None,
+        typer.Option(callback=on_disk, help="Survey store whose galaxies int8 is calibrated on."),
     ] = None,
     check: Annotated[Path | None, typer.Option(help="Verify this bundle instead.")] = None,
     replace: Annotated[bool, typer.Option(help="Put it in the place of an old bundle.")] = False,
@@ -253,7 +272,7 @@ def annotate(
 @app.command()
 def audit(
     source: Annotated[str, typer.Argument(help="Catalog, or any table with an answer column.")],
-    to: Annotated[Path, typer.Option("--to", help="NAME.audit to make.")],
+    to: Annotated[Path, typer.Option("--to", callback=on_disk, help="NAME.audit to make.")],
     answer: Annotated[str, typer.Option(help="The answer whose fraction is audited.")] = "spiral",
     label: Annotated[str | None, typer.Option(help="Answer column of a foreign table.")] = None,
     ra: Annotated[str | None, typer.Option(help="Right ascension column.")] = None,
@@ -308,7 +327,10 @@ def status(
 @app.command()
 def convert(
     catalog: Annotated[str, typer.Argument(help="Complete annotated catalog.")],
-    to: Annotated[Path, typer.Option("--to", help="FILE.fits, .vot, .csv or .parquet.")],
+    to: Annotated[
+        Path,
+        typer.Option("--to", callback=on_disk, help="FILE.fits, .vot, .csv or .parquet."),
+    ],
     json_: Json = False,
     config: Config = None,
 ) -> None:

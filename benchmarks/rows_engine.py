@@ -15,7 +15,7 @@ from benchmarks.table import Row
 from catalogs.cutouts.store import Survey
 from catalogs.storage.place import open_place
 from engine.ledger import Ledger
-from engine.placement import place
+from engine.placement import code_id, place
 from engine.plan import Plan, Work
 from engine.run import AnnotateSettings, make_plan
 from engine.task import Job, annotate_pixel
@@ -110,6 +110,7 @@ def _begun(survey: Path, bundle: Path, to: Path, workers: int) -> tuple[Job, Pla
         recipe=plan.recipe_id,
         options=plan.options,
         stall_seconds=600,
+        code=code_id(),
     )
     return job, plan
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -48,6 +49,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 MaxBad = Annotated[
     float, typer.Option("--max-bad", min=0, max=1, help="Largest fraction of unusable rows.")
 ]
+
+
+def on_disk(path: Path | None) -> Path | None:
+    """Refuse a URL where only a path will do; as a path it would be a folder called ``s3:``."""
+    found = re.match(r"([a-z][a-z0-9+.-]+):/+", str(path))
+    if found:
+        raise InputError(
+            f"{found[1]}:// is no place for this file or folder; give a path on a disk"
+        )
+    return path
 
 
 def reporter() -> Reporter:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import importlib.util
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 from catalogs.errors import InputError, IntegrityError
@@ -19,6 +24,7 @@ DECODER_PACKAGES = {"dali": DALI, "dali-gpu": DALI, "reference": "simplejpeg"}
 RAW_VERSION = "1"  # raw pixels are cropped by skytally alone
 GPU_PROVIDERS = ("tensorrt", "cuda")
 HERE = ("local", "cuda")
+CODE = ("catalogs", "engine", "export")  # packages of which an answer or a file may depend
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ def place(
     """
     if device not in DEVICES:
         raise InputError(f"device {device!r} is none of {', '.join(DEVICES)}")
+    if cluster == "cuda":
+        check_cuda()
     why: dict[str, str] = {}
     if provider is None:
         provider, why["provider"] = _provider(device, cluster)
@@ -133,6 +141,49 @@ def place(
         threads=1,
         reasons=why,
     )
+
+
+def check_cuda() -> None:
+    """See that a cluster of one worker a card can be had here.
+
+    Raises
+    ------
+    InputError
+        dask-cuda is not installed, or there is no card.
+    """
+    if importlib.util.find_spec("dask_cuda") is None:
+        raise InputError("cluster 'cuda' needs dask-cuda; pip install 'skytally[gpu]'")
+    if not cards():
+        raise InputError(
+            "cluster 'cuda' needs an NVIDIA card, and nvidia-smi finds none; see to the driver "
+            "and CUDA_VISIBLE_DEVICES, or use --cluster local"
+        )
+
+
+@lru_cache
+def code_id() -> str:
+    """Return the digest of the modules that make a catalog: two releases never share one."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parents[1]
+    for file in sorted(file for package in CODE for file in (root / package).rglob("*.py")):
+        digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def check_code(planned: str) -> None:
+    """Compare this process's skytally with the driver's.
+
+    Raises
+    ------
+    IntegrityError
+        It is another one, whose files may differ.
+    """
+    if code_id() != planned:
+        raise IntegrityError(
+            f"this worker ({socket.gethostname()}) has another skytally than the driver (code "
+            f"{code_id()[:12]}, not {planned[:12]}); install the same release on every worker"
+        )
 
 
 def check_releases(decoder: str, decoder_version: str, runtime_version: str) -> None:
@@ -194,6 +245,11 @@ def _decoder(asked: str | None, *, raw: bool, on_card: bool) -> tuple[str, str]:
 
 
 def _workers(asked: int | None, cluster: str, *, on_card: bool) -> tuple[int, str]:
+    if asked is not None and cluster != "local":
+        raise InputError(
+            f"workers is {asked}, but only the local cluster is given a number; {cluster!r} has "
+            "its own workers: leave --workers out"
+        )
     if cluster not in HERE:
         return 0, "the cluster's own"
     if asked is not None:
@@ -201,7 +257,7 @@ def _workers(asked: int | None, cluster: str, *, on_card: bool) -> tuple[int, st
             raise InputError(f"workers is {asked}; it must be 1 or more")
         return asked, "asked for"
     if cluster == "cuda":
-        return max(len(cards()), 1), "one for each card"
+        return len(cards()), "one for each card"
     if on_card:
         return 1, "one card is used; --cluster cuda uses all"
     return cores(), "one for each core that this process may use"

@@ -15,7 +15,7 @@ from catalogs.storage.place import Lock, open_place
 from engine.clusters.spec import read_cluster
 from engine.heard import Heard
 from engine.ledger import Ledger
-from engine.placement import GPU_PROVIDERS, Placement, place
+from engine.placement import GPU_PROVIDERS, Placement, code_id, place
 from engine.plan import Options, Plan, Work
 from engine.summary import AnnotateResult, Limit, Tally
 from engine.task import Job, annotate_carefully, annotate_pixel
@@ -118,6 +118,10 @@ def annotate(
     asked = make_plan(store, bundle, placement, _as_begun(ledger, settings))
     with ledger.hold() as lock:
         ledger.refuse_strangers()
+        if placement.workers or placement.provider not in GPU_PROVIDERS:
+            # Opened here first: what cannot run must fail before workers start, and before a plan
+            # binds the catalog to it.
+            Session(bundle, placement.provider, placement.precision, placement.threads)
         plan = ledger.begin(asked)
         ledger.recover()
         receipts = ledger.receipts(plan)
@@ -140,9 +144,6 @@ def annotate(
         tally.check()
         limit = None
         if missing:
-            if placement.workers or placement.provider not in GPU_PROVIDERS:
-                # Opened here first, so that a provider that cannot run fails before workers start.
-                Session(bundle, placement.provider, placement.precision, placement.threads)
             job = Job(
                 survey=open_place(survey).url,
                 bundle=str(bundle.path.resolve()),
@@ -151,6 +152,7 @@ def annotate(
                 recipe=plan.recipe_id,
                 options=plan.options,
                 stall_seconds=settings.stall_seconds,
+                code=code_id(),
             )
             limit = _work(job, missing, tally, settings, placement, ledger, lock, reporter)
             catalog.remove_leftovers()

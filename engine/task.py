@@ -32,7 +32,7 @@ from engine.ahead import Ahead, Timed
 from engine.infer import StageTimes, Tick, classify
 from engine.isolate import DecoderSettings, Sandbox
 from engine.ledger import Ledger, Part, Receipt
-from engine.placement import check_releases
+from engine.placement import check_code, check_releases
 from engine.plan import Options, Work
 from engine.watchdog import beat, watched
 from engine.write import PartitionRows, id_digest, merge, to_parquet, to_table
@@ -46,7 +46,8 @@ BLOCKS_AHEAD = 1
 class Job:
     """What every pixel of a run shares; small, and sent to every worker.
 
-    ``stall_seconds`` is how long a stage may stand still before the process is given up.
+    ``stall_seconds`` is how long a stage may stand still before the process is given up, ``code``
+    what :func:`engine.placement.code_id` says of the driver.
     """
 
     survey: str
@@ -56,6 +57,7 @@ class Job:
     recipe: str
     options: Options
     stall_seconds: float
+    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ _OPENING = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _opened(job: Job) -> _Tools:
+    check_code(job.code)
     bundle = Bundle.open(Path(job.bundle))
     if bundle.sha256 != job.bundle_sha256:
         raise IntegrityError(f"{job.bundle} on this worker is not the bundle of the plan")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -12,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.cutouts.card import CardPixels
-from catalogs.errors import InputError
+from catalogs.errors import InputError, IntegrityError, SkytallyError
 from export.bundle import Bundle
 from export.providers import Provider, ProviderName, resolve, runtime
+
+LONGEST_SAYING = 300  # of ONNX Runtime, in the line of an error
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS_OF: dict[ProviderName, tuple[Precision, ...]] = {
@@ -50,7 +54,7 @@ class Session:
     Raises
     ------
     InputError
-        The provider or the precision cannot be had on this machine.
+        The provider or the precision cannot be had on this machine, or does not take the model.
     """
 
     def __init__(
@@ -74,7 +78,8 @@ class Session:
         self.bundle = bundle
         self._answers = bundle.manifest.answers
         self._input = bundle.manifest.input
-        self._session = _open(ort, bundle, chosen, precision, threads)
+        with _told(f"{bundle.path} cannot run on provider {provider!r}", InputError):
+            self._session = _open(ort, bundle, chosen, precision, threads)
         self.provider: str = self._session.get_providers()[0]
         self.runtime_version: str = ort.__version__
         if self.provider != chosen.onnx_name:
@@ -101,6 +106,10 @@ class Session:
         ------
         InputError
             The cutouts do not have the contract's type or layout.
+        IntegrityError
+            The model's answers are not one number per cutout.
+        SkytallyError
+            The model fails as it runs.
         """
         channels, dtype = self._input.channels, self._input.dtype
         shape = cutouts.shape
@@ -112,19 +121,41 @@ class Session:
         if len(cutouts) == 0:
             # No provider has to know what a product of no matrices is.
             return {name: np.zeros(0, dtype=np.float32) for name in self._answers}
-        if isinstance(cutouts, CardPixels):
-            return self._run_in_place(cutouts)
-        feed = {self._input.name: np.ascontiguousarray(cutouts)}
-        return dict(zip(self._answers, self._session.run(self._answers, feed), strict=True))
+        with _told(f"{self.bundle.path} fails on {len(cutouts)} cutouts", SkytallyError):
+            if isinstance(cutouts, CardPixels):
+                found = self._run_in_place(cutouts)
+            else:
+                feed = {self._input.name: np.ascontiguousarray(cutouts)}
+                found = self._session.run(self._answers, feed)
+        for answer, values in zip(self._answers, found, strict=True):
+            if values.dtype != np.float32 or values.shape != (len(cutouts),):
+                raise IntegrityError(
+                    f"{self.bundle.path} answers {len(cutouts)} cutouts with {answer} of "
+                    f"{values.dtype} {values.shape}, not float32 ({len(cutouts)},); make the "
+                    "bundle again with `skytally export`"
+                )
+        return dict(zip(self._answers, found, strict=True))
 
-    def _run_in_place(self, pixels: CardPixels) -> dict[str, NDArray[np.float32]]:
+    def _run_in_place(self, pixels: CardPixels) -> list[NDArray[np.float32]]:
         binding = self._session.io_binding()
         value = runtime().OrtValue.from_dlpack(pixels.tensor)
         binding.bind_ortvalue_input(self._input.name, value)
         for answer in self._answers:
             binding.bind_output(answer)
         self._session.run_with_iobinding(binding)
-        return dict(zip(self._answers, binding.copy_outputs_to_cpu(), strict=True))
+        return list(binding.copy_outputs_to_cpu())
+
+
+@contextmanager
+def _told(what: str, kind: type[SkytallyError]) -> Iterator[None]:
+    """Tell in one line what ONNX Runtime says, whose errors have no base of their own."""
+    try:
+        yield
+    except SkytallyError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:LONGEST_SAYING]
+        raise kind(f"{what}: {said}; see to the bundle, or choose another provider") from error
 
 
 def _open(

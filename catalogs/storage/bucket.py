@@ -325,10 +325,12 @@ def _plain_endpoint() -> bool:
     Raises
     ------
     InputError
-        It is, and on another machine, and nobody allowed that.
+        It is, and on another machine, and nobody allowed that; or it is no address.
     """
     endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
     parts = urlsplit(endpoint)
+    if endpoint and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise InputError("AWS_ENDPOINT_URL is no address; give one such as https://host:9000")
     if parts.scheme != "http":
         return False
     allowed = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes", "on")

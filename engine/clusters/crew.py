@@ -252,13 +252,13 @@ class _Round(Generic[Item]):
     def __enter__(self) -> _Round[Item]:
         try:
             self._client.register_plugin(self._duty, name=self._duty.name)
-        except (ImportError, AttributeError) as error:
+        except (OSError, TimeoutError) as error:
+            raise self._gone() from error
+        except Exception as error:  # a worker's own, of whatever kind it arrives
             raise InputError(
                 f"a worker of {self._deployment.name} cannot load skytally ({error}); install "
                 "the same release on every worker"
             ) from error
-        except (OSError, TimeoutError) as error:
-            raise self._gone() from error
         self._client.subscribe_topic(self._duty.name, lambda event: self._mail.put(event[1]))
         return self
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import logging
 import resource
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import resource_tracker
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import dask
 from dask.distributed import Client, LocalCluster
 from distributed import Security
+from distributed.comm.core import FatalCommClosedError, connect
 from distributed.deploy.cluster import Cluster
 
 from catalogs.errors import BusyError, InputError
@@ -150,19 +154,7 @@ def _start_local(workers: int) -> Any:  # noqa: ANN401  (Dask has no types)
 
 
 def _start_cuda() -> Any:  # noqa: ANN401
-    try:
-        dask_cuda = importlib.import_module("dask_cuda")
-    except ImportError as error:
-        raise InputError(
-            f"cluster 'cuda' needs dask-cuda ({error}); pip install 'skytally[gpu]'"
-        ) from None
-    from engine.machine import cards
-
-    if not cards():
-        raise InputError(
-            "cluster 'cuda' needs an NVIDIA card, and nvidia-smi finds none; see to the driver "
-            "and CUDA_VISIBLE_DEVICES, or use --cluster local"
-        )
+    dask_cuda = importlib.import_module("dask_cuda")  # `place` saw that it and a card are there
     # One worker a card, each with its own CUDA_VISIBLE_DEVICES.
     return dask_cuda.LocalCUDACluster(
         threads_per_worker=THREADS_PER_WORKER,
@@ -210,23 +202,68 @@ def _with_private_dashboard(cluster: type, options: dict[str, Any]) -> dict[str,
 
 
 def _reach(spec: ClusterSpec) -> Client:
-    security = None
+    security = _security(spec)
+    wait = min(CONNECT_SECONDS, spec.wait_seconds)
+    try:
+        _knock(str(spec.address), security, wait)
+        return Client(spec.address, security=security, set_as_default=False, timeout=wait)
+    except (FatalCommClosedError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"cluster {spec.address}: no TLS connection: the scheduler has certificates that do "
+            "not fit those of [tls], or talks plain text; name those that were made for it"
+        ) from error
+    except (OSError, TimeoutError) as error:
+        said = str(error).strip() or "the connection broke"
+        raise BusyError(
+            f"no Dask scheduler answers at {spec.address}: {said}; see that it runs and talks "
+            f"{urlsplit(str(spec.address)).scheme}://, and run the same command again"
+        ) from error
+
+
+def _knock(address: str, security: Security, wait: float) -> None:
+    """Connect and hang up: a client that fails to leaves itself behind for a minute."""
+
+    async def knock() -> None:
+        arguments = security.get_connection_args("client")
+        comm = await connect(address, timeout=wait, **arguments)
+        await comm.close()
+
+    with ThreadPoolExecutor(1) as thread:  # the caller may have a loop of its own
+        thread.submit(asyncio.run, knock()).result()
+
+
+def _security(spec: ClusterSpec) -> Security:
+    """Return how to talk to a scheduler; a client with files that cannot be used would linger.
+
+    Raises
+    ------
+    InputError
+        A file is missing or not what it should be, or TLS is wanted and no files are named.
+    """
+    security = Security()  # Dask's own configuration may name files
     if spec.tls is not None:
+        for file in (spec.tls.ca, spec.tls.cert, spec.tls.key):
+            if not file.is_file():
+                raise InputError(f"{file}, named under [tls], is no file; name PEM files there")
         security = Security(
             tls_ca_file=str(spec.tls.ca),
             tls_client_cert=str(spec.tls.cert),
             tls_client_key=str(spec.tls.key),
             require_encryption=True,
         )
-    wait = min(CONNECT_SECONDS, spec.wait_seconds)
     try:
-        return Client(spec.address, security=security, set_as_default=False, timeout=wait)
-    except (OSError, TimeoutError) as error:
-        raise BusyError(f"no Dask scheduler answers at {spec.address}: {error}") from error
-    except (TypeError, ValueError, RuntimeError) as error:
+        found = security.get_connection_args("client")
+    except OSError as error:  # that of ssl, too
         raise InputError(
-            f"cluster {spec.address}: {error}; name ca, cert and key under [tls] of a TOML file"
+            f"cluster {spec.address}: its certificates cannot be used ({error}); name ca, cert "
+            "and the cert's own key, PEM files, under [tls] of a TOML file"
         ) from error
+    if str(spec.address).startswith("tls:") and found.get("ssl_context") is None:
+        raise InputError(
+            f"cluster {spec.address} takes certificates; name ca, cert and key under [tls] of a "
+            "TOML file"
+        )
+    return security
 
 
 @contextmanager

@@ -66,6 +66,8 @@ class ClusterSpec(BaseModel):
         if self.address is not None:
             given = {"workers", "minimum", "maximum", "options"} & self.model_fields_set
             mistakes += [f"{name} belongs to a class, not to an address" for name in sorted(given)]
+            if self.tls is not None and urlsplit(self.address).scheme != "tls":
+                mistakes.append("tls belongs to an address tls://…")
         elif self.tls is not None:
             mistakes.append("tls belongs to an address; a class takes security in [options]")
         if (self.minimum is None) != (self.maximum is None):
@@ -162,6 +164,11 @@ def _mistakes(error: ValidationError) -> str:
 
 def _check_address(address: str, *, insecure: bool) -> None:
     parts = urlsplit(address)
+    if "@" in address:
+        raise InputError(
+            f"a cluster's address has no user or password ({parts.scheme}://…@…); schedulers know "
+            "each other by certificates: name them under [tls] of a TOML file"
+        )
     try:
         usable = parts.scheme in ("tcp", "tls") and parts.hostname and parts.port
     except ValueError:

@@ -206,3 +206,10 @@ def test_fail_on_anisotropic_is_a_status_of_its_own(tmp_path):
     result = skytally(*arguments, "--fail-on", "anisotropic")
     assert result.returncode == 4, result.stderr
     assert "anisotropic" in result.stdout
+
+
+def test_results_that_are_written_to_disks_only(tmp_path):
+    for command in ("audit", "convert"):
+        result = skytally(command, tmp_path / "c", "--to", "s3://sky/out.csv", cwd=tmp_path)
+        one_line(result, 2, "s3:// is no place")
+    assert not (tmp_path / "s3:").exists()

@@ -29,6 +29,16 @@ from catalogs.errors import BusyError, InputError
 from engine.run import AnnotateSettings, annotate
 
 ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_SKYTALLY = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("catalogs", "engine", "export", "skytally"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
 PATIENCE = 120.0  # of the test, for a process to do what it must
 
 
@@ -108,7 +118,16 @@ class Site:
         options += [f"--local-directory={self.folder}", "--host=127.0.0.1"]
         return self._start(["dask_worker", self.address, *options], dashboard=["--no-dashboard"])
 
-    def _start(self, command: list[str], dashboard: list[str]) -> subprocess.Popen[bytes]:
+    def stranger(self, folder: Path) -> None:
+        """Start a worker that has no skytally, and wait until the scheduler knows it."""
+        (folder / "sitecustomize.py").write_text(WITHOUT_SKYTALLY)
+        options = ["--nthreads=1", "--no-nanny", f"--local-directory={folder}", "--host=127.0.0.1"]
+        self._start(["dask_worker", self.address, *options], ["--no-dashboard"], folder)
+        until(lambda: "Registered to" in (self.folder / "dask_worker.log").read_text())
+
+    def _start(
+        self, command: list[str], dashboard: list[str], path: Path = ROOT
+    ) -> subprocess.Popen[bytes]:
         program, *arguments = command
         log = self.stack.enter_context((self.folder / f"{program}.log").open("ab"))
         process = subprocess.Popen(
@@ -118,7 +137,7 @@ class Site:
                 *dashboard,
                 *self.credentials.flags,
             ],
-            env=os.environ | {"GATE": str(self.gate), "PYTHONPATH": str(ROOT)},
+            env=os.environ | {"GATE": str(self.gate), "PYTHONPATH": str(path)},
             stdout=subprocess.DEVNULL,
             stderr=log,
         )
@@ -272,6 +291,24 @@ def test_an_encrypted_scheduler_without_certificates_says_where_to_name_them(
         annotate(
             small_survey, tmp_path / "c", brightness.path, AnnotateSettings(cluster=site.address)
         )
+
+
+def test_certificates_that_cannot_be_used_are_told_at_once(
+    site, credentials, small_survey, brightness, tmp_path
+):
+    other = Credentials(tmp_path / "nowhere.pem", credentials.key)
+    wrong = Credentials(credentials.cert, Path(__file__))
+    for keys, message in ((other, "nowhere.pem.*is no file"), (wrong, "cannot be used")):
+        where = keys.describe(site.address, tmp_path / "c.toml")
+        with pytest.raises(InputError, match=message):
+            annotate(small_survey, tmp_path / "c", brightness.path, AnnotateSettings(cluster=where))
+
+
+def test_a_worker_without_skytally_is_told_in_a_line(site, small_survey, brightness, tmp_path):
+    site.stranger(tmp_path)
+    settings = AnnotateSettings(cluster=site.description)
+    with pytest.raises(InputError, match=r"cannot load skytally .*No module named"):
+        annotate(small_survey, tmp_path / "c", brightness.path, settings)
 
 
 def workers_here() -> list[psutil.Process]:

@@ -211,6 +211,12 @@ def test_what_cannot_be_had_is_refused_and_nothing_else_is_used(
         annotate(small_survey, tmp_path / "catalog", brightness.path, settings)
 
 
+def test_what_the_bundle_cannot_do_does_not_bind_the_catalog(small_survey, brightness, tmp_path):
+    with pytest.raises(InputError, match="no int8 model"):
+        annotate(small_survey, tmp_path / "c", brightness.path, AnnotateSettings(precision="int8"))
+    assert not (tmp_path / "c/run/plan.json").exists()
+
+
 def test_agreement_is_that_of_the_paper():
     """Dieleman et al. 2015 eq. 7: 1 for certainty, 0 for a tie; oracle scipy.stats.entropy."""
     from scipy.stats import entropy

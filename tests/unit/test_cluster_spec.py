@@ -51,6 +51,12 @@ def test_an_address_without_host_or_port_is_refused(where):
         read_cluster(where)
 
 
+def test_a_password_in_an_address_is_refused_and_not_repeated():
+    with pytest.raises(InputError, match="no user or password") as refused:
+        read_cluster("tcp://me:secret@127.0.0.1:8786")
+    assert "secret" not in str(refused.value)
+
+
 def test_a_class_with_its_options(tmp_path):
     text = SLURM + "minimum = 0\nmaximum = 16\n[options]\ncores = 8\nsecurity = true\n"
     found = read_cluster(written(tmp_path, text))
@@ -83,6 +89,7 @@ def test_all_mistakes_are_named_at_once(tmp_path):
         ("workers = 1", "give either class or address"),
         (SLURM + 'address = "tls://h:1"', "give either class or address"),
         ('address = "tls://h:1"\nworkers = 2', "workers belongs to a class"),
+        ('address = "tcp://127.0.0.1:1"\n[tls]\nca="a"\ncert="b"\nkey="c"', "tls belongs to"),
         (SLURM, "give either workers, or minimum and maximum"),
         (SLURM + "workers = 1\nminimum = 1\nmaximum = 2", "give either workers"),
         (SLURM + "minimum = 1", "minimum and maximum go together"),

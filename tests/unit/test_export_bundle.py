@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from catalogs.errors import InputError, IntegrityError
+from catalogs.errors import InputError, IntegrityError, SkytallyError
 from export import bundle as bundles
 from export.bundle import Bundle, shipped
+from export.session import Session
 
 
 @pytest.fixture
@@ -239,3 +241,46 @@ def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no model bundle"):
         bundles.write(precious, source.manifest, files, replace=True)
     assert (precious / "thesis.tex").exists()
+
+
+def replace_answer(model: onnx.ModelProto, node: onnx.NodeProto, *values: onnx.TensorProto) -> None:
+    """Let ``node`` give p_spiral, from what gave it before, now called ``before``."""
+    for known in model.graph.node:
+        known.output[:] = ["before" if name == "p_spiral" else name for name in known.output]
+        known.input[:] = ["before" if name == "p_spiral" else name for name in known.input]
+    model.graph.initializer.extend(values)
+    model.graph.node.append(node)
+
+
+def test_a_graph_that_onnx_runtime_refuses_is_told_in_one_line(copied: Path) -> None:
+    def teleport(model: onnx.ModelProto) -> None:
+        model.graph.node[0].op_type = "Teleport"
+
+    change_model(copied, teleport)
+    with pytest.raises(InputError, match="cannot run on provider 'cpu'") as raised:
+        Session(Bundle.open(copied))
+    assert "\n" not in str(raised.value)
+
+
+def test_answers_that_are_not_one_number_per_cutout_are_refused(copied: Path) -> None:
+    def whole_numbers(model: onnx.ModelProto) -> None:
+        kind = TensorProto.INT64
+        replace_answer(model, helper.make_node("Cast", ["before"], ["p_spiral"], to=kind))
+        for value in model.graph.output:
+            if value.name == "p_spiral":
+                value.type.tensor_type.elem_type = kind
+
+    change_model(copied, whole_numbers)
+    with pytest.raises(IntegrityError, match=r"p_spiral of int64 \(2,\), not float32 \(2,\)"):
+        Session(Bundle.open(copied)).run(np.zeros((2, 120, 120, 3), dtype=np.uint8))
+
+
+def test_a_graph_that_fails_as_it_runs_is_told_in_one_line(copied: Path) -> None:
+    def seven(model: onnx.ModelProto) -> None:
+        shape = helper.make_tensor("seven", TensorProto.INT64, [1], [7])
+        replace_answer(model, helper.make_node("Reshape", ["before", "seven"], ["p_spiral"]), shape)
+
+    change_model(copied, seven)
+    with pytest.raises(SkytallyError, match="fails on 2 cutouts") as raised:
+        Session(Bundle.open(copied)).run(np.zeros((2, 120, 120, 3), dtype=np.uint8))
+    assert "\n" not in str(raised.value)

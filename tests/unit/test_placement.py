@@ -13,7 +13,7 @@ import pytest
 
 from catalogs.errors import InputError, IntegrityError
 from engine import doctor, machine, placement
-from engine.placement import check_releases, place
+from engine.placement import check_code, check_releases, code_id, place
 from export import providers
 
 CARD = "NVIDIA H100 80GB HBM3, 570.86.15, 81559 MiB"
@@ -85,6 +85,8 @@ def test_auto_with_a_card_uses_it_and_decodes_there(monkeypatch, tmp_path):
     found = place()
     assert (found.provider, found.decoder, found.workers) == ("cuda", "dali-gpu", 1)
     assert "H100" in found.reasons["provider"]
+    (tmp_path / "dask_cuda.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     assert place(cluster="cuda").workers == 2
     assert place("cpu").decoder == "dali"
     assert place(decoder="dali").decoder == "dali"
@@ -121,6 +123,8 @@ def test_cards_of_a_cluster_are_not_looked_for_here():
         ({"decoder": "dali-gpu"}, "leaves its pixels on a card"),
         ({"decoder": "dali", "raw": True}, "nothing to decode"),
         ({"workers": 0}, "workers is 0"),
+        ({"workers": 2, "cluster": "tls://host:8786"}, "leave --workers out"),
+        ({"cluster": "cuda"}, "cluster 'cuda' needs"),
     ],
 )
 def test_what_cannot_be_had_is_refused(asked, message):
@@ -140,6 +144,12 @@ def test_a_worker_of_other_releases_is_refused_by_name():
         check_releases("dali", "0.1", here.runtime_version)
     with pytest.raises(IntegrityError, match=r"ONNX Runtime .*the plan says 0\.2"):
         check_releases(here.decoder, here.decoder_version, "0.2")
+
+
+def test_a_worker_of_another_skytally_is_refused():
+    check_code(code_id())
+    with pytest.raises(IntegrityError, match="another skytally than the driver"):
+        check_code("0" * 64)
 
 
 def test_why_openvino_is_not_there_names_the_processor(monkeypatch):

@@ -429,3 +429,10 @@ def _until_lost(lock: Lock) -> None:
         threading.Event().wait(0.02)
     with pytest.raises(BusyError, match="was lost"):
         lock.check()
+
+
+@pytest.mark.parametrize("address", ["nowhere", "ftp://127.0.0.1", "http://", "127.0.0.1:9000"])
+def test_an_endpoint_that_is_no_address_is_refused(address, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    with pytest.raises(InputError, match="AWS_ENDPOINT_URL is no address"):
+        open_place("s3://sky/catalog")

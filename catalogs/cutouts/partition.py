@@ -13,7 +13,7 @@ import numpy as np
 
 from catalogs.sky import FINEST_ORDER, IntArray
 
-FEWEST_ROWS = 512
+FEWEST_ROWS = 2048
 MOST_ROWS = 65_536
 
 
@@ -40,10 +40,10 @@ class Span:
 def rows_per_partition(rows: int) -> int:
     """Return how many objects a partition may hold in a survey of ``rows`` objects.
 
-    Small surveys are split into some 64 partitions, so that several workers are busy; large ones
+    Small surveys are split into some 16 partitions, so that several workers are busy; large ones
     stop at 65,536 objects, so that a catalog of 10^8 is some thousands of files.
     """
-    return int(np.clip(rows // 64, FEWEST_ROWS, MOST_ROWS))
+    return int(np.clip(rows // 16, FEWEST_ROWS, MOST_ROWS))
 
 
 def split_sky(

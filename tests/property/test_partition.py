@@ -83,8 +83,8 @@ def test_tiles_are_astropy_healpix_nested_pixels(positions, order):
 
 
 def test_partition_sizes_at_both_ends():
-    assert rows_per_partition(100) == 512
-    assert rows_per_partition(20_000) == 512
+    assert rows_per_partition(100) == 2048
+    assert rows_per_partition(20_000) == 2048
     assert rows_per_partition(10**8) == 65_536
 
 

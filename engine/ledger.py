@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
 from catalogs.errors import InputError, IntegrityError, SkytallyError
@@ -92,12 +94,16 @@ class Receipt:
             It is something else.
         """
         remedy = "remove it and annotate again to redo its pixel"
-        values = _json(content, name, remedy)
         try:
-            parts = tuple(Part(**part) for part in values["parts"])
-            return cls(**(values | {"parts": parts}))
-        except (KeyError, TypeError) as error:
-            raise IntegrityError(f"{name} is damaged ({error}); {remedy}") from error
+            receipt = TypeAdapter(cls).validate_json(content, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "JSON"
+            raise IntegrityError(f"{name} is damaged ({where}: {first['msg']}); {remedy}") from None
+        # Nobody is led out of the catalog, or to another pixel's file.
+        if receipt.file != names.pixel_file(names.pixel_of(name)[0]):
+            raise IntegrityError(f"{name} is damaged (file: {receipt.file!r}); {remedy}")
+        return receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +357,7 @@ class Ledger:
 def _json(content: Text, name: str, remedy: str = "restore it from a copy") -> dict[str, Any]:
     try:
         values = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{name} cannot be read ({error}); {remedy}") from error
     if not isinstance(values, dict):
         raise SkytallyError(f"{name} is not what skytally wrote; {remedy}")

@@ -8,10 +8,13 @@ import sys
 
 import pytest
 
+from catalogs.annotated import names
 from catalogs.annotated.convert import convert
+from catalogs.cutouts.partition import Pixel
 from catalogs.errors import InputError, IntegrityError
 from engine import status
 from engine.infer import StageTimes
+from engine.ledger import Receipt
 from engine.run import AnnotateSettings, annotate
 from engine.summary import Tally
 
@@ -92,3 +95,14 @@ def test_another_shell_sees_a_run_at_work_and_after_it_died(
     annotate(small_survey, to, brightness.path, AnnotateSettings(workers=1))
     assert status.catalog_status(to).complete
     assert status.catalog_status(to).progress is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"file": "../elsewhere"}, {"sha256": None}, {"bytes": "9"}, {"parts": [1]}]
+)
+def test_a_receipt_that_nobody_wrote_is_refused(change):
+    receipt = Receipt("0-1", "r", names.pixel_file(Pixel(0, 1)), 9, "d", (), {})
+    name = names.receipt_file(Pixel(0, 1), "00000")
+    assert Receipt.from_json(receipt.to_json(), name) == receipt
+    with pytest.raises(IntegrityError, match=f"is damaged .{next(iter(change))}"):
+        Receipt.from_json(json.dumps(json.loads(receipt.to_json()) | change), name)

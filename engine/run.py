@@ -25,7 +25,6 @@ from export.session import Precision, Session
 
 BATCH = 64
 LARGEST_CROP = 8192
-RAW_VERSION = "1"  # of how raw pixels are cropped; part of every plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +110,6 @@ def annotate(
         raw=store.attributes.raw is not None,
         cluster=settings.cluster,
     )
-    if store.attributes.raw is not None:
-        placement = _without_decoder(placement, settings.decoder)
     catalog = open_place(to)
     ledger = Ledger(catalog)
     asked = make_plan(store, bundle, placement, _as_begun(ledger, settings))
@@ -206,16 +203,6 @@ def _work(
             tally.check()
             lock.check()
         return tally.limit(time.perf_counter() - began)
-
-
-def _without_decoder(placement: Placement, asked: str | None) -> Placement:
-    """Return the placement for a survey whose pixels are stored as they are."""
-    if asked is not None:
-        raise InputError(
-            f"decoder {asked!r} was asked for, but the survey holds raw pixels, which nothing "
-            "decodes; leave --decoder out"
-        )
-    return replace(placement, decoder="raw", decoder_version=RAW_VERSION)
 
 
 def _as_begun(ledger: Ledger, settings: AnnotateSettings) -> AnnotateSettings:

@@ -83,7 +83,8 @@ def catalog_status(where: str | Path) -> CatalogStatus:
     InputError
         There is no catalog.
     IntegrityError
-        Plan or receipts are damaged, or do not agree with the files.
+        Plan or receipts are damaged, or do not agree. Files are not compared: a driver may be
+        replacing them; `annotate` compares their sizes, audit and convert their digests.
     """
     catalog = open_place(where)
     ledger = Ledger(catalog)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import ipaddress
 import os
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from urllib.parse import urlsplit
 
 from catalogs.errors import InputError, IntegrityError, SkytallyError
 from catalogs.storage.patience import Attempts, Patience, patiently
-from catalogs.storage.place import other_bytes
+from catalogs.storage.place import is_loopback, other_bytes
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -291,14 +290,6 @@ class _Object(io.RawIOBase):
         buffer[: len(found)] = found
         self._at += len(found)
         return len(found)
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _parts(url: str) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ returns. What a crash leaves behind is a temporary file that nobody reads.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -130,6 +131,14 @@ class Place(Protocol):
 def is_remote(where: str | Path) -> bool:
     """Tell a URL such as ``s3://bucket/survey.zarr`` from a path."""
     return isinstance(where, str) and "://" in where and urlsplit(where).scheme != "file"
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def open_place(where: str | Path) -> Place:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from catalogs.errors import InputError
+from catalogs.storage.place import is_loopback
 
 Kind = Literal["local", "cuda", "address", "class"]
 ADDRESS_WAIT_SECONDS = 60.0
@@ -128,7 +128,7 @@ def read_cluster(where: str, *, insecure: bool = False) -> Literal["local", "cud
 def is_private(address: str) -> bool:
     """Say whether nobody on the network can read or send what goes to this address."""
     parts = urlsplit(address)
-    return parts.scheme in ("tls", "inproc") or _is_loopback(parts.hostname or "")
+    return parts.scheme in ("tls", "inproc") or is_loopback(parts.hostname or "")
 
 
 def _read_file(path: Path) -> ClusterSpec:
@@ -186,16 +186,9 @@ def _check_class(spec: ClusterSpec) -> None:
     """Refuse, before it listens, a cluster that is not known to keep to itself."""
     options = spec.options
     stays_here = str(spec.class_).rpartition(".")[2] in ("LocalCluster", "LocalCUDACluster")
-    stays_here &= "interface" not in options and _is_loopback(str(options.get("host", "127.0.0.1")))
+    stays_here &= "interface" not in options and is_loopback(str(options.get("host", "127.0.0.1")))
     if not stays_here and not options.get("security"):
         raise InputError(
             f"cluster class {spec.class_} would talk in plain text to other machines; put "
             "security = true under [options], or give --insecure on a network that you trust"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -82,7 +82,7 @@ def test_the_planned_survey_is_partitioned_as_a_real_one_is() -> None:
     assert table[-1, 3] == 100_000
     assert np.array_equal(table[1:, 2], table[:-1, 3])
     assert (table[:, 3] - table[:, 2]).max() <= 100_000 // 16
-    assert len(table) > 64
+    assert len(table) > 32  # as many as a worker of many could share
 
 
 def test_torch_loops_label_as_the_bundle_does(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from export.session import Session
 Tick = Callable[[int, int], None]
 """Told, after each batch, how many rows are done and how many of these are not ``ok``."""
 
-SAMPLED = 61  # every so many samples tell at once that an image is not blank
+SAMPLED = 61  # so many samples of an image tell at once that it is not blank
 
 
 @dataclass(slots=True)
@@ -153,7 +153,7 @@ def _blank(pixels: NDArray[Any] | CardPixels) -> list[tuple[int, Any]]:
     if isinstance(pixels, CardPixels):
         return pixels.constant()
     flat = pixels.reshape(len(pixels), -1)
-    some = flat[:, ::SAMPLED]
+    some = flat[:, :: max(flat.shape[1] // SAMPLED, 1)]
     candidates = np.flatnonzero((some == some[:, :1]).all(axis=1))
     constant = (flat[candidates] == flat[candidates, :1]).all(axis=1)
     return [(int(i), flat[i, 0]) for i in candidates[constant]]

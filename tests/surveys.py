@@ -14,16 +14,23 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from catalogs.cutouts.header import LONGEST_SIDE
 from catalogs.cutouts.layout import RawDtype
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from export import bundle
 
 
-def brightness_bundle(to: Path, dtype: RawDtype = "uint8") -> bundle.Bundle:
-    """A bundle that answers with the mean of all samples: exact to predict, and costs nothing."""
+def brightness_bundle(
+    to: Path, dtype: RawDtype = "uint8", corner: int = LONGEST_SIDE
+) -> bundle.Bundle:
+    """A bundle that answers with the mean of all samples: exact to predict, and costs little.
+
+    Of those in a corner of so many pixels, it costs nothing.
+    """
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     mean = [
-        helper.make_node("Cast", ["cutouts"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Slice", ["cutouts", "from", "to", "sides"], ["corner"]),
+        helper.make_node("Cast", ["corner"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
         helper.make_node("Div", ["mean", "scale"], ["p_spiral"]),
         helper.make_node("Sub", ["one", "p_spiral"], ["p_elliptical"]),
@@ -37,6 +44,9 @@ def brightness_bundle(to: Path, dtype: RawDtype = "uint8") -> bundle.Bundle:
             for name in ("p_elliptical", "p_spiral")
         ],
         [
+            numpy_helper.from_array(np.asarray([0, 0], dtype=np.int64), "from"),
+            numpy_helper.from_array(np.asarray([corner, corner], dtype=np.int64), "to"),
+            numpy_helper.from_array(np.asarray([1, 2], dtype=np.int64), "sides"),
             numpy_helper.from_array(np.asarray([1, 2, 3], dtype=np.int64), "axes"),
             numpy_helper.from_array(np.asarray(255, dtype=np.float32), "scale"),
             numpy_helper.from_array(np.asarray(1, dtype=np.float32), "one"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from catalogs.cutouts.blob import ImageBytes
 from catalogs.cutouts.decode import Cutouts, Pixels, Problem, decode_one
-from catalogs.cutouts.header import UnreadableImageError, check_structure
+from catalogs.cutouts.header import Structures, UnreadableImageError
 from catalogs.errors import InputError
 from catalogs.schema import DECODE_ERROR
 
@@ -30,30 +30,42 @@ class DaliDecoder:
         self._pipeline = self._build(threads)
         self._pipeline.build()
         self._placeholder = _placeholder()
+        self._structures = Structures()
 
     def _build(self, threads: int) -> Any:  # noqa: ANN401  (DALI has no types)
         return pipeline_of(self.crop, self.batch, threads)
 
     def decode(self, files: Cutouts) -> tuple[Pixels, dict[int, Problem]]:
-        """Decode a batch of any length; see :class:`catalogs.cutouts.decode.Decoder`."""
+        """Decode a batch of any length; see :class:`catalogs.cutouts.decode.Decoder`.
+
+        What fits into one of DALI's batches comes out in DALI's own memory, without a copy.
+        """
+        if len(files) <= self.batch:
+            return self._decode_batch(list(files))
         pixels = np.empty((len(files), self.crop, self.crop, 3), dtype=np.uint8)
         problems: dict[int, Problem] = {}
         for start in range(0, len(files), self.batch):
             part = list(files[start : start + self.batch])
-            (images,), found = self._decode_part(part)
-            # A view of DALI's memory, good until the next run: copied once, to where it belongs.
-            pixels[start : start + len(part)] = np.asarray(images.as_tensor())
-            for i, reason in found.items():
-                pixels[start + i] = 0
-                problems[start + i] = Problem(DECODE_ERROR, reason)
+            pixels[start : start + len(part)], found = self._decode_batch(part)
+            problems |= {start + i: problem for i, problem in found.items()}
         return pixels, problems
+
+    def _decode_batch(self, files: list[ImageBytes]) -> tuple[Pixels, dict[int, Problem]]:
+        if not files:
+            return np.zeros((0, self.crop, self.crop, 3), dtype=np.uint8), {}
+        (images,), found = self._decode_part(files)
+        pixels = np.asarray(images.as_tensor())
+        if found:
+            pixels = pixels.copy()
+            pixels[list(found)] = 0
+        return pixels, {i: Problem(DECODE_ERROR, reason) for i, reason in found.items()}
 
     def _decode_part(self, files: list[ImageBytes]) -> tuple[Any, dict[int, str]]:
         # Neither a decompression bomb nor what DALI's parser would refuse may reach it.
         problems = {}
         for i, data in enumerate(files):
             try:
-                check_structure(data.data)
+                self._structures.check(data.data)
             except UnreadableImageError as error:
                 problems[i] = str(error)
         try:

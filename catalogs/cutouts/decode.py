@@ -58,7 +58,8 @@ class Decoder(Protocol):
             Channels last; RGB of uint8 from encoded images, the stored data type from raw ones.
             Larger images are cropped around the centre, smaller ones padded with zeros. An image
             with a problem is all zeros here. ``dali-gpu`` gives
-            :class:`catalogs.cutouts.card.CardPixels` instead.
+            :class:`catalogs.cutouts.card.CardPixels` instead. May be the decoder's own memory,
+            and good until its next call only.
         problems : dict of int to Problem
             What is wrong with the images at these positions.
         """

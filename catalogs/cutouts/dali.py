@@ -69,11 +69,17 @@ class DaliDecoder:
             except UnreadableImageError as error:
                 problems[i] = str(error)
         try:
-            found = self._pipeline.run(files=self._without(files, problems))
+            found = self._run(self._without(files, problems))
         except RuntimeError:
             problems |= self._culprits(files, problems)
-            found = self._pipeline.run(files=self._without(files, problems))
+            found = self._run(self._without(files, problems))
         return found, problems
+
+    def _run(self, files: list[ImageBytes]) -> Any:  # noqa: ANN401
+        from nvidia.dali.tensors import TensorCPU
+
+        # DALI would do the same, after asking each array what it is.
+        return self._pipeline.run(files=[TensorCPU(data) for data in files])
 
     def _culprits(self, files: list[ImageBytes], known: dict[int, str]) -> dict[int, str]:
         """Name the images that fail; DALI's own message seldom does."""
@@ -83,7 +89,7 @@ class DaliDecoder:
                 continue
             try:
                 decode_one(data)
-                self._pipeline.run(files=[data])
+                self._run([data])
             except UnreadableImageError as error:
                 found[i] = str(error)
             except RuntimeError as error:

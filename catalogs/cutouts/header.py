@@ -110,7 +110,7 @@ def _check_jpeg(data: bytes | memoryview) -> int:
         if marker == 0xFF:  # any number of these may come before a marker
             at += 1
             continue
-        (length,) = struct.unpack_from(">H", view, at + 2)
+        length = int.from_bytes(view[at + 2 : at + 4])
         at += 2 + length
         if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or length < 2 or at > len(view):
             break

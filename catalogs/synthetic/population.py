@@ -15,9 +15,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.sky import Region, in_survey_footprint, unit_vectors
+from catalogs.sky import in_survey_footprint
 from catalogs.synthetic.observe import REFERENCE_SEEING
 from catalogs.synthetic.streams import stream
+from catalogs.synthetic.truth import Truth, spiral_probability
 
 BLOCK = 4096  # galaxies drawn together; part of what a seed means
 
@@ -56,67 +57,8 @@ GALAXY = np.dtype(
 
 
 @dataclass(frozen=True, slots=True)
-class Dipole:
-    """A spiral fraction that varies as ``amplitude * cos(angle to the axis)``."""
-
-    amplitude: float
-    ra: float
-    dec: float
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """A region of the sky where the spiral fraction is higher by ``excess``."""
-
-    region: Region
-    excess: float
-
-
-@dataclass(frozen=True, slots=True)
-class PopulationSettings:
-    """What the true sky is.
-
-    Attributes
-    ----------
-    seed : int
-        Seed of every draw.
-    spiral_fraction : float
-        Mean probability that a galaxy is a spiral.
-    dipole : Dipole, optional
-        Injected into the truth; none by default, so that the truth is isotropic.
-    patch : Patch, optional
-        Likewise.
-    """
-
-    seed: int = 1
-    spiral_fraction: float = 0.49
-    dipole: Dipole | None = None
-    patch: Patch | None = None
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"seed {self.seed}: expected 0 or a positive whole number")
-        swing = (abs(self.dipole.amplitude) if self.dipole else 0.0) + (
-            abs(self.patch.excess) if self.patch else 0.0
-        )
-        if not swing <= self.spiral_fraction <= 1 - swing:
-            raise InputError(
-                f"spiral fraction {self.spiral_fraction:g} with injected anisotropy of "
-                f"{swing:g} leaves 0..1; choose smaller values"
-            )
-
-
-def spiral_probability(
-    ra: NDArray[np.float64], dec: NDArray[np.float64], settings: PopulationSettings
-) -> NDArray[np.float64]:
-    """Return the true probability that a galaxy at each position [deg] is a spiral."""
-    p = np.full(np.shape(ra), settings.spiral_fraction, dtype=np.float64)
-    if settings.dipole is not None:
-        axis = unit_vectors(settings.dipole.ra, settings.dipole.dec)[0]
-        p += settings.dipole.amplitude * (unit_vectors(ra, dec) @ axis)
-    if settings.patch is not None:
-        p += settings.patch.excess * settings.patch.region.contains(ra, dec)
-    return p
+class PopulationSettings(Truth):
+    """What truly is there; see :class:`catalogs.synthetic.truth.Truth`."""
 
 
 def draw_population(start: int, stop: int, settings: PopulationSettings) -> NDArray[np.void]:

@@ -26,9 +26,10 @@ from catalogs.sky import IntArray
 from catalogs.storage.disk import disk_error
 from catalogs.synthetic.conditions import Conditions, ConditionsName, check_name, conditions_at
 from catalogs.synthetic.observe import compose, encode, observe
-from catalogs.synthetic.population import Dipole, Patch, PopulationSettings, draw_population
+from catalogs.synthetic.population import PopulationSettings, draw_population
 from catalogs.synthetic.render import FRAME, Grid, add_neighbours, render
 from catalogs.synthetic.streams import stream
+from catalogs.synthetic.truth import Clustered, Dipole, Patch
 
 SKY_VERSION = 1  # grows when the same settings would give other galaxies or other pictures
 
@@ -49,8 +50,8 @@ class SimulationSettings:
         Pixels a side of a cutout; the frame on the sky does not depend on it.
     workers : int
         Processes; the result does not depend on it.
-    spiral_fraction, dipole, patch
-        The truth, see :class:`PopulationSettings`.
+    spiral_fraction, dipole, patch, clustered
+        The truth, see :class:`catalogs.synthetic.truth.Truth`.
     neighbours : float
         Stars and galaxies in the field, per square arcmin.
     quality : int
@@ -65,6 +66,7 @@ class SimulationSettings:
     spiral_fraction: float = 0.49
     dipole: Dipole | None = None
     patch: Patch | None = None
+    clustered: Clustered | None = None
     neighbours: float = 5.0
     quality: int = 90
 
@@ -82,7 +84,9 @@ class SimulationSettings:
     @property
     def population(self) -> PopulationSettings:
         """The part that says what truly is there."""
-        return PopulationSettings(self.seed, self.spiral_fraction, self.dipole, self.patch)
+        return PopulationSettings(
+            self.seed, self.spiral_fraction, self.dipole, self.patch, self.clustered
+        )
 
     def record(self) -> dict[str, Any]:
         """Return all that changes the result, for the store's provenance."""

@@ -11,11 +11,10 @@ from catalogs.sky import Region, in_survey_footprint, tile_of
 from catalogs.synthetic.population import (
     BLOCK,
     MAGNITUDE_LIMIT,
-    Dipole,
-    Patch,
     PopulationSettings,
     draw_population,
 )
+from catalogs.synthetic.truth import Dipole, Patch
 
 
 def test_a_galaxy_is_the_same_whatever_range_is_drawn():

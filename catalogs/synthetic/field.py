@@ -51,7 +51,8 @@ def synthesize(a: NDArray[np.complex128], order: int) -> FloatArray:
         In nested order.
     """
     lon, lat = tile_centres(np.arange(12 * 4**order), order)
-    z, ring = np.unique(np.round(np.sin(np.radians(lat)), 12), return_inverse=True)
+    sine: FloatArray = np.sin(np.radians(lat))
+    z, ring = np.unique(np.round(sine, 12), return_inverse=True)
     turn = np.exp(1j * np.radians(lon))
     wave = np.ones_like(turn)  # exp(i m lon)
     out = np.zeros(len(lon))

@@ -31,7 +31,7 @@ run: $(VENV)/.run  ## Install, then simulate, annotate and audit two skies (5 mi
 	$(BIN)/skytally demo --to $(OUT)/demo
 
 test: $(VENV)/.dev  ## Install, then run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

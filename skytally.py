@@ -98,7 +98,8 @@ def ingest(
     why = ", ".join(f"{count} {reason}" for reason, count in result.reasons.items())
     lines = [f"{to}: {result.stored} objects stored, {result.quarantined} quarantined"]
     if not result.written:
-        lines = [f"{to}: these objects are in the survey already: nothing to do"]
+        what = "these objects are in the survey already" if result.stored else "no objects"
+        lines = [f"{to}: {what}: nothing to do"]
     lines += [f"  quarantined: {why}"] if why else []
     lines += [f"  {result.unused_images} images have no row"] if result.unused_images else []
     show(json_, lines, {"store": to, **fields(result)})

@@ -11,6 +11,7 @@ import atexit
 import json
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -20,9 +21,12 @@ import typer
 from catalogs.errors import InputError, SkytallyError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from catalogs.progress import Reporter
 
 INTERRUPTED_STATUS = 130
+ENDING = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -106,16 +110,33 @@ def fail(message: str, exit_status: int) -> NoReturn:
     raise SystemExit(exit_status)
 
 
+class _EndedError(BaseException):
+    """Somebody ends this process in order; what it has started is taken down on the way out."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)  # a second one does not wait
+    raise _EndedError(number)
+
+
 def run_app(app: typer.Typer) -> NoReturn:
     """Run the command line; every foreseen failure is one line and an exit status."""
     # Typer carries its own copy of click; its base classes are reached through a public one.
     usage_error: Any = typer.BadParameter.__mro__[2]
+    for number in ENDING:
+        if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+            signal.signal(number, _end)
     try:
         outcome = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except SkytallyError as error:
         fail(str(error), error.exit_status)
     except usage_error as error:
         fail(f"{error.format_message().rstrip('.')}; see --help", InputError.exit_status)
+    except _EndedError as ended:
+        fail(f"{ENDING[ended.signal]}; run the same command again to go on", 128 + ended.signal)
     except (typer.Abort, KeyboardInterrupt):
         outcome = INTERRUPTED_STATUS
     if outcome == INTERRUPTED_STATUS:  # also Typer's own answer to Ctrl-C

@@ -7,7 +7,7 @@ import socket
 import time
 
 from catalogs.progress import Reporter
-from engine.ledger import Ledger
+from engine.ledger import Ledger, Progress
 from engine.summary import Tally
 
 SECONDS_BETWEEN_RECORDS = 2.0
@@ -47,15 +47,15 @@ class Heard:
         tally = self._tally
         rate = (tally.seen - self._before) / seconds if seconds else 0.0
         self._ledger.write_progress(
-            {
-                "host": socket.gethostname(),
-                "process": os.getpid(),
-                "time": time.time(),
-                "seen": tally.seen,
-                "rows": tally.objects,
-                "bad": tally.bad,
-                "objects_per_second": round(rate, 1),
-                "seconds_left": round((tally.objects - tally.seen) / rate) if rate else None,
-                "shares": tally.shares(),
-            }
+            Progress(
+                host=socket.gethostname(),
+                process=os.getpid(),
+                time=time.time(),
+                seen=tally.seen,
+                rows=tally.objects,
+                bad=tally.bad,
+                objects_per_second=round(rate, 1),
+                seconds_left=round((tally.objects - tally.seen) / rate) if rate else None,
+                shares=tally.shares(),
+            )
         )

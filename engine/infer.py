@@ -125,8 +125,10 @@ def classify(
             if tick is not None:
                 tick(at.stop, bad)
     answers = np.stack(list(probabilities.values()), axis=1)
-    for i in np.flatnonzero(~np.isfinite(answers).all(axis=1) & (status == OK)).tolist():
-        mark(i, Problem(NO_ANSWER, "the network's answer is not a finite number"))
+    impossible = ~((answers >= 0) & (answers <= 1)).all(axis=1) & (status == OK)  # NaN, too
+    for i in np.flatnonzero(impossible).tolist():
+        said = ", ".join(f"{value:g}" for value in answers[i])
+        mark(i, Problem(NO_ANSWER, f"the network's answer ({said}) is no probability"))
     if bad:
         unanswered = status != OK
         for values in probabilities.values():

@@ -11,13 +11,13 @@ import hashlib
 import json
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
-from catalogs.errors import InputError, IntegrityError, SkytallyError
+from catalogs.errors import InputError, IntegrityError
 from catalogs.storage.place import Lock, Place, each
 from engine.plan import Plan, Work, check_resumable
 
@@ -107,6 +107,54 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a driver is, for other shells.
+
+    Attributes
+    ----------
+    host : str
+    process : int
+        The driver's.
+    time : float
+        When it said so [s since 1970].
+    seen, rows, bad : int
+        Objects that are done or under way, all objects, and bad ones among those seen.
+    objects_per_second : float
+    seconds_left : int or None
+        None while there is no rate.
+    shares : dict of str to float
+        Each stage's share of the workers' time.
+    """
+
+    host: str
+    process: int
+    time: float
+    seen: int
+    rows: int
+    bad: int
+    objects_per_second: float
+    seconds_left: int | None
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One sentence of a summary."""
+
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What of a run's summary is read back."""
+
+    limit: Said | None
+
+
+Note = TypeVar("Note", Progress, Summary)
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """A pixel's receipt and its file."""
 
@@ -175,18 +223,13 @@ class Ledger:
         """
         where = f"{self.catalog.url}/{names.PLAN}"
         try:
-            values = _json(self.catalog.read(names.PLAN), where)
+            content = self.catalog.read(names.PLAN)
         except FileNotFoundError:
             raise InputError(
                 f"{self.catalog.url} is no annotated catalog (no {names.PLAN}); "
                 "make one with `skytally annotate`"
             ) from None
-        try:
-            return Plan.from_json(values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise IntegrityError(
-                f"{where} is damaged ({error!r}); restore it from a copy"
-            ) from error
+        return Plan.from_json(content, where)
 
     def recover(self) -> None:
         """Finish or undo what a killed process left half done; the lock must be held."""
@@ -292,33 +335,32 @@ class Ledger:
         name = names.timing_file(work.pixel, work.parts[-1].append)
         self.catalog.note(name, json.dumps(timings).encode())
 
-    def write_progress(self, progress: dict[str, Any]) -> None:
+    def write_progress(self, progress: Progress) -> None:
         """Tell other processes how far the driver is."""
-        self.catalog.note(names.PROGRESS, json.dumps(progress).encode())
+        self.catalog.note(names.PROGRESS, json.dumps(asdict(progress)).encode())
 
     def end_progress(self) -> None:
         """Take back what `write_progress` told: the driver is at its end."""
         self.catalog.remove(names.PROGRESS)
 
-    def progress(self) -> dict[str, Any] | None:
+    def progress(self) -> Progress | None:
         """Return what the driver last told; None when it ended in order, or none has begun."""
-        return self._note(names.PROGRESS)
+        return self._note(names.PROGRESS, Progress)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Record the latest command."""
         self.catalog.write(names.SUMMARY, json.dumps(summary, indent=1).encode())
 
-    def summary(self) -> dict[str, Any] | None:
-        """Return the latest command's summary, None when no command has ended yet."""
-        return self._note(names.SUMMARY)
+    def summary(self) -> Summary | None:
+        """Return what the latest command that ended in order says, None when there is none."""
+        return self._note(names.SUMMARY, Summary)
 
-    def _note(self, name: str) -> dict[str, Any] | None:
+    def _note(self, name: str, kind: type[Note]) -> Note | None:
         """Read what only people look at; None when there is none, or it is damaged."""
         try:
-            told = json.loads(self.catalog.read(name))
-        except (FileNotFoundError, ValueError):  # a power cut may have left anything
+            return TypeAdapter(kind).validate_json(self.catalog.read(name))
+        except (FileNotFoundError, ValidationError):  # a power cut may have left anything
             return None
-        return told if isinstance(told, dict) else None
 
     def _newest(self) -> dict[Pixel, str]:
         """Return each pixel's newest receipt by name. One that is missed is only done again."""
@@ -352,13 +394,3 @@ class Ledger:
                 f"{'missing' if size is None else f'{size} bytes long'}, its receipt "
                 f"says {receipt.bytes} bytes; remove {name} and annotate again to redo it"
             )
-
-
-def _json(content: Text, name: str, remedy: str = "restore it from a copy") -> dict[str, Any]:
-    try:
-        values = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{name} cannot be read ({error}); {remedy}") from error
-    if not isinstance(values, dict):
-        raise SkytallyError(f"{name} is not what skytally wrote; {remedy}")
-    return values

@@ -11,12 +11,14 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from catalogs.cutouts.partition import Pixel
 from catalogs.cutouts.store import Partition
-from catalogs.errors import InputError
+from catalogs.errors import InputError, IntegrityError
 from export.session import Precision
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Options:
         Threads within one operator.
     columns : tuple of str
         Columns of the survey that travel into the catalog.
+    skytally_version : str
+        Our own release: one catalog is never of two.
     """
 
     crop: int
@@ -48,6 +52,7 @@ class Options:
     runtime_version: str
     threads: int
     columns: tuple[str, ...]
+    skytally_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,30 +124,58 @@ class Plan:
         }
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Plan:
+    def from_json(cls, content: bytes, where: str) -> Plan:
         """Return the plan that `to_json` described.
+
+        Parameters
+        ----------
+        content : bytes
+            JSON.
+        where : str
+            For messages.
 
         Raises
         ------
         InputError
             It was written by another version.
+        IntegrityError
+            It is something else.
         """
-        if values.get("plan_version") != PLAN_VERSION:
-            raise InputError(
-                f"the catalog's plan has version {values.get('plan_version')!r}; this skytally "
-                f"resumes version {PLAN_VERSION}: annotate into another catalog"
-            )
-        options = dict(values["options"])
-        return cls(
-            survey_uuid=values["survey_uuid"],
-            survey_name=values["survey_name"],
-            bundle_sha256=values["bundle_sha256"],
-            options=Options(**(options | {"columns": tuple(options["columns"])})),
-            partitions=tuple(
-                Partition(append, Pixel(order, number), start, stop, fingerprint)
-                for append, order, number, start, stop, fingerprint in values["partitions"]
-            ),
+        try:
+            version = TypeAdapter(_Version).validate_json(content).plan_version
+            if version != PLAN_VERSION:
+                raise InputError(
+                    f"{where} has version {version!r}; this skytally resumes version "
+                    f"{PLAN_VERSION}: annotate into another catalog"
+                )
+            told = TypeAdapter(_Written).validate_json(content, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            at = ".".join(map(str, first["loc"])) or "JSON"
+            raise IntegrityError(
+                f"{where} is damaged ({at}: {first['msg']}); restore it from a copy"
+            ) from None
+        partitions = tuple(
+            Partition(append, Pixel(order, number), start, stop, fingerprint)
+            for append, order, number, start, stop, fingerprint in told.partitions
         )
+        return cls(told.survey_uuid, told.survey_name, told.bundle_sha256, told.options, partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    plan_version: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A plan as it lies on disk."""
+
+    survey_uuid: str
+    survey_name: str
+    bundle_sha256: str
+    options: Options
+    partitions: list[tuple[str, int, int, int, int, str]]
 
 
 def check_resumable(begun: Plan, asked: Plan) -> None:

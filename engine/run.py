@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -235,6 +236,8 @@ def make_plan(
         raise InputError(
             f"{store.url} has no column {unknown[0]!r}; it has {', '.join(store.column_names)}"
         )
+    if len(set(columns)) < len(columns):
+        raise InputError(f"columns {', '.join(columns)}: one is named twice; name each once")
     names_in_catalog = [catalog_name(name) for name in columns]
     for name in names_in_catalog:
         if names_in_catalog.count(name) > 1:
@@ -273,6 +276,7 @@ def make_plan(
             runtime_version=placement.runtime_version,
             threads=placement.threads,
             columns=tuple(columns),
+            skytally_version=importlib.metadata.version("skytally"),
         ),
         partitions=store.partitions,
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from catalogs.annotated.metadata import is_described
 from catalogs.storage.place import open_place
-from engine.ledger import Ledger
+from engine.ledger import Ledger, Progress
 
 SILENT_SECONDS = 15.0  # a driver that is at work tells of itself far more often
 
@@ -31,7 +32,7 @@ class CatalogStatus:
         Everything is done, and the catalog's metadata say so.
     running : bool
         A driver told of itself a moment ago.
-    progress : dict or None
+    progress : Progress or None
         What the driver told last: rate, time left, bad rows; None when it ended in order.
     limit : str or None
         What limited the latest command that ended in order.
@@ -44,7 +45,7 @@ class CatalogStatus:
     statuses: dict[str, int]
     complete: bool
     running: bool
-    progress: dict[str, Any] | None
+    progress: Progress | None
     limit: str | None
 
     def lines(self) -> list[str]:
@@ -55,14 +56,13 @@ class CatalogStatus:
         lines = [f"{self.done} of {self.rows} objects done{said}, {pixels}"]
         told = self.progress
         if told is not None:
-            age = time.time() - told["time"]
-            left = told["seconds_left"]
-            who = f"process {told['process']} on {told['host']}"
+            age = time.time() - told.time
+            left = "" if told.seconds_left is None else f", {told.seconds_left} s left"
+            who = f"process {told.process} on {told.host}"
             if self.running:
                 lines.append(
-                    f"  running: {who} has seen {told['seen']} objects, {told['bad']} bad, "
-                    f"{told['objects_per_second']:,.0f} a second"
-                    + ("" if left is None else f", {left} s left")
+                    f"  running: {who} has seen {told.seen} objects, {told.bad} bad, "
+                    f"{told.objects_per_second:,.0f} a second{left}"
                 )
             else:
                 lines.append(f"  {who} was at work and has been silent for {age:,.0f} s")
@@ -92,7 +92,7 @@ def catalog_status(where: str | Path) -> CatalogStatus:
     work = plan.work()
     receipts = ledger.receipts(plan, compare_files=False)
     progress = ledger.progress()
-    limit = (ledger.summary() or {}).get("limit")
+    summary = ledger.summary()
     statuses: Counter[str] = Counter()
     for receipt in receipts.values():
         for part in receipt.parts:
@@ -107,7 +107,21 @@ def catalog_status(where: str | Path) -> CatalogStatus:
         ),
         statuses=dict(sorted(statuses.items())),
         complete=done == plan.rows and is_described(catalog, plan.rows),
-        running=progress is not None and time.time() - progress["time"] < SILENT_SECONDS,
+        running=progress is not None and _at_work(progress),
         progress=progress,
-        limit=limit["said"] if limit else None,
+        limit=summary.limit.said if summary and summary.limit else None,
     )
+
+
+def _at_work(progress: Progress) -> bool:
+    if time.time() - progress.time > SILENT_SECONDS:
+        return False
+    if progress.host != socket.gethostname():
+        return True
+    try:
+        os.kill(progress.process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

@@ -19,6 +19,8 @@ from catalogs.cutouts.layout import RawDtype
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from export import bundle
 
+BRIGHTEST = {"uint8": 255, "uint16": 65_535, "float32": 65_535}  # what answers are shares of
+
 
 def brightness_bundle(
     to: Path, dtype: RawDtype = "uint8", corner: int = LONGEST_SIDE
@@ -48,7 +50,7 @@ def brightness_bundle(
             numpy_helper.from_array(np.asarray([corner, corner], dtype=np.int64), "to"),
             numpy_helper.from_array(np.asarray([1, 2], dtype=np.int64), "sides"),
             numpy_helper.from_array(np.asarray([1, 2, 3], dtype=np.int64), "axes"),
-            numpy_helper.from_array(np.asarray(255, dtype=np.float32), "scale"),
+            numpy_helper.from_array(np.asarray(BRIGHTEST[dtype], dtype=np.float32), "scale"),
             numpy_helper.from_array(np.asarray(1, dtype=np.float32), "one"),
         ],
     )

@@ -41,7 +41,7 @@ from catalogs.survey.columns import (
 from catalogs.survey.images import FoundImages, find_images
 from catalogs.survey.night import Night
 from catalogs.survey.recipe import IngestSettings, Recipe, as_before, resolve
-from catalogs.survey.tables import column_names, positions, read_table
+from catalogs.survey.tables import EmptyTableError, column_names, positions, read_table
 
 __all__ = ["IngestResult", "IngestSettings", "ingest"]
 
@@ -50,7 +50,8 @@ __all__ = ["IngestResult", "IngestSettings", "ingest"]
 class IngestResult:
     """What became of the rows; ``stored + quarantined`` is the number of rows of the table.
 
-    ``written`` is False when the survey held all of them already, and nothing was to do.
+    ``written`` is False when nothing was to do: the survey held all of them already, or a night
+    has none.
     """
 
     stored: int
@@ -102,7 +103,12 @@ def ingest(
         settings = as_before(settings, night.survey.attributes)
     else:
         _refuse_existing(to)
-    prepared = _prepare(table, images, to, settings, night, reporter)
+    try:
+        prepared = _prepare(table, images, to, settings, night, reporter)
+    except EmptyTableError:
+        if night is None:
+            raise
+        return IngestResult(0, 0, {}, 0, written=False)  # clouds: such nights come, unattended
     result = prepared.result
     if prepared.table is None:
         return replace(result, written=False)

@@ -30,6 +30,11 @@ from catalogs.errors import InputError
 from catalogs.survey.table_formats import open_table
 from catalogs.survey.table_source import Source, require_column
 
+
+class EmptyTableError(InputError):
+    """A table has columns and no rows."""
+
+
 __all__ = [
     "BATCH_ROWS",
     "column_names",
@@ -124,7 +129,7 @@ def iter_batches(
         if batch.num_rows:
             yield batch
     if rows == 0:
-        raise InputError(f"{path}: the table has no rows")
+        raise EmptyTableError(f"{path}: the table has no rows")
 
 
 def read_table(

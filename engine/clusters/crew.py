@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from dask.distributed import Client, Future, WorkerPlugin, get_worker
 from distributed import KilledWorker
 
-from catalogs.errors import BusyError, InputError, SkytallyError
+from catalogs.errors import BusyError, InputError
 from engine.clusters.deploy import Deployment, deploy
 from engine.clusters.spec import read_cluster
 
@@ -360,7 +360,7 @@ class _Round(Generic[Item]):
         errand.deaths += death.allowed_failures + 1 if errand.careful else 0
         errand.careful = True
         if errand.deaths >= DEATHS_ALLOWED:
-            raise SkytallyError(
+            raise BusyError(
                 f"workers died {errand.deaths} times on pixel {errand.name}, though its cutouts "
                 "were tried apart; see memory and the workers' logs, and run the same command again"
             ) from death

@@ -53,6 +53,8 @@ def _other(value: Any) -> Any:
         return value + 1
     if isinstance(value, list):
         return value[1:]
+    if value == "fp32":
+        return "bf16"  # any other name is damage
     last = "0" if value[-1] != "0" else "1"
     return value[:-1] + last
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import crew_tasks as tasks
 import pytest
 
-from catalogs.errors import BusyError, SkytallyError
+from catalogs.errors import BusyError
 from engine.clusters.crew import connect
 
 
@@ -64,10 +64,10 @@ def test_workers_leave_interrupts_to_the_driver(tmp_path):
 def test_an_item_that_kills_carefully_too_is_named(tmp_path):
     with (
         connect("local", 1) as crew,
-        pytest.raises(SkytallyError, match="3 times on pixel killer") as raised,
+        pytest.raises(BusyError, match="3 times on pixel killer") as raised,
     ):
         list(crew.run(tasks.killed, tasks.killed_always, str(tmp_path), ["killer"]))
-    assert raised.value.exit_status == 20
+    assert raised.value.exit_status == 75
 
 
 def test_a_hanging_item_becomes_a_death(tmp_path):

@@ -274,8 +274,23 @@ def test_a_damaged_plan_or_receipt_is_named(catalog, tmp_path):
     with pytest.raises(IntegrityError, match=receipt.name):
         ledger.receipts(ledger.plan())
     plan = again / "run/plan.json"
-    plan.write_text(plan.read_text().replace("survey_uuid", "uuid"))
-    with pytest.raises(IntegrityError, match=r"plan\.json is damaged"):
+    whole = json.loads(plan.read_text())
+    for damage, at in [
+        ({"survey_uuid": None}, "survey_uuid"),
+        ({"options": whole["options"] | {"crop": "24"}}, "options.crop"),
+        ({"options": [1]}, "options"),
+        ({"partitions": {"a": 1}}, "partitions"),
+        ({"partitions": [["00000", 0, 1, 0, 5]]}, "partitions.0"),
+    ]:
+        plan.write_text(json.dumps(whole | damage))
+        with pytest.raises(IntegrityError, match=rf"plan\.json is damaged .{at}"):
+            ledger.plan()
+    for nothing in (b"", b"[]", b"\xff"):
+        plan.write_bytes(nothing)
+        with pytest.raises(IntegrityError, match=r"plan\.json is damaged"):
+            ledger.plan()
+    plan.write_text(json.dumps(whole | {"plan_version": 99}))
+    with pytest.raises(InputError, match=r"version 99; this skytally resumes"):
         ledger.plan()
 
 

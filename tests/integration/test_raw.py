@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from surveys import (
+    BRIGHTEST,
     brightness_bundle,
     raw_image,
     scattered,
@@ -31,7 +32,8 @@ def test_answers_are_those_of_the_samples(dtype, tmp_path):
     assert result.statuses == {"ok": 300}
     assert json.loads((tmp_path / "c/run/run.json").read_text())["placement"]["decoder"] == "raw"
     for row in read_table(tmp_path / "c").to_pylist():
-        expected = raw_image(row["input_row"], 10, dtype).astype(np.float64).mean() / 255
+        expected = raw_image(row["input_row"], 10, dtype).astype(np.float64).mean()
+        expected /= BRIGHTEST[dtype]
         assert row["p_spiral"] == pytest.approx(expected, rel=1e-5)
     annotate(tmp_path / "s.zarr", tmp_path / "two" / "c", bundle, AnnotateSettings(workers=2))
     assert tree(tmp_path / "two" / "c") == tree(tmp_path / "c")
@@ -60,7 +62,33 @@ def test_sizes_may_differ_and_nan_costs_its_own_row(tmp_path):
     assert all(rows[i]["p_spiral"] is None and rows[i]["reason"] for i in status)
     for i in set(rows) - set(status):
         pixels = images[i][9:21, 4:16] if i == 8 else images[i]
-        assert rows[i]["p_spiral"] == pytest.approx(pixels.mean() / 255, rel=1e-5)
+        assert rows[i]["p_spiral"] == pytest.approx(pixels.mean() / BRIGHTEST["float32"], rel=1e-5)
+
+
+def test_an_answer_that_is_no_probability_is_none(tmp_path):
+    """Infinite, below 0 and above 1: each costs its own row."""
+    means = np.array([0.5, 1.2, -0.1, 0.99, 0.01, 0.0])[:, None, None, None]
+    swing = np.array([-1.0, 0.0, 1.0])  # sums to nothing, and keeps images from being blank
+    images = ((means + np.tile(swing, (6, 4, 4, 1))) * BRIGHTEST["float32"]).astype(np.float32)
+    images[5, 1:] = 3e38  # their sum is infinite
+    ra, dec = scattered(6)
+    write_survey(
+        tmp_path / "s.zarr",
+        SurveyTable(np.arange(6), ra, dec, {}),
+        lambda chunks: (images[chunk] for chunk in chunks),
+        SurveyInfo(name="s", encoding="raw", dtype="float32"),
+    )
+    bundle = brightness_bundle(tmp_path / "b.bundle", dtype="float32").path
+    settings = AnnotateSettings(workers=1, max_bad=1.0)
+    annotate(tmp_path / "s.zarr", tmp_path / "c", bundle, settings)
+    rows = {row["input_row"]: row for row in read_table(tmp_path / "c").to_pylist()}
+    for i, expected in {0: 0.5, 3: 0.99, 4: 0.01}.items():
+        assert rows[i]["status"] == "ok"
+        assert rows[i]["p_spiral"] == pytest.approx(expected, abs=1e-5)
+    for i, said in {1: "1.2", 2: "-0.1", 5: "inf"}.items():
+        assert rows[i]["status"] == "no_answer"
+        assert rows[i]["p_spiral"] is None
+        assert said in rows[i]["reason"]
 
 
 def test_what_the_bundle_does_not_take_is_refused_before_any_work(brightness, tmp_path):

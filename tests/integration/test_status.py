@@ -38,9 +38,12 @@ def test_a_complete_catalog_says_so_and_what_limited_it(small_survey, brightness
     summary = json.loads((tmp_path / "c/run/run.json").read_text())
     assert sum(summary["limit"]["shares"].values()) == pytest.approx(1)
     assert summary["limit"]["reached"] <= summary["limit"]["bound"]
-    (tmp_path / "c/run/run.json").write_bytes(b"{")  # a note for people: nothing depends on it
-    assert status.catalog_status(tmp_path / "c").complete
-    assert status.catalog_status(tmp_path / "c").limit is None
+    for damage in (b"{", b"[]", b'{"limit": 3}', b'{"limit": {"sad": 1}}'):
+        # Notes for people: nothing depends on them.
+        (tmp_path / "c/run/run.json").write_bytes(damage)
+        (tmp_path / "c/run/progress.json").write_bytes(damage)
+        assert status.catalog_status(tmp_path / "c").complete
+        assert status.catalog_status(tmp_path / "c").limit is None
     properties = tmp_path / "c/hats.properties"
     good = properties.read_bytes()
     properties.write_bytes(b"\xff" + good.replace(b"hats_nrows", b"\xfe"))
@@ -69,9 +72,7 @@ def test_a_stage_limits_only_workers_that_are_at_work(seconds, said):
     assert ("gain 10% at most" in found) == (seconds == 10.0)  # 2 of the workers' 20 seconds
 
 
-def test_another_shell_sees_a_run_at_work_and_after_it_died(
-    small_survey, brightness, tmp_path, monkeypatch
-):
+def test_another_shell_sees_a_run_at_work_and_after_it_died(small_survey, brightness, tmp_path):
     to = tmp_path / "c"
     command = [sys.executable, "-m", "skytally", "annotate", str(small_survey)]
     options = ["--model", str(brightness.path), "--to", str(to), "--workers", "1"]
@@ -80,12 +81,11 @@ def test_another_shell_sees_a_run_at_work_and_after_it_died(
             assert process.poll() is None, process.stderr.read().decode()
         process.kill()
         process.stderr.read()
-    at_work = status.catalog_status(to)
+        at_work = status.catalog_status(to)
     assert at_work.running
-    assert at_work.progress["process"] == process.pid
-    assert 0 < at_work.progress["seen"] <= ROWS
+    assert at_work.progress.process == process.pid
+    assert 0 < at_work.progress.seen <= ROWS
     assert f"running: process {process.pid}" in "\n".join(at_work.lines())
-    monkeypatch.setattr(status, "SILENT_SECONDS", 0.0)
     dead = status.catalog_status(to)
     assert not dead.running
     assert not dead.complete

@@ -87,8 +87,14 @@ def test_bars_of_several_stages_and_an_early_end(capfd):
 
 
 @pytest.mark.chaos
-def test_ctrl_c_is_one_line_and_can_be_resumed(brightness, tmp_path):
-    """The whole process group is interrupted, as by a terminal, with most of the work to do."""
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGINT, "stopped"), (signal.SIGTERM, "terminated"), (signal.SIGHUP, "hung up")],
+)
+def test_a_signal_ends_in_one_line_and_the_run_can_be_resumed(number, said, brightness, tmp_path):
+    """A terminal interrupts the process group, systemd terminates the one process that it knows."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     write_small_survey(tmp_path / "s.zarr", rows=6000)
     command = [sys.executable, "-m", "skytally", "annotate", str(tmp_path / "s.zarr")]
     command += ["--model", str(brightness.path), "--to", str(tmp_path / "catalog")]
@@ -96,7 +102,12 @@ def test_ctrl_c_is_one_line_and_can_be_resumed(brightness, tmp_path):
     # A shell's background job ignores interrupts, and so would its children.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"TMPDIR": str(scratch)},
     )
     signal.signal(signal.SIGINT, before)
     receipts = tmp_path / "catalog/run/receipts"
@@ -106,11 +117,12 @@ def test_ctrl_c_is_one_line_and_can_be_resumed(brightness, tmp_path):
         except subprocess.TimeoutExpired:
             continue
         pytest.fail(process.stderr.read())
-    os.killpg(process.pid, signal.SIGINT)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     _, errors = process.communicate(timeout=120)
     lines = [line for line in errors.splitlines() if not line.startswith('{"event"')]
-    assert process.returncode == 130
-    assert lines == ["skytally: stopped; run the same command again to go on"]
+    assert process.returncode == 128 + number
+    assert lines == [f"skytally: {said}; run the same command again to go on"]
+    assert not [path for path in scratch.rglob("*") if "worker-" in path.name]  # Dask's
     assert not (tmp_path / "catalog/hats.properties").exists()
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr

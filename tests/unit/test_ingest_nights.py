@@ -96,6 +96,15 @@ def test_a_night_is_added_and_touches_no_earlier_one(sky):
     assert {name for name in before if after[name] != before[name]} == {"zarr.json"}
 
 
+def test_a_night_without_objects_is_nothing_to_do(sky):
+    """A cloudy night must not end an unattended script."""
+    before = sky.tree()
+    sky.write(SECOND, [], kind="csv")
+    result = sky.ingest(SECOND)
+    assert (result.stored, result.quarantined, result.written) == (0, 0, False)
+    assert sky.tree() == before
+
+
 def test_the_same_night_again_is_nothing_to_do(sky):
     sky.write(SECOND, [*range(ROWS, 2 * ROWS), 3])
     first = sky.ingest(SECOND, max_bad=0.2)

@@ -1,8 +1,7 @@
-"""A telescope: point spread function, noise, background, colour picture, JPEG.
+"""A telescope: point spread function, registration of the bands, noise, background.
 
-The picture is made as the Sloan survey's public cutouts are: the sky is detected on pixels of
-.396 arcsec, whose noise is white; a cutout whose pixels follow the galaxy's size interpolates
-them, so the noise of a small galaxy's cutout is correlated.
+All of it on the detector's own pixels, where noise is white unless the survey's images were
+resampled before.
 """
 
 from __future__ import annotations
@@ -11,33 +10,28 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import simplejpeg
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.optimize import brentq
+from scipy.special import gamma, kv
 
-from catalogs.synthetic.render import MARGIN, NATIVE_PIXEL, Grid, Image
+from catalogs.synthetic.frame import BANDS, MARGIN, NATIVE_PIXEL, Grid, Image
 
 REFERENCE_SEEING = 1.3  # arcsec, r band; depths and catalogued sizes refer to it
-
-# A double Gaussian, the form the SDSS photometric pipeline fits: a core, and wings with 15% of
-# the light.
-WING_LIGHT = 0.15
-WING_WIDTH = 2.5  # sigma of the wings over sigma of the core
+MOFFAT_BETA = 3.0  # wings as SDSS stars have them
 SEEING_OF_BAND = (1.06, 1.0, 0.95)  # g, r, i over r: Kolmogorov, wavelength^(-1/5)
 
-# SDSS skies: noise relative to r, and the sky's own light, against which a galaxy's adds noise.
+# SDSS skies: noise relative to r, and the colour of the sky's own light.
 NOISE_OF_BAND = (0.75, 1.0, 1.55)
-SKY_FLUX = (0.28, 0.62, 1.10)  # nanomaggies per native pixel of unsubtracted sky
+SKY_OF_BAND = (0.45, 1.0, 1.77)
 BACKGROUND_OF_BAND = (0.75, 1.0, 1.25)  # colour of the residual background over r
 
-# Colour composition, Lupton et al. 2004 (PASP 116, 133); the numbers match the sky level, the
-# noise and the mean light profiles in three colours of Galaxy Zoo 1 cutouts.
-BAND_SCALE = (2.0, 1.2, 1.0)  # g, r, i
-SOFTENING = 0.2  # nanomaggies per native pixel, where the stretch turns logarithmic
-BRIGHTNESS = 48.0  # grey levels per e-folding beyond it
-PEDESTAL = (3.0, 4.5, 4.5)  # grey levels of an empty sky in g, r, i
+# Galactic extinction A over E(B-V) in g, r, i (Schlafly & Finkbeiner 2011, ApJ 737, 103, table 6,
+# R_V = 3.1).
+EXTINCTION_OF_BAND = (3.303, 2.285, 1.698)
+
+TABLE = 4096  # samples of the transfer function
+LAST_FREQUENCY = 2.5  # cycles per FWHM, where a Moffat profile's transfer has fallen below 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +46,105 @@ class Exposure:
         Sky left in the picture after subtraction, nanomaggies per square arcsec in r.
     depth : float
         Magnitude of a point source detected at 5 sigma in r, at a seeing of 1.3 arcsec.
+    sky : float
+        Brightness of the sky before subtraction, mag per square arcsec in r.
+    ebv : float
+        Reddening E(B-V) by the Galaxy's dust, mag.
+    correlation : float
+        Correlation of the noise of adjacent detector pixels, 0 to .5.
+    shift : tuple of 4 float
+        Where g and i lie relative to r: x of g, y of g, x of i, y of i, arcsec.
     """
 
     seeing: float
     background: float
     depth: float
+    sky: float = 21.0
+    ebv: float = 0.0
+    correlation: float = 0.0
+    shift: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
 
-@lru_cache(maxsize=1)
-def _core_of_fwhm() -> float:
-    """Return sigma of the core over the FWHM of the double Gaussian."""
-    a = 1 - WING_LIGHT
-    wing = WING_LIGHT / WING_WIDTH**2
+def _per_band(values: tuple[float, ...]) -> Image:
+    """Return one number per band, to be broadcast against pictures."""
+    return np.array(values, dtype=np.float32)[:, None, None]
 
-    def excess(r: float) -> float:  # in units of the core's sigma
-        profile = a * np.exp(-(r**2) / 2) + wing * np.exp(-(r**2) / (2 * WING_WIDTH**2))
-        return float(profile - (a + wing) / 2)
 
-    return float(1 / (2 * brentq(excess, 0.5, 3.0)))
+_NOISE, _SKY = _per_band(NOISE_OF_BAND), _per_band(SKY_OF_BAND)
+_BACKGROUND = _per_band(BACKGROUND_OF_BAND)
+_SEEING = np.array(SEEING_OF_BAND)
+_EXTINCTION = _per_band(EXTINCTION_OF_BAND)
+
+
+@lru_cache(maxsize=4)
+def moffat_transfer(beta: float) -> Image:
+    """Return the Fourier transform of a Moffat profile of unit light (Moffat 1969, A&A 3, 455).
+
+    With alpha the profile's scale, ``2 (pi f alpha)^(beta-1) K_(beta-1)(2 pi f alpha) /
+    Gamma(beta-1)``, K the modified Bessel function: the Hankel transform of
+    ``(1 + (r/alpha)^2)^(-beta)`` (Gradshteyn & Ryzhik 6.565.4).
+
+    Returns
+    -------
+    ndarray of float32, shape (TABLE,)
+        At frequencies from 0 to ``LAST_FREQUENCY`` cycles per FWHM, evenly.
+    """
+    alpha = 0.5 / np.sqrt(2 ** (1 / beta) - 1)  # per FWHM
+    k = 2 * np.pi * alpha * np.linspace(0, LAST_FREQUENCY, TABLE)
+    k[0] = 1.0  # the limit there is 1
+    transfer = 2 * (k / 2) ** (beta - 1) * kv(beta - 1, k) / gamma(beta - 1)
+    transfer[0], transfer[-1] = 1.0, 0.0
+    return np.asarray(transfer, dtype=np.float32)
+
+
+@lru_cache(maxsize=512)
+def _frequencies(m: int) -> Image:
+    """Return the spatial frequency (m, m // 2 + 1) of a real transform, in table steps x pixels."""
+    rows, columns = fft.fftfreq(m), fft.rfftfreq(m)
+    steps = (TABLE - 1) / LAST_FREQUENCY
+    return np.asarray(np.hypot(rows[:, None], columns) * steps, dtype=np.float32)
+
+
+def blur(
+    scene: Image,
+    fwhm: NDArray[np.float64],
+    shift: NDArray[np.float64] | None = None,
+    beta: float = MOFFAT_BETA,
+    margin: int = MARGIN,
+) -> Image:
+    """Convolve with the point spread function, a Moffat profile, and cut the margins off.
+
+    The convolution is periodic; the margins keep one edge's light off the other.
+
+    Parameters
+    ----------
+    scene : ndarray of float32, shape (bands, m, m)
+    fwhm : ndarray of float64, shape (bands,)
+        In pixels.
+    shift : ndarray of float64, shape (bands, 2), optional
+        Displacement of each band in x and y, pixels.
+    beta : float
+        Exponent of the profile.
+    margin : int
+        Pixels to drop on each side.
+
+    Returns
+    -------
+    ndarray of float32, shape (bands, m - 2 margin, m - 2 margin)
+    """
+    m = scene.shape[-1]
+    spectrum = fft.rfft2(scene)
+    table, frequencies = moffat_transfer(beta), _frequencies(m)
+    for band, width in enumerate(fwhm):
+        steps = (frequencies * np.float32(width) + np.float32(0.5)).astype(np.int32)
+        spectrum[band] *= table.take(steps, mode="clip")
+        if shift is not None and shift[band].any():
+            x, y = -2j * np.pi * shift[band]
+            turn = np.exp(x * fft.rfftfreq(m)).astype(np.complex64)
+            spectrum[band] *= turn
+            spectrum[band] *= np.exp(y * fft.fftfreq(m)).astype(np.complex64)[:, None]
+    seen = fft.irfft2(spectrum, s=(m, m), overwrite_x=True)
+    return np.asarray(seen[:, margin : m - margin, margin : m - margin], dtype=np.float32)
 
 
 def noise_per_pixel(depth: float) -> float:
@@ -83,76 +158,35 @@ def noise_per_pixel(depth: float) -> float:
     return float(limit / 5 / np.sqrt(4 * np.pi * sigma_psf**2))
 
 
-def blur(scene: Image, fwhm: NDArray[np.float64], margin: int = MARGIN) -> Image:
-    """Convolve with the point spread function and cut the margins off.
+def detector_noise(rng: Generator, bands: int, size: int, correlation: float = 0.0) -> Image:
+    """Return noise (bands, size, size) that adds up to unit variance per pixel over large areas.
 
-    The convolution is periodic; the margins keep one edge's light off the other.
-
-    Parameters
-    ----------
-    scene : ndarray of float32, shape (bands, m, m)
-    fwhm : ndarray of float64, shape (bands,)
-        In pixels.
-    margin : int
-        Pixels to drop on each side.
-
-    Returns
-    -------
-    ndarray of float32, shape (bands, m - 2 margin, m - 2 margin)
+    White, or smoothed along both axes by ``(a, 1, a) / (1 + 2 a)``, as resampling onto another
+    grid does: neighbours are then correlated by ``2 a / (1 + 2 a^2)``. The sum over a large area
+    keeps its scatter, and so the survey its depth.
     """
-    m = scene.shape[-1]
-    spectrum = fft.rfft2(scene)
-    rows, columns = fft.fftfreq(m) ** 2, fft.rfftfreq(m) ** 2
-    for band, width in enumerate(fwhm):
-        transfer = np.zeros((m, len(columns)), dtype=np.float32)
-        for light, wider in ((1 - WING_LIGHT, 1.0), (WING_LIGHT, WING_WIDTH)):
-            # The transform of a Gaussian of width sigma is exp(-2 pi^2 sigma^2 f^2).
-            rate = -2 * (np.pi * width * _core_of_fwhm() * wider) ** 2
-            transfer += np.outer(light * np.exp(rate * rows), np.exp(rate * columns))
-        spectrum[band] *= transfer
-    seen = fft.irfft2(spectrum, s=(m, m))
-    return np.asarray(seen[:, margin : m - margin, margin : m - margin], dtype=np.float32)
+    if correlation <= 0:
+        return rng.standard_normal((bands, size, size), dtype=np.float32)
+    a = (1 - np.sqrt(1 - 2 * correlation**2)) / (2 * correlation)
+    side, middle = np.float32(a / (1 + 2 * a)), np.float32(1 / (1 + 2 * a))
+    white = rng.standard_normal((bands, size + 2, size + 2), dtype=np.float32)
+    along = middle * white[..., 1:-1] + side * (white[..., :-2] + white[..., 2:])
+    return np.asarray(middle * along[:, 1:-1] + side * (along[:, :-2] + along[:, 2:]))
 
 
-def _interpolate(native: Image, size: int, step: float, start: float) -> Image:
-    """Interpolate along the last axis to ``size`` points, ``step`` native pixels apart.
-
-    Linear between neighbours; where points lie further apart than pixels the triangle widens, so
-    that no pixel is passed over.
-    """
-    reach = max(1.0, step)
-    points = start + step * np.arange(size)
-    first = np.ceil(points - reach).astype(np.int64)
-    taps = first[:, None] + np.arange(int(np.ceil(2 * reach)))
-    weights = np.clip(1 - np.abs(points[:, None] - taps) / reach, 0, None)
-    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    terms = (native[..., taps[:, k]] * weights[:, k] for k in range(taps.shape[1]))
-    return np.asarray(sum(terms), dtype=np.float32)
-
-
-def detector_noise(rng: Generator, bands: int, size: int, scale: float) -> Image:
-    """Return noise (bands, size, size), white and of unit variance on the native pixels."""
-    step = scale / NATIVE_PIXEL
-    reach = max(1.0, step)
-    count = int(np.ceil(size * step + 2 * reach)) + 2
-    start = reach + rng.random()  # the cutout's pixels lie anywhere on the detector's
-    noise = rng.standard_normal((bands, count, count), dtype=np.float32)
-    along = _interpolate(noise, size, step, start)
-    return _interpolate(along.swapaxes(1, 2), size, step, start).swapaxes(1, 2)
-
-
-def _per_band(values: tuple[float, ...]) -> Image:
-    """Return one number per band, to be broadcast against pictures."""
-    return np.array(values, dtype=np.float32)[:, None, None]
+def dim(scene: Image, ebv: float) -> None:
+    """Dim and redden a scene (3, m, m) by the Galaxy's dust, in place."""
+    if ebv > 0:
+        scene *= np.float32(10) ** (np.float32(-0.4 * ebv) * _EXTINCTION)
 
 
 def observe(scene: Image, grid: Grid, exposure: Exposure, rng: Generator) -> Image:
-    """Return what the camera records: blurred, on a background, with noise.
+    """Return what the camera records: dimmed, blurred, on a background, with noise.
 
     Parameters
     ----------
     scene : ndarray of float32, shape (3, m, m)
-        From ``render``, nanomaggies per native pixel.
+        From ``render``, nanomaggies per native pixel. Changed in place.
     grid : Grid
     exposure : Exposure
     rng : Generator
@@ -162,41 +196,15 @@ def observe(scene: Image, grid: Grid, exposure: Exposure, rng: Generator) -> Ima
     -------
     ndarray of float32, shape (3, m - 2 MARGIN, m - 2 MARGIN)
     """
-    fwhm = exposure.seeing * np.array(SEEING_OF_BAND) / grid.scale
-    light = blur(scene, fwhm)
-    noise = detector_noise(rng, len(scene), light.shape[-1], grid.scale)
+    dim(scene, exposure.ebv)
+    x_g, y_g, x_i, y_i = exposure.shift
+    shift = np.array([[x_g, y_g], [0.0, 0.0], [x_i, y_i]]) / grid.scale
+    light = blur(scene, exposure.seeing * _SEEING / grid.scale, shift)
+    noise = detector_noise(rng, len(BANDS), light.shape[-1], exposure.correlation)
     # Photon noise: the galaxy's light adds to the sky's.
-    noise *= np.sqrt(1 + np.maximum(light, 0) / _per_band(SKY_FLUX))
-    noise *= (noise_per_pixel(exposure.depth) * _per_band(NOISE_OF_BAND)).astype(np.float32)
-    pedestal = exposure.background * NATIVE_PIXEL**2 * _per_band(BACKGROUND_OF_BAND)
-    return light + noise + pedestal.astype(np.float32)
-
-
-def compose(seen: Image) -> NDArray[np.uint8]:
-    """Return a colour picture: i, r, g as red, green, blue, intensities stretched by asinh.
-
-    Lupton et al. 2004: the stretch acts on the mean of the bands, so colours are kept, except
-    where a pixel is too bright for a byte: cores of bright stars are white, as in the survey.
-
-    Parameters
-    ----------
-    seen : ndarray of float32, shape (3, h, w)
-        Bands g, r, i, nanomaggies per native pixel.
-
-    Returns
-    -------
-    ndarray of uint8, shape (h, w, 3)
-    """
-    black = np.float32(SOFTENING / BRIGHTNESS) * _per_band(PEDESTAL)
-    scaled = np.maximum(seen * _per_band(BAND_SCALE) + black, 0)[::-1]
-    mean = scaled.mean(axis=0) / np.float32(SOFTENING) + np.float32(1e-6)
-    rgb = scaled * (np.float32(BRIGHTNESS / SOFTENING) * np.arcsinh(mean) / mean)
-    rgb = np.minimum(rgb, np.float32(255))
-    return np.ascontiguousarray((rgb + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0))
-
-
-def encode(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
-    """Encode an RGB picture (h, w, 3) as JPEG."""
-    return bytes(
-        simplejpeg.encode_jpeg(picture, quality=quality, colorspace="RGB", colorsubsampling="420")
-    )
+    sky = NATIVE_PIXEL**2 * 10 ** (-0.4 * (exposure.sky - 22.5))
+    noise *= np.sqrt(1 + np.maximum(light, 0) / (np.float32(sky) * _SKY))
+    noise *= np.float32(noise_per_pixel(exposure.depth)) * _NOISE
+    light += noise
+    light += np.float32(exposure.background * NATIVE_PIXEL**2) * _BACKGROUND
+    return light

@@ -1,61 +1,22 @@
 """The light of one galaxy and of what lies beside it, before any telescope.
 
 A scene is an array (3, m, m) of float32: bands g, r, i, in nanomaggies per native detector pixel
-(``NATIVE_PIXEL`` arcsec), sampled at the cutout's scale with a margin around the cutout, so that
-the point spread function sees what lies just outside.
+(``NATIVE_PIXEL`` arcsec), with a margin around the cutout, so that the point spread function sees
+what lies just outside.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import gamma, gammaincinv, ive
 
-BANDS = ("g", "r", "i")
-NATIVE_PIXEL = 0.396  # arcsec; SDSS camera
-MARGIN = 12  # pixels of the cutout's scale on each side
-FRAME = 4.8  # the cutout spans so many radii of 90% of the light, like the centre of Galaxy Zoo's
+from catalogs.synthetic.frame import BANDS, NATIVE_PIXEL, Grid, Image
+from catalogs.synthetic.light import add_points, band_fluxes
+
 CORE = 4  # half width in pixels of the box around the centre that is integrated, not sampled
 CORE_SAMPLES = 7  # per pixel and axis
-
-Image = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Pixels of a scene: ``size`` a side including margins, ``scale`` arcsec each.
-
-    Attributes
-    ----------
-    size : int
-        Pixels a side.
-    scale : float
-        Arcsec per pixel.
-    x0, y0 : float
-        Pixel coordinates of the galaxy's centre.
-    """
-
-    size: int
-    scale: float
-    x0: float
-    y0: float
-
-    @classmethod
-    def around(cls, radius: float, cutout: int, dither: NDArray[np.float64]) -> Grid:
-        """Frame a galaxy of catalogued ``radius`` [arcsec], its centre off by ``dither`` px."""
-        size = cutout + 2 * MARGIN
-        middle = (size - 1) / 2
-        return cls(size, FRAME * radius / cutout, middle + dither[0], middle + dither[1])
-
-    def offsets(self) -> tuple[Image, Image]:
-        """Return x (1, m) and y (m, 1), arcsec from the galaxy's centre."""
-        pixels = np.arange(self.size)
-        x = ((pixels - self.x0) * self.scale).astype(np.float32)
-        y = ((pixels - self.y0) * self.scale).astype(np.float32)
-        return x[None, :], y[:, None]
 
 
 def sersic_b(n: float) -> float:
@@ -161,21 +122,6 @@ def bar(grid: Grid, galaxy: NDArray[np.void]) -> Image:
     return np.asarray(norm * np.exp(np.float32(-0.5) * (a * a + c * c)), dtype=np.float32)
 
 
-def band_fluxes(mag: float, gr: float, ri: float) -> NDArray[np.float64]:
-    """Return fluxes in g, r, i [nanomaggies] from the r magnitude and two colours."""
-    return np.asarray(10 ** (-0.4 * (np.array([mag + gr, mag, mag - ri]) - 22.5)))
-
-
-def deposit(scene: Image, x: float, y: float, fluxes: NDArray[np.float64]) -> None:
-    """Add a point of light at pixel coordinates, shared bilinearly by the four pixels around."""
-    j, i = int(np.floor(x)), int(np.floor(y))
-    if not (0 <= i < scene.shape[1] - 1 and 0 <= j < scene.shape[2] - 1):
-        return
-    fx, fy = x - j, y - i
-    share = np.outer([1 - fy, fy], [1 - fx, fx])
-    scene[:, i : i + 2, j : j + 2] += (fluxes[:, None, None] * share).astype(np.float32)
-
-
 def render(galaxy: NDArray[np.void], grid: Grid, rng: Generator) -> Image:
     """Return the scene of one galaxy without its neighbours.
 
@@ -232,37 +178,4 @@ def _knots(
     y = grid.y0 + (sin * u + cos * v) / grid.scale
     blue = band_fluxes(float(galaxy["mag"]), float(galaxy["disk_gr"]) - 0.3, 0.1)
     per_pixel = share * blue * (NATIVE_PIXEL / grid.scale) ** 2
-    for k in range(count):
-        deposit(scene, float(x[k]), float(y[k]), per_pixel * weight[k] / weight.sum())
-
-
-def add_neighbours(scene: Image, grid: Grid, density: float, rng: Generator) -> None:
-    """Add the stars and small galaxies that lie in the field by chance.
-
-    Parameters
-    ----------
-    scene : ndarray of float32, shape (3, m, m)
-        Changed in place.
-    grid : Grid
-    density : float
-        Mean number per square arcmin down to r = 21.5.
-    rng : Generator
-    """
-    count = rng.poisson(density * (grid.size * grid.scale / 60) ** 2)
-    to_pixel = (NATIVE_PIXEL / grid.scale) ** 2
-    for _ in range(count):
-        x, y = rng.uniform(0, grid.size - 1, 2)
-        mag = 21.5 + np.log10(max(rng.random(), 0.015)) / 0.28  # counts rise as 10^(.28 m)
-        temperature = rng.random()
-        is_star, size, q, angle = rng.random() < 0.55, rng.uniform(0.6, 1.6), *rng.random(2)
-        if np.hypot(x - grid.x0, y - grid.y0) < 0.12 * grid.size:
-            continue  # deblenders and the sample's selection leave few of these
-        if is_star:
-            fluxes = band_fluxes(float(mag), 0.25 + 1.2 * temperature, 0.08 + temperature**3)
-            deposit(scene, float(x), float(y), fluxes * to_pixel)
-        else:
-            fluxes = band_fluxes(float(mag), 0.4 + 0.9 * temperature, 0.2 + 0.35 * temperature)
-            beside = Grid(grid.size, grid.scale, float(x), float(y))
-            ox, oy = beside.offsets()
-            light = sersic(ox, oy, float(size), 1.0, 0.35 + 0.6 * float(q), np.pi * float(angle))
-            scene += light * (fluxes * NATIVE_PIXEL**2).astype(np.float32)[:, None, None]
+    add_points(scene, x, y, per_pixel[:, None] * weight / weight.sum())

@@ -25,13 +25,16 @@ from catalogs.progress import Reporter, Silent
 from catalogs.sky import IntArray
 from catalogs.storage.disk import disk_error
 from catalogs.synthetic.conditions import Conditions, ConditionsName, check_name, conditions_at
-from catalogs.synthetic.observe import compose, encode, observe
+from catalogs.synthetic.frame import FRAME, Frame
+from catalogs.synthetic.neighbours import add_neighbours
+from catalogs.synthetic.observe import observe
+from catalogs.synthetic.picture import compose, encode, resample
 from catalogs.synthetic.population import PopulationSettings, draw_population
-from catalogs.synthetic.render import FRAME, Grid, add_neighbours, render
+from catalogs.synthetic.render import render
 from catalogs.synthetic.streams import stream
 from catalogs.synthetic.truth import Clustered, Dipole, Patch
 
-SKY_VERSION = 1  # grows when the same settings would give other galaxies or other pictures
+SKY_VERSION = 2  # grows when the same settings would give other galaxies or other pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +190,14 @@ def render_jpegs(
     for row, galaxy in enumerate(galaxies):
         index = int(galaxy["index"])
         scene_stream = stream(settings.seed, "scene", index)
-        grid = Grid.around(
-            float(galaxy["radius"]), settings.size, scene_stream.uniform(-0.5, 0.5, 2)
-        )
+        frame = Frame.around(float(galaxy["radius"]), settings.size)
+        grid = frame.detector(scene_stream.uniform(-0.5, 0.5, 2))
         scene = render(galaxy, grid, scene_stream)
         add_neighbours(scene, grid, settings.neighbours, scene_stream)
         # The same galaxy under other conditions is another exposure, with noise of its own.
         noise_stream = stream(settings.seed, f"noise of {settings.conditions}", index)
         seen = observe(scene, grid, conditions.exposure(row), noise_stream)
-        files.append(encode(compose(seen), settings.quality))
+        files.append(encode(resample(compose(seen), frame, grid), settings.quality))
     return files
 
 

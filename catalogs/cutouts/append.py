@@ -1,38 +1,32 @@
-"""Writing one append's group: sky-sorted rows, whole objects in a shard, everything checksummed.
+"""What goes into one append: a table that is sorted here, or rows that come in sky order.
 
 Nothing names the group yet; committing it is the writer's.
 """
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import io
-import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from catalogs.cutouts import layout
-from catalogs.cutouts.blob import BlobWriter, ImagePlaces, SourceImages, pack
-from catalogs.cutouts.columns import StoredColumn, stored_column, stored_identifiers
+from catalogs.cutouts.blob import SourceImages
+from catalogs.cutouts.columns import kind_of, stored_column, stored_identifiers
+from catalogs.cutouts.group import AppendWriter, ends
 from catalogs.cutouts.partition import Pixel, Span, rows_per_partition, split_sky
 from catalogs.progress import Reporter
 from catalogs.sky import FINEST_ORDER, FloatArray, IntArray, tile_of
-from catalogs.storage.disk import TEMPORARY_SUFFIX, sync_folder
-from catalogs.storage.place import Place, open_place
+from catalogs.storage.disk import TEMPORARY_SUFFIX
+from catalogs.storage.place import Place
 
 if TYPE_CHECKING:
-    from zarr.abc.store import Store
+    pass
 
 IMAGES_AT_ONCE = 256
 
@@ -70,6 +64,41 @@ class SurveyTable:
     quarantine: pa.Table | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SortedPart:
+    """All rows of one partition, in sky order, with their images.
+
+    Attributes
+    ----------
+    table : SurveyTable
+        As for any survey; rows ascend by ``healpix_29``, and every part has the same columns.
+    images : iterable
+        Batches of images, one for each row in the same order; see `ImageSource`.
+    """
+
+    table: SurveyTable
+    images: Iterable[SourceImages]
+
+
+@dataclass(frozen=True, slots=True)
+class SortedSurvey:
+    """The rows of a survey that is too large to be held: partition by partition, in sky order.
+
+    Attributes
+    ----------
+    spans : list of Span
+        The partitions, from `split_sky`.
+    parts : iterable of SortedPart
+        One for each span.
+    categories : mapping of str to list of str
+        All values that each text column can have.
+    """
+
+    spans: list[Span]
+    parts: Iterable[SortedPart]
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 def write_append(
     place: Place,
     name: str,
@@ -89,158 +118,78 @@ def write_append(
     # Ties at one position are ordered by the input, so that the same table gives the same store.
     order = np.lexsort((input_row, healpix_29))
     spans = split_sky(healpix_29[order], rows_per_partition(survey_rows), used)
-    group = open_place(f"{place.url}/{layout.append_path(name)}")
-    store = group.zarr(read_only=False)
-    places = _write_images(store, order, spans, images, raw, reporter)
-    core = {
-        "id": stored_identifiers(table.ids)[order],
-        "ra": np.asarray(table.ra, dtype=np.float64)[order],
-        "dec": np.asarray(table.dec, dtype=np.float64)[order],
-        "healpix_29": healpix_29[order],
-        "input_row": np.asarray(input_row, dtype=np.int64)[order],
-        "offset": places.offset,
-        "length": places.length.astype(np.uint32),
-        "height": places.height,
-        "width": places.width,
-        "checksum": places.checksum,
-    }
-    columns = {key: StoredColumn(values, {}) for key, values in core.items()}
-    for column, values in table.columns.items():
-        columns[f"columns/{column}"] = stored_column(column, values[order])
-    fingerprints = _write_columns(store, columns, spans)
-    metadata = _write_groups(group, columns, spans, fingerprints)
-    if place.path is not None:
-        sync_tree(place.path / layout.append_path(name))
-        sync_folder(place.path / layout.APPENDS)
-    quarantine = _write_quarantine(place, name, table.quarantine)
-    return layout.Append(
-        name=name,
-        night=night,
-        rows=len(order),
-        quarantined=0 if table.quarantine is None else table.quarantine.num_rows,
-        ids=_ends(table.ids),
-        image_size=_one_size(places),
-        fingerprint=layout.survey_fingerprint(fingerprints),
-        metadata=metadata,
-        quarantine=quarantine,
-        written=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
+    ids = stored_identifiers(table.ids)
+    further = {name: stored_column(name, values) for name, values in table.columns.items()}
+    attributes = {name: column.attributes for name, column in further.items()}
+    chunks = _chunks(order, spans)
+    stream = images([chunk for of_span in chunks for chunk in of_span])
+    writer = AppendWriter(place, name, spans, attributes, raw, reporter)
+    with writer:
+        for span, of_span in zip(spans, chunks, strict=True):
+            for chunk in of_span:
+                given = next(stream)
+                if len(given) != len(chunk):
+                    raise ValueError(f"image source gave {len(given)} images for {len(chunk)} rows")
+                writer.add_images(given)
+            rows = order[span.start : span.stop]
+            position = (ids[rows], table.ra[rows], table.dec[rows], healpix_29[rows])
+            writer.end_partition(
+                *position, input_row[rows], {k: c.values[rows] for k, c in further.items()}
+            )
+        return writer.close(night, ends(table.ids), table.quarantine)
 
 
-def _ends(ids: NDArray[Any]) -> tuple[int, int] | tuple[str, str]:
-    if np.issubdtype(ids.dtype, np.integer):
-        return int(ids.min()), int(ids.max())
-    return min(ids.tolist()), max(ids.tolist())
-
-
-def _one_size(places: ImagePlaces) -> layout.Size | None:
-    """Return height and width of all images that say theirs; None when they differ."""
-    pairs = np.unique(np.stack([places.height, places.width], axis=1), axis=0)
-    sizes = [(int(h), int(w)) for h, w in pairs if h or w]
-    return sizes[0] if len(sizes) == 1 else None
-
-
-def _write_images(
-    store: Store,
-    order: IntArray,
-    spans: list[Span],
-    images: ImageSource,
+def write_sorted_append(
+    place: Place,
+    name: str,
+    night: str,
+    survey: SortedSurvey,
     raw: layout.RawPixels | None,
     reporter: Reporter,
-) -> ImagePlaces:
-    blob = BlobWriter(store)
-    chunks, starts_partition = _chunks(order, spans)
-    stream = images(chunks)
-    done = 0
-    for chunk, starts in zip(chunks, starts_partition, strict=True):
-        if starts:
-            blob.start_partition()
-        given = next(stream)
-        if len(given) != len(chunk):
-            raise ValueError(f"image source gave {len(given)} images for {len(chunk)} rows")
-        blob.add(pack(given, raw))
-        done += len(chunk)
-        reporter.progress("write images", done, len(order), "images")
-    return blob.finish()
+) -> tuple[layout.Append, dict[str, str]]:
+    """Write a group like `write_append`, and return its columns' kinds, too.
+
+    Memory is that of one partition's columns and a batch of images. Identifiers are whole numbers.
+    """
+    kinds: dict[str, str] = {}
+    writer: AppendWriter | None = None
+    with ExitStack() as stack:
+        for span, part in zip(survey.spans, survey.parts, strict=True):
+            table = part.table
+            stored = {
+                key: stored_column(key, values, survey.categories.get(key))
+                for key, values in table.columns.items()
+            }
+            if writer is None:
+                kinds = {key: kind_of(values) for key, values in table.columns.items()}
+                attributes = {key: column.attributes for key, column in stored.items()}
+                writer = stack.enter_context(
+                    AppendWriter(place, name, survey.spans, attributes, raw, reporter)
+                )
+            for batch in part.images:
+                writer.add_images(batch)
+            healpix_29 = tile_of(table.ra, table.dec, FINEST_ORDER)
+            shift = 2 * (FINEST_ORDER - span.pixel.order)
+            if (healpix_29 >> shift != span.pixel.number).any() or (np.diff(healpix_29) < 0).any():
+                raise ValueError(f"rows of a part are not those of pixel {span.pixel}, in order")
+            ids = np.asarray(table.ids, dtype=np.int64)
+            input_row = ids if table.input_row is None else table.input_row
+            values = {key: column.values for key, column in stored.items()}
+            writer.end_partition(ids, table.ra, table.dec, healpix_29, input_row, values)
+        if writer is None:
+            raise ValueError("a survey without a partition")
+        return writer.close(night, writer.unique_ids(), None), kinds
 
 
-def _chunks(order: IntArray, spans: list[Span]) -> tuple[list[IntArray], list[bool]]:
-    """Cut the sky-sorted rows into chunks that never cross a partition."""
-    chunks, starts = [], []
-    for span in spans:
-        for start in range(span.start, span.stop, IMAGES_AT_ONCE):
-            chunks.append(order[start : min(start + IMAGES_AT_ONCE, span.stop)])
-            starts.append(start == span.start)
-    return chunks, starts
-
-
-def _write_columns(store: Store, columns: dict[str, StoredColumn], spans: list[Span]) -> list[str]:
-    """Write every column and its digests; return each partition's fingerprint."""
-    row_bytes = sum(column.values[:1].nbytes for column in columns.values())
-    keys = sorted(columns, key=layout.column_keys(_further(columns)).index)
-    digests = np.zeros((len(spans), len(keys), 32), dtype=np.uint8)
-    for at, key in enumerate(keys):
-        column = columns[key]
-        _write_array(store, key, column, layout.rows_per_chunk(row_bytes))
-        digest = layout.ColumnDigest(key, column.attributes)
-        of_spans = b"".join(digest.of(column.values[s.start : s.stop]) for s in spans)
-        digests[:, at] = np.frombuffer(of_spans, dtype=np.uint8).reshape(-1, 32)
-    per_chunk = layout.rows_per_chunk(digests[:1].nbytes)
-    _write_array(store, "digest", StoredColumn(digests, {}), per_chunk)
-    return [layout.partition_fingerprint(found) for found in digests]
-
-
-def _write_array(store: Store, name: str, column: StoredColumn, per_chunk: int) -> None:
-    rows, rest = column.values.shape[0], column.values.shape[1:]
-    whole = rows <= per_chunk
-    zarr.create_array(
-        store,
-        name=name,
-        data=column.values,
-        chunks=(rows if whole else per_chunk, *rest),
-        shards=None if whole else (layout.CHUNKS_PER_SHARD * per_chunk, *rest),
-        compressors=[ZstdCodec(level=3), Crc32cCodec()],
-        attributes=column.attributes,
-        overwrite=True,
-    )
-
-
-def _write_groups(
-    group: Place, columns: dict[str, StoredColumn], spans: list[Span], fingerprints: list[str]
-) -> str:
-    """Write the groups' documents, each with the digests of those below it; return the top's."""
-    below = {name: _metadata_digest(group, f"columns/{name}") for name in _further(columns)}
-    document = layout.ColumnsAttributes(nodes=below).model_dump(mode="json")
-    group.write(f"columns/{layout.METADATA}", layout.group_document({"skytally": document}))
-    nodes = [*layout.CORE_COLUMNS, "blob", "digest", "columns"]
-    own = layout.AppendAttributes(
-        partitions=tuple(
-            (span.pixel.order, span.pixel.number, span.start, span.stop, fingerprint)
-            for span, fingerprint in zip(spans, fingerprints, strict=True)
-        ),
-        nodes={name: _metadata_digest(group, name) for name in nodes},
-    )
-    document = {"skytally": own.model_dump(mode="json")}
-    group.write(layout.METADATA, layout.group_document(document))
-    return _metadata_digest(group, "")
-
-
-def _further(columns: dict[str, StoredColumn]) -> list[str]:
-    return [key.removeprefix("columns/") for key in columns if key.startswith("columns/")]
-
-
-def _metadata_digest(group: Place, name: str) -> str:
-    path = f"{name}/{layout.METADATA}" if name else layout.METADATA
-    return hashlib.sha256(group.read(path)).hexdigest()
-
-
-def _write_quarantine(place: Place, append: str, table: pa.Table | None) -> str | None:
-    if table is None:
-        return None
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    place.write(layout.quarantine_name(append), sink.getvalue())
-    return hashlib.sha256(sink.getvalue()).hexdigest()
+def _chunks(order: IntArray, spans: list[Span]) -> list[list[IntArray]]:
+    """Cut the sky-sorted rows of each partition into chunks."""
+    return [
+        [
+            order[start : min(start + IMAGES_AT_ONCE, span.stop)]
+            for start in range(span.start, span.stop, IMAGES_AT_ONCE)
+        ]
+        for span in spans
+    ]
 
 
 def remove_append(place: Place, name: str) -> None:
@@ -256,13 +205,3 @@ def remove_append(place: Place, name: str) -> None:
         for file in place.names(base):
             place.remove(file)
     place.remove(quarantine)
-
-
-def sync_tree(folder: Path) -> None:
-    """Make every file below a folder durable, so that a commit never precedes its content."""
-    for path in (folder, *folder.rglob("*")):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())

@@ -156,13 +156,18 @@ class BlobWriter:
         self._shard = 0
         self._used = 0
         self._mark = 0  # where in the shard the current partition starts
-        self._offsets: list[IntArray] = []
-        self._first = 0  # the current partition's first item of _offsets
+        self._offsets: list[IntArray] = []  # of the current partition, as is the next
         self._packed: list[tuple[IntArray, NDArray[np.uint16], NDArray[np.uint32]]] = []
 
-    def start_partition(self) -> None:
-        """Say that the images from here on belong to another partition."""
-        self._mark, self._first = self._used, len(self._offsets)
+    def end_partition(self) -> ImagePlaces:
+        """Say that the images from here on belong to another partition; return where these lie."""
+        length, size, checksum = (np.concatenate(v) for v in zip(*self._packed, strict=True))
+        places = ImagePlaces(
+            np.concatenate(self._offsets), length, size[:, 0], size[:, 1], checksum
+        )
+        self._mark = self._used
+        self._offsets, self._packed = [], []
+        return places
 
     def add(self, images: Packed) -> None:
         """Store some images."""
@@ -185,11 +190,9 @@ class BlobWriter:
             first = stop
         self._packed.append((images.length, images.size, _checksums(images.data, starts, ends)))
 
-    def finish(self) -> ImagePlaces:
-        """Write the last shard and return where everything lies."""
+    def finish(self) -> None:
+        """Write the last shard."""
         self._write(self._used)
-        length, size, checksum = (np.concatenate(v) for v in zip(*self._packed, strict=True))
-        return ImagePlaces(np.concatenate(self._offsets), length, size[:, 0], size[:, 1], checksum)
 
     def _next_shard(self) -> None:
         if self._mark == 0:
@@ -199,7 +202,7 @@ class BlobWriter:
             self._write(self._mark)
             kept = self._used - self._mark
             self._buffer[:kept] = self._buffer[self._mark : self._used].copy()
-            for offset in self._offsets[self._first :]:
+            for offset in self._offsets:
                 offset += layout.BLOB_SHARD - self._mark
             self._used, self._mark = kept, 0
         self._shard += 1

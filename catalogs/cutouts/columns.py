@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +39,17 @@ def kind_of(values: NDArray[Any]) -> str:
     return TEXT if values.dtype.kind in "OUST" else values.dtype.name
 
 
-def stored_column(name: str, values: NDArray[Any]) -> StoredColumn:
+def stored_column(
+    name: str, values: NDArray[Any], known: Sequence[str] | None = None
+) -> StoredColumn:
     """Return a column as a store holds it; text of few kinds becomes categories.
+
+    Parameters
+    ----------
+    name : str
+    values : ndarray, shape (n,)
+    known : sequence of str, optional
+        The categories of text, where ``values`` are a part of a column only.
 
     Raises
     ------
@@ -54,6 +64,13 @@ def stored_column(name: str, values: NDArray[Any]) -> StoredColumn:
             )
         return StoredColumn(values, {"kind": "number"})
     text = _arrow_text(name, values)
+    if known is not None:
+        categories = sorted(known)
+        found = pc.index_in(text, value_set=pa.array(categories, pa.string()))
+        if found.null_count != text.null_count:
+            raise InputError(f"column {name!r} holds text that is none of {', '.join(categories)}")
+        codes = found.fill_null(-1).to_numpy()
+        return StoredColumn(codes, {"kind": "category", "categories": categories})
     coded = text.dictionary_encode()
     categories = coded.dictionary.to_pylist()
     if not _fit_categories(categories):

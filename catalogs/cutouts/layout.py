@@ -64,6 +64,7 @@ APPENDS = "appends"
 
 Encoding = Literal["encoded", "raw"]
 RawDtype = Literal["uint8", "uint16", "float32"]
+Identifiers = Literal["int64", "text"]
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 Size = tuple[int, int]  # height, width [px]
 
@@ -138,7 +139,7 @@ class StoreAttributes(BaseModel):
     channels: int = Field(default=3, ge=1, le=1024)
     framing: str | None = None  # how the cutouts are framed, in words
     crop: int | None = None  # pixels to keep around the centre, when the survey asks for it
-    identifiers: Literal["int64", "text"]
+    identifiers: Identifiers
     columns: dict[str, str]
     provenance: dict[str, Any] = {}
     appends: tuple[Append, ...]

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,19 +23,31 @@ from numpy.typing import NDArray
 from catalogs.cutouts import layout
 from catalogs.cutouts.append import (
     ImageSource,
+    SortedPart,
+    SortedSurvey,
     SurveyTable,
     remove_append,
-    sync_tree,
     write_append,
+    write_sorted_append,
 )
 from catalogs.cutouts.columns import TEXT, as_kind, kind_of
+from catalogs.cutouts.group import sync_tree
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
 from catalogs.storage.disk import disk_error, sync_folder
 from catalogs.storage.place import Place, open_place
 
-__all__ = ["ImageSource", "SurveyInfo", "SurveyTable", "append_survey", "write_survey"]
+__all__ = [
+    "ImageSource",
+    "SortedPart",
+    "SortedSurvey",
+    "SurveyInfo",
+    "SurveyTable",
+    "append_survey",
+    "write_sorted_survey",
+    "write_survey",
+]
 
 FIRST = "00000"
 
@@ -98,16 +110,69 @@ def write_survey(
     _refuse_existing(place)
     if len(table.ids) == 0:
         raise InputError(f"no rows to write to {place.url}; check the table and its quarantine")
-    reporter = reporter or Silent()
+    kinds = {name: kind_of(values) for name, values in table.columns.items()}
+    identifiers: layout.Identifiers = "text"
+    if np.issubdtype(table.ids.dtype, np.integer):
+        identifiers = "int64"
+
+    def write(to: Place) -> None:
+        told, rows = reporter or Silent(), len(table.ids)
+        night = info.night or FIRST
+        append = write_append(to, FIRST, night, table, images, _raw(info), told, (), rows)
+        _write_root(to, append, kinds, identifiers, info)
+
+    _write_new(place, write)
+
+
+def write_sorted_survey(
+    where: str | Path, survey: SortedSurvey, info: SurveyInfo, reporter: Reporter | None = None
+) -> None:
+    """Write a new survey store from rows that come in sky order, and are never held together.
+
+    The store is the one that `write_survey` makes of the same rows, if ``survey.spans`` are. The
+    memory that it takes is that of one partition's columns, of a batch of images, and 8 bytes for
+    each identifier.
+
+    Parameters
+    ----------
+    where : str or Path
+        The store to make, ``NAME.zarr``; must not exist.
+    survey : SortedSurvey
+        Partitions in sky order. Identifiers are int64.
+    info : SurveyInfo
+        What the store says of itself.
+    reporter : Reporter, optional
+        Receives progress.
+
+    Raises
+    ------
+    InputError
+        ``where`` exists or cannot be made, or identifiers are not unique.
+    BusyError, SkytallyError
+        As for `write_survey`.
+    """
+    place = open_place(where)
+    _refuse_existing(place)
+
+    def write(to: Place) -> None:
+        told, night = reporter or Silent(), info.night or FIRST
+        append, kinds = write_sorted_append(to, FIRST, night, survey, _raw(info), told)
+        _write_root(to, append, kinds, "int64", info)
+
+    _write_new(place, write)
+
+
+def _write_new(place: Place, write: Callable[[Place], None]) -> None:
+    """Have a store written where nobody takes it for one, and put it in its place when whole."""
     if place.path is None:
         with place.hold(layout.LOCK):
             _refuse_existing(place)
             remove_append(place, FIRST)
-            _write_store(place, table, images, info, reporter)
+            write(place)
         return
     path = place.path
     with _hidden_folder(path) as partial:
-        _write_store(open_place(partial), table, images, info, reporter)
+        write(open_place(partial))
         sync_tree(partial)
         _refuse_existing(place)
         partial.rename(path)
@@ -277,13 +342,17 @@ def _hidden_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_store(
-    place: Place, table: SurveyTable, images: ImageSource, info: SurveyInfo, reporter: Reporter
+def _raw(info: SurveyInfo) -> layout.RawPixels | None:
+    return layout.RawPixels(info.dtype, info.channels) if info.encoding == "raw" else None
+
+
+def _write_root(
+    place: Place,
+    append: layout.Append,
+    columns: dict[str, str],
+    identifiers: layout.Identifiers,
+    info: SurveyInfo,
 ) -> None:
-    raw = layout.RawPixels(info.dtype, info.channels) if info.encoding == "raw" else None
-    rows = len(table.ids)
-    night = info.night or FIRST
-    append = write_append(place, FIRST, night, table, images, raw, reporter, (), rows)
     place.write(f"{layout.APPENDS}/{layout.METADATA}", layout.group_document({}))
     content = f"{info.encoding} {info.dtype} {info.channels} {append.fingerprint}"
     attributes = layout.StoreAttributes(
@@ -295,8 +364,8 @@ def _write_store(
         channels=info.channels,
         framing=info.framing,
         crop=info.crop,
-        identifiers="int64" if np.issubdtype(table.ids.dtype, np.integer) else TEXT,
-        columns={name: kind_of(values) for name, values in table.columns.items()},
+        identifiers=identifiers,
+        columns=columns,
         provenance=info.provenance,
         appends=(append,),
     )

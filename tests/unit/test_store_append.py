@@ -219,7 +219,7 @@ sys.path[:0] = [{tests!r}, {unit!r}]
 from pathlib import Path
 import pyarrow as pa
 from dataclasses import replace
-from catalogs.cutouts import append, writer
+from catalogs.cutouts import group, writer
 from test_store_append import night_table, text_images
 
 def die(*args, **keywords):
@@ -235,9 +235,9 @@ writer.append_survey(Path(sys.argv[1]), table, text_images, "killed")
 @pytest.mark.parametrize(
     "patch",
     [
-        "append._write_columns",
-        "append._write_groups",
-        "append.sync_tree",
+        "group._write_column",
+        "group._write_groups",
+        "group.sync_tree",
         "writer.layout.root_document",
     ],
 )

@@ -314,15 +314,20 @@ def audit(
 @app.command()
 def status(
     catalog: Annotated[str, typer.Argument(help="Annotated catalog.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file and compare it with its digest.")
+    ] = False,
     json_: Json = False,
     config: Config = None,
 ) -> None:
     """Say how much of a catalog is done, while a run is at work or after it died."""
-    from engine.status import catalog_status
+    from engine.status import catalog_status, verify_catalog
 
     found = catalog_status(catalog)
+    verified = verify_catalog(catalog) if verify else 0
     head, *rest = found.lines()
-    show(json_, [f"{catalog}: {head}", *rest], fields(found))
+    rest += [f"  {verified} files are what was written"] if verify else []
+    show(json_, [f"{catalog}: {head}", *rest], fields(found) | {"verified": verified})
 
 
 @app.command()

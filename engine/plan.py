@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from catalogs.annotated.metadata import CatalogFacts
 from catalogs.cutouts.partition import Pixel
 from catalogs.cutouts.store import Partition
 from catalogs.errors import InputError, IntegrityError
@@ -100,6 +101,12 @@ class Plan:
         for partition in self.partitions:
             parts.setdefault(partition.pixel, []).append(partition)
         return tuple(Work(pixel, tuple(found)) for pixel, found in parts.items())
+
+    def description(self, url: str) -> tuple[list[Pixel], CatalogFacts]:
+        """Return what the metadata of the whole catalog say, which lies at ``url``."""
+        name = url.rstrip("/").rpartition("/")[2]
+        facts = CatalogFacts(name, self.rows, self.survey_uuid, self.bundle_sha256)
+        return [work.pixel for work in self.work()], facts
 
     @property
     def recipe_id(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from catalogs.annotated.metadata import CatalogFacts, is_described, write_metadata
+from catalogs.annotated.metadata import is_described, write_metadata
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
@@ -155,10 +155,8 @@ def annotate(
             limit = _work(job, missing, tally, settings, placement, ledger, lock, reporter)
             catalog.remove_leftovers()
         if missing or not is_described(catalog, plan.rows):
-            name = catalog.url.rstrip("/").rpartition("/")[2]
-            facts = CatalogFacts(name, plan.rows, plan.survey_uuid, plan.bundle_sha256)
             lock.check()
-            write_metadata(catalog, [work.pixel for work in plan.work()], facts)
+            write_metadata(catalog, *plan.description(catalog.url))
         result = AnnotateResult(
             rows=tally.rows,
             annotated=tally.annotated,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import time
@@ -9,8 +10,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from catalogs.annotated.metadata import is_described
-from catalogs.storage.place import open_place
+from catalogs.annotated import names
+from catalogs.annotated.metadata import is_described, metadata
+from catalogs.errors import BusyError, IntegrityError
+from catalogs.storage.place import Place, each, open_place
 from engine.ledger import Ledger, Progress
 
 SILENT_SECONDS = 15.0  # a driver that is at work tells of itself far more often
@@ -84,7 +87,8 @@ def catalog_status(where: str | Path) -> CatalogStatus:
         There is no catalog.
     IntegrityError
         Plan or receipts are damaged, or do not agree. Files are not compared: a driver may be
-        replacing them; `annotate` compares their sizes, audit and convert their digests.
+        replacing them; `annotate` compares their sizes, `verify_catalog`, audit and convert their
+        digests.
     """
     catalog = open_place(where)
     ledger = Ledger(catalog)
@@ -111,6 +115,59 @@ def catalog_status(where: str | Path) -> CatalogStatus:
         progress=progress,
         limit=summary.limit.said if summary and summary.limit else None,
     )
+
+
+def verify_catalog(where: str | Path) -> int:
+    """Read every file of a catalog and compare it with its receipt, the metadata with the files.
+
+    Returns
+    -------
+    int
+        How many files were compared.
+
+    Raises
+    ------
+    InputError
+        There is no catalog.
+    BusyError
+        A driver is replacing files at this moment.
+    IntegrityError
+        Files are missing or not what was written; the message names the first ones.
+    """
+    catalog = open_place(where)
+    ledger = Ledger(catalog)
+    plan = ledger.plan()
+    progress = ledger.progress()
+    if progress is not None and _at_work(progress):
+        raise BusyError(f"{catalog.url}: process {progress.process} is at work; wait for its end")
+    receipts = ledger.receipts(plan, compare_files=False).values()
+    expected = {receipt.file: receipt.sha256 for receipt in receipts}
+    wrong = _others(catalog, expected)
+    if not wrong and is_described(catalog, plan.rows):
+        described = metadata(catalog, *plan.description(catalog.url))
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in described.items()}
+        expected |= digests
+        wrong = _others(catalog, digests)
+    if wrong:
+        raise IntegrityError(
+            f"{catalog.url}: {len(wrong)} of {len(expected)} files are not what was written "
+            f"({', '.join(wrong[:3])}); restore them from a copy, or remove their receipts from "
+            f"{names.RECEIPTS} and {names.PROPERTIES}, and annotate again to redo them"
+        )
+    return len(expected)
+
+
+def _others(catalog: Place, expected: dict[str, str]) -> list[str]:
+    """Return the names whose bytes do not have the digest expected."""
+
+    def differs(name: str) -> bool:
+        try:
+            return hashlib.sha256(catalog.read(name)).hexdigest() != expected[name]
+        except FileNotFoundError:
+            return True
+
+    found = zip(expected, each(catalog, differs, expected), strict=True)
+    return [name for name, differs_ in found if differs_]
 
 
 def _at_work(progress: Progress) -> bool:

@@ -29,7 +29,13 @@ class CatalogFacts:
 
 
 def write_metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts) -> None:
-    """Write ``_metadata``, ``_common_metadata``, ``partition_info.csv`` and ``hats.properties``.
+    """Write what `metadata` returns, the properties last: they say that a catalog is whole."""
+    for name, content in metadata(catalog, pixels, facts).items():
+        catalog.write(name, content)
+
+
+def metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts) -> dict[str, bytes]:
+    """Return ``_metadata``, ``_common_metadata``, ``partition_info.csv`` and ``hats.properties``.
 
     Parameters
     ----------
@@ -51,8 +57,10 @@ def write_metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts)
     files = [names.pixel_file(Pixel(int(pixel.order), int(pixel.pixel))) for pixel in ordered]
     footers = list(each(catalog, partial(_file_footer, catalog), files))
     schema = footers[0].schema.to_arrow_schema()
-    catalog.write(names.METADATA, _footer(schema, footers))
-    catalog.write(names.COMMON_METADATA, _footer(schema, []))
+    found = {
+        names.METADATA: _footer(schema, footers),
+        names.COMMON_METADATA: _footer(schema, []),
+    }
     properties = TableProperties.model_validate(
         {
             "catalog_name": facts.name,
@@ -71,7 +79,8 @@ def write_metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts)
         PartitionInfo.from_healpix(ordered).write_to_file(catalog_path=scratch)
         properties.to_properties_file(scratch)
         for name in (names.PARTITION_INFO, names.PROPERTIES):
-            catalog.write(name, (Path(scratch) / name).read_bytes())
+            found[name] = (Path(scratch) / name).read_bytes()
+    return found
 
 
 def is_described(catalog: Place, rows: int) -> bool:

@@ -97,6 +97,28 @@ def test_another_shell_sees_a_run_at_work_and_after_it_died(small_survey, bright
     assert status.catalog_status(to).progress is None
 
 
+def test_every_byte_of_a_complete_catalog_is_verified(small_survey, brightness, tmp_path):
+    to = tmp_path / "c"
+    annotate(small_survey, to, brightness.path, AnnotateSettings(workers=1))
+    files = [p for p in to.rglob("*") if p.is_file() and p.relative_to(to).parts[0] != "run"]
+    assert status.verify_catalog(to) == len(files)
+    for path in files:
+        good = path.read_bytes()
+        damaged = bytearray(good)
+        damaged[len(good) // 2] ^= 1
+        for bad in (bytes(damaged), good[:-1], None):
+            if bad is None:
+                path.unlink()
+            else:
+                path.write_bytes(bad)
+            if path.name == "hats.properties" and not status.catalog_status(to).complete:
+                continue  # that is what status says without being asked
+            with pytest.raises(IntegrityError, match=path.name):
+                status.verify_catalog(to)
+        path.write_bytes(good)
+    assert status.verify_catalog(to) == len(files)
+
+
 @pytest.mark.parametrize(
     "change", [{"file": "../elsewhere"}, {"sha256": None}, {"bytes": "9"}, {"parts": [1]}]
 )

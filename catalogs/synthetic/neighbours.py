@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from catalogs.synthetic.frame import NATIVE_PIXEL, Grid, Image
 from catalogs.synthetic.light import add_points, band_fluxes
-from catalogs.synthetic.render import sersic
+from catalogs.synthetic.galaxies.profiles import sersic
 
 
 def add_neighbours(scene: Image, grid: Grid, density: float, rng: Generator) -> None:

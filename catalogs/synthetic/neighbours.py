@@ -6,8 +6,8 @@ import numpy as np
 from numpy.random import Generator
 
 from catalogs.synthetic.frame import NATIVE_PIXEL, Grid, Image
-from catalogs.synthetic.light import add_points, band_fluxes
 from catalogs.synthetic.galaxies.profiles import sersic
+from catalogs.synthetic.light import add_points, band_fluxes
 
 
 def add_neighbours(scene: Image, grid: Grid, density: float, rng: Generator) -> None:

@@ -24,7 +24,8 @@ from catalogs.synthetic.truth import Truth, spiral_probability
 
 BLOCK = 4096  # galaxies drawn together; part of what a seed means
 
-MAGNITUDE_LIMIT = 17.77  # r band, of the spectroscopic sample Galaxy Zoo 1 was chosen from
+MAGNITUDE_LIMIT = 17.0  # r band, of Galaxy Zoo 2 (Willett et al. 2013); Galaxy Zoo 1 had 17.77
+
 
 @dataclass(frozen=True, slots=True)
 class PopulationSettings(Truth):

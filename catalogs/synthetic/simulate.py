@@ -26,6 +26,7 @@ from catalogs.sky import IntArray
 from catalogs.storage.disk import disk_error
 from catalogs.synthetic.conditions import Conditions, ConditionsName, check_name, conditions_at
 from catalogs.synthetic.frame import FRAME, Frame
+from catalogs.synthetic.galaxies.columns import catalogue_columns
 from catalogs.synthetic.neighbours import add_neighbours
 from catalogs.synthetic.observe import observe
 from catalogs.synthetic.picture import compose, encode, resample
@@ -34,7 +35,7 @@ from catalogs.synthetic.render import render
 from catalogs.synthetic.streams import stream
 from catalogs.synthetic.truth import Clustered, Dipole, Patch
 
-SKY_VERSION = 2  # grows when the same settings would give other galaxies or other pictures
+SKY_VERSION = 3  # grows when the same settings would give other galaxies or other pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +144,7 @@ def simulate(to: Path, settings: SimulationSettings, reporter: Reporter | None =
         ra=galaxies["ra"],
         dec=galaxies["dec"],
         columns={
-            "truth": np.where(galaxies["spiral"], "spiral", "elliptical"),
-            "mag": galaxies["mag"],
-            "radius": galaxies["radius"],
+            **catalogue_columns(galaxies),
             "seeing": conditions.seeing,
             "background": conditions.background,
             "depth": conditions.depth,

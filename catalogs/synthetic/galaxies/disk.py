@@ -111,7 +111,7 @@ def _pattern(
         pieces = pattern.patches(galaxy, log_r, theta, phases)
         pieces *= np.float32(seen * float(galaxy["patchiness"])) * np.minimum(radius * 2, 1)
         exponent += np.array(pattern.YOUNG, dtype=np.float32)[:, None] * pieces
-    added = np.float32(0.0)
+    added = np.zeros_like(radius)
     if galaxy["arms"] > 0:
         added, lanes = pattern.arms(galaxy, radius, log_r, theta, phases)
         depths = np.float32(0.6 * dust * seen) * np.array(pattern.EXTINCTION, dtype=np.float32)
@@ -138,7 +138,8 @@ def _bar(galaxy: NDArray[np.void], u: Image, v: Image) -> Image:
     across = np.float32(-np.sin(turn) / width) * u + np.float32(np.cos(turn) / width) * v
     along *= along
     across *= across
-    return np.exp(np.float32(-1.5) * (along * along + across * across) ** np.float32(0.6))
+    shape = (along * along + across * across) ** np.float32(0.6)
+    return np.asarray(np.exp(np.float32(-1.5) * shape), dtype=np.float32)
 
 
 def _add_knots(

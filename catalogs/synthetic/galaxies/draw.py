@@ -1,4 +1,4 @@
-"""A block of galaxies: classes chosen, structures drawn, sizes fixed, measured as a survey would."""
+"""A block of galaxies: structures drawn, sizes fixed, measured as a survey would."""
 
 from __future__ import annotations
 

@@ -55,9 +55,9 @@ class Phases:
     @classmethod
     def draw(cls, rng: Generator) -> Phases:
         """Draw them, always with the same count of numbers."""
-        angles = rng.uniform(0, 2 * np.pi, 4)
-        row, column = rng.integers(0, TEXTURE, 2)
-        return cls(*(float(angle) for angle in angles), int(row), int(column))
+        arms, wobble, wave, side = (float(angle) for angle in rng.uniform(0, 2 * np.pi, 4))
+        row, column = (int(place) for place in rng.integers(0, TEXTURE, 2))
+        return cls(arms, wobble, wave, side, row, column)
 
 
 def azimuth(

@@ -1,4 +1,4 @@
-"""Profiles of unit light: Sersic spheroids, thin disks, and disks of a thickness seen at an angle."""
+"""Profiles of unit light: Sersic spheroids, thin disks, and thick ones seen at an angle."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scipy.special import gamma, gammaincinv, j0
 
 from catalogs.synthetic.frame import Grid, Image
 
-CORE = 4  # half width in pixels of the box around the centre that is integrated, not sampled
-CORE_SAMPLES = 7  # per pixel and axis
-HEART_SAMPLES = 21  # the same for the 3 x 3 pixels in its middle
+CORE = 2  # half width in pixels of the box around the centre that is integrated, not sampled
+FINE = 7  # samples per pixel and axis there
+CUSP = 15  # samples per fine one and axis, for the 3 x 3 around the centre
 
 DISK_INDICES = np.linspace(0.5, 1.0, 6)
 WAVES = np.concatenate([np.arange(0, 12, 0.05), np.geomspace(12, 60, 80)])  # k Re
@@ -68,20 +68,42 @@ def turned(x: Image, y: Image, re: float, q: float, angle: float) -> tuple[Image
 
 
 def spheroid(grid: Grid, re: float, n: float, q: float, angle: float) -> Image:
-    """Return a Sersic profile on a grid, its cusp integrated over the central pixels."""
+    """Return a Sersic profile on a grid, its cusp without aliases.
+
+    Light within ``CORE`` pixels of the centre is sampled finely and collected by Keys' cubic
+    kernel, which keeps position and width of what is smaller than a pixel; a box would not.
+    """
     image = sersic(*grid.offsets(), re, n, q, angle)
-    for half_width, samples in ((CORE, CORE_SAMPLES), (1, HEART_SAMPLES)):
-        i, j = round(grid.y0) - half_width, round(grid.x0) - half_width
-        width = 2 * half_width + 1
-        if not (0 <= i <= grid.size - width and 0 <= j <= grid.size - width):
-            continue  # a companion's centre may lie outside the frame
-        fine = (np.arange(width * samples) + 0.5) / samples - 0.5
-        x = ((fine + j - grid.x0) * grid.scale).astype(np.float32)
-        y = ((fine + i - grid.y0) * grid.scale).astype(np.float32)
-        values = sersic(x[None, :], y[:, None], re, n, q, angle)
-        box = values.reshape(width, samples, width, samples).mean(axis=(1, 3))
-        image[i : i + width, j : j + width] = box
+    i, j = round(grid.y0), round(grid.x0)
+    if not (CORE <= i < grid.size - CORE and CORE <= j < grid.size - CORE):
+        return image  # a companion's centre may lie outside the frame
+    kernel, places = _collection()
+    x = ((places + (j - grid.x0)) * grid.scale).astype(np.float32)
+    y = ((places + (i - grid.y0)) * grid.scale).astype(np.float32)
+    fine = sersic(x[None, :], y[:, None], re, n, q, angle)
+    row, column = int(np.abs(y).argmin()), int(np.abs(x).argmin())
+    parts = ((np.arange(3 * CUSP) + 0.5) / CUSP - 1.5).astype(np.float32) * (x[1] - x[0])
+    cusp = sersic((x[column] + parts)[None, :], (y[row] + parts)[:, None], re, n, q, angle)
+    cells = cusp.reshape(3, CUSP, 3, CUSP).mean(axis=(1, 3))
+    fine[row - 1 : row + 2, column - 1 : column + 2] = cells
+    box = kernel @ fine @ kernel.T
+    image[i - CORE : i + CORE + 1, j - CORE : j + CORE + 1] = box
     return image
+
+
+@lru_cache(maxsize=1)
+def _collection() -> tuple[Image, Image]:
+    """Return the weights (pixels, samples) of fine samples in the core, and their places [px].
+
+    Keys 1981 (IEEE Trans. ASSP 29, 1153), a = -1/2; its kernel reaches two pixels.
+    """
+    width = 2 * (CORE + 2) + 1
+    places = (np.arange(width * FINE) + 0.5) / FINE - width / 2
+    t = np.abs(places[None, :] - np.arange(-CORE, CORE + 1)[:, None])
+    near, far = (1.5 * t - 2.5) * t * t + 1, ((2.5 - 0.5 * t) * t - 4) * t + 2
+    kernel = np.where(t < 1, near, np.where(t < 2, far, 0))
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    return kernel.astype(np.float32), places.astype(np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -155,5 +177,3 @@ def thin_disk(radius: Image, re: float, n: float, q: float) -> Image:
     b = sersic_b(n)
     peak = np.float32(np.exp(b) / sersic_total(n, re, q))
     return np.asarray(peak * np.exp(np.float32(-b) * radius ** np.float32(1 / n)), np.float32)
-
-

@@ -83,7 +83,7 @@ def blue_sequence(magnitude: FloatArray, deviate: FloatArray) -> FloatArray:
 
 
 def second_colour(gr: FloatArray) -> FloatArray:
-    """Return the r-i that goes with g-r: the galaxies' locus (Blanton et al. 2003, ApJ 594, 186)."""
+    """Return the r-i that goes with g-r, galaxies' locus (Blanton et al. 2003, ApJ 594, 186)."""
     return np.asarray(0.10 + 0.31 * gr)
 
 
@@ -185,7 +185,7 @@ def disk_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     # Dust reddens disks that are seen at an angle: Masters et al. 2010 (MNRAS 404, 792).
     reddening = -0.13 * np.log10(q)
     rest = blue_sequence(absolute, 0.75 * age + 0.66 * rng.normal(size=size))
-    gr = observed_colour(np.minimum(rest, 1.0), redshift, LATE) + reddening
+    gr = observed_colour(np.clip(rest, 0.25, 1.0), redshift, LATE) + reddening
     old = observed_colour(red_sequence(absolute, rng.normal(size=size)), redshift, EARLY) - 0.06
     bulge_gr = np.maximum(old + reddening / 2, gr)
     ri = second_colour(gr) + 0.02 * rng.normal(size=size)
@@ -195,7 +195,9 @@ def disk_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     count = rng.choice(np.arange(1, 6), size, p=ARM_SHARES)
     arms = np.where(flocculent, 0, count)
     subtype = np.select(
-        [edge_on, flocculent, arms == 1, arms == 2], [EDGE_ON, FLOCCULENT, ONE_ARM, TWO_ARMS], MANY_ARMS
+        [edge_on, flocculent, arms == 1, arms == 2],
+        [EDGE_ON, FLOCCULENT, ONE_ARM, TWO_ARMS],
+        MANY_ARMS,
     )
     barred = rng.random(size) < BARRED
     # Half lengths: Erwin 2005 (MNRAS 364, 283), .5 to 2.5 scale lengths, longer in early types.
@@ -235,7 +237,9 @@ def disk_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
         "handedness": rng.choice([-1, 1], size),
         "contrast": np.where(flocculent, 0.0, rng.beta(3.5, 2.2, size)),
         "sharpness": rng.uniform(0.8, 3.5, size),
-        "patchiness": np.where(flocculent, rng.uniform(0.45, 0.9, size), rng.uniform(0.1, 0.5, size)),
+        "patchiness": np.where(
+            flocculent, rng.uniform(0.45, 0.9, size), rng.uniform(0.1, 0.5, size)
+        ),
         "ring": np.where(ringed, rng.uniform(0.5, 1.6, size), 0.0),
         "ring_radius": np.clip(ring_radius, 0.45, 1.6),
         "dust": rng.gamma(2.0, 0.35, size),
@@ -253,7 +257,7 @@ def irregular_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     redshift, mag, absolute = draw_sample(rng, size, FAINT, faintest)
     q = apparent_ratio(rng.random(size), clipped_normal(rng, 0.5, 0.1, 0.25, 0.8, size))
     gr = observed_colour(
-        blue_sequence(absolute, rng.normal(-0.7, 0.8, size)), redshift, FAINT
+        np.maximum(blue_sequence(absolute, rng.normal(-0.7, 0.8, size)), 0.2), redshift, FAINT
     )
     barred = rng.random(size) < 0.5
     return {

@@ -1,0 +1,246 @@
+"""Galaxies as they are drawn and rendered: the sample, the relations, the light, the pattern."""
+
+import numpy as np
+import pytest
+from astropy.cosmology import FlatLambdaCDM
+from scipy import ndimage, stats
+
+from catalogs.synthetic.frame import NATIVE_PIXEL, Frame, Grid
+from catalogs.synthetic.galaxies import pattern
+from catalogs.synthetic.galaxies.columns import COLUMNS, catalogue_columns
+from catalogs.synthetic.galaxies.record import (
+    EDGE_ON,
+    ELLIPTICAL,
+    IRREGULAR,
+    KINDS,
+    MERGER,
+    PLAIN_ELLIPTICAL,
+    SPIRAL,
+)
+from catalogs.synthetic.galaxies.sample import BRIGHT_LIMIT, EARLY, FARTHEST, LATE, NEAREST
+from catalogs.synthetic.galaxies.structure import second_colour, size_of_early
+from catalogs.synthetic.population import PopulationSettings, draw_population
+from catalogs.synthetic.render import render
+from catalogs.synthetic.streams import stream
+
+SETTINGS = PopulationSettings(seed=8, irregulars=0.1, mergers=0.1)
+GALAXIES = draw_population(0, 8192, SETTINGS)
+COSMOLOGY = FlatLambdaCDM(H0=70, Om0=0.3)
+
+
+def some(kind: int, count: int) -> np.ndarray:
+    return GALAXIES[GALAXIES["kind"] == kind][:count]
+
+
+def scene_of(galaxy: np.void, widen: float = 1.0) -> tuple[np.ndarray, Grid]:
+    grid = Frame.around(widen * float(galaxy["radius"]), 120).detector(np.array([0.2, -0.3]))
+    return render(galaxy, grid, stream(1, "test", int(galaxy["index"]))), grid
+
+
+def asymmetry(image: np.ndarray, grid: Grid) -> float:
+    """Conselice 2000: residual after half a turn about the centre, over the light."""
+    centre = np.array([grid.y0, grid.x0])
+    y, x = np.mgrid[: grid.size, : grid.size]
+    turned = ndimage.map_coordinates(image, [2 * centre[0] - y, 2 * centre[1] - x], order=1)
+    return float(np.abs(image - turned).sum() / (2 * image.sum()))
+
+
+@pytest.mark.parametrize(("kind", "function"), [(ELLIPTICAL, EARLY), (SPIRAL, LATE)])
+def test_the_sample_is_complete(kind, function):
+    """V/Vmax (Schmidt 1968) is uniform in a complete sample; distances are astropy's."""
+    g = some(kind, 1500)
+    z = np.linspace(NEAREST, FARTHEST, 2000)
+    modulus = COSMOLOGY.distmod(z).value + function.k_slope * (z - 0.1) - 2.5 * np.log10(1.1)
+    apparent = g["absolute_mag"][:, None] + modulus
+    visible = (apparent >= BRIGHT_LIMIT) & (apparent <= SETTINGS.magnitude_limit)
+    volume = COSMOLOGY.comoving_distance(z).value ** 3
+    shell = np.gradient(volume)
+    total = (visible * shell).sum(axis=1)
+    inside = (visible * shell * (z <= g["redshift"][:, None])).sum(axis=1)
+    assert stats.kstest(inside / total, "uniform").pvalue > 1e-3
+    assert np.interp(g["redshift"], z, modulus) + g["absolute_mag"] == pytest.approx(
+        g["mag"], abs=1e-3
+    )
+
+
+@pytest.mark.parametrize(("kind", "function"), [(ELLIPTICAL, EARLY), (SPIRAL, LATE)])
+def test_the_luminosity_function_is_found_again(kind, function):
+    """By 1/Vmax (Schmidt 1968), against the Schechter function, over three magnitudes."""
+    g = some(kind, 4000)
+    z = np.linspace(NEAREST, FARTHEST, 1000)
+    modulus = COSMOLOGY.distmod(z).value + function.k_slope * (z - 0.1) - 2.5 * np.log10(1.1)
+    apparent = g["absolute_mag"][:, None] + modulus
+    visible = (apparent >= BRIGHT_LIMIT) & (apparent <= SETTINGS.magnitude_limit)
+    volume = (visible * np.gradient(COSMOLOGY.comoving_distance(z).value ** 3)).sum(axis=1)
+    edges = function.m_star + np.arange(-1.0, 2.1, 0.5)
+    counts = np.histogram(g["absolute_mag"], edges)[0]
+    density = np.histogram(g["absolute_mag"], edges, weights=1 / volume)[0]
+    ratio = 10 ** (-0.4 * ((edges[1:] + edges[:-1]) / 2 - function.m_star))
+    expected = ratio ** (function.alpha + 1) * np.exp(-ratio)
+    off = np.log(density / density.sum()) - np.log(expected / expected.sum())
+    assert (np.abs(off) < 4 / np.sqrt(counts) + 0.05).all()
+
+
+def test_ellipticals_follow_the_size_luminosity_relation():
+    g = GALAXIES[GALAXIES["subtype"] == PLAIN_ELLIPTICAL]
+    per_arcsec = COSMOLOGY.kpc_proper_per_arcmin(g["redshift"]).value / 60
+    kpc = g["spheroid_re"] * np.sqrt(g["spheroid_q"]) * per_arcsec
+    off = np.log(kpc / size_of_early(g["absolute_mag"]))
+    assert abs(np.median(off)) < 4 * 1.25 * off.std() / np.sqrt(len(off))
+
+
+def test_early_types_are_redder_rounder_and_more_concentrated():
+    early, late = some(ELLIPTICAL, 3000), some(SPIRAL, 3000)
+    assert np.median(early["gr"]) > np.median(late["gr"]) + 0.2
+    assert np.median(early["axis_ratio"]) > np.median(late["axis_ratio"]) + 0.15
+    concentration = [np.median(g["petro_r90"] / g["petro_r50"]) for g in (early, late)]
+    # Strateva et al. 2001 (AJ 122, 1861) divide early from late types at 2.6.
+    assert concentration[0] > 2.6 > concentration[1] > 2.0
+
+
+def test_disks_are_seen_from_everywhere():
+    g = GALAXIES[GALAXIES["kind"] == SPIRAL]
+    assert stats.kstest(np.cos(g["inclination"]), "uniform").pvalue > 1e-3
+    assert stats.binomtest(int((g["handedness"] == 1).sum()), len(g)).pvalue > 1e-3
+    assert (g["subtype"] == EDGE_ON).mean() == pytest.approx(np.cos(np.radians(79)), abs=0.025)
+
+
+def test_shares_of_irregulars_and_mergers_are_as_set():
+    for kind in (IRREGULAR, MERGER):
+        count = int((GALAXIES["kind"] == kind).sum())
+        assert stats.binomtest(count, len(GALAXIES), 0.1).pvalue > 1e-3
+    rare = draw_population(0, 4096, PopulationSettings(seed=8))["kind"]
+    assert 0 < (rare >= IRREGULAR).mean() < 0.05
+
+
+@pytest.mark.parametrize("kind", [ELLIPTICAL, SPIRAL, IRREGULAR, MERGER])
+def test_a_scene_has_the_catalogued_light_in_every_band(kind):
+    """A frame several times the galaxy's size holds its light, but for the wings."""
+    g = some(kind, 12)
+    table = catalogue_columns(g)
+    for row, galaxy in enumerate(g):
+        scene, grid = scene_of(galaxy, widen=3.5)
+        assert grid.scale == NATIVE_PIXEL
+        found = 22.5 - 2.5 * np.log10(scene.sum(axis=(1, 2)))
+        expected = [float(table[f"mag_{band}"][row]) for band in "gri"]
+        # A merger's companion and tails have colours of their own.
+        np.testing.assert_allclose(found, expected, atol=0.25 if kind == MERGER else 0.12)
+
+
+@pytest.mark.parametrize("kind", [ELLIPTICAL, SPIRAL])
+def test_half_of_the_petrosian_flux_lies_within_petro_r50(kind):
+    """Summed on the scene, where patterns and thickness are; the catalogue knows profiles."""
+    ratios = []
+    for galaxy in some(kind, 40):
+        scene, grid = scene_of(galaxy, widen=2.0)
+        x, y = grid.offsets()
+        radius = np.hypot(x, y)
+        flux = scene[1][radius < 2 * galaxy["petro_radius"]].sum()
+        ratios.append(scene[1][radius < galaxy["petro_r50"]].sum() / flux)
+    assert np.median(ratios) == pytest.approx(0.5, abs=0.03)
+    assert np.std(ratios) < 0.08
+
+
+def test_a_scene_is_the_same_every_time_and_another_galaxys_is_another():
+    for galaxy in GALAXIES[:20]:
+        (one, _), (two, _) = scene_of(galaxy), scene_of(galaxy)
+        assert one.tobytes() == two.tobytes()
+        assert np.isfinite(one).all()
+    first = some(SPIRAL, 1)[0]
+    grid = scene_of(first)[1]
+    other = render(first, grid, stream(1, "test", 10**6))
+    assert not np.array_equal(other, scene_of(first)[0])
+
+
+@pytest.mark.parametrize("handedness", [-1, 1])
+def test_arms_are_logarithmic_spirals(handedness):
+    """The azimuthal Fourier phase turns with ln r by the pitch angle, in the given sense."""
+    galaxy = some(SPIRAL, 1).copy()[0]
+    galaxy["arms"], galaxy["handedness"], galaxy["pitch"] = 3, handedness, np.radians(20)
+    galaxy["bar"] = galaxy["bar_length"] = 0
+    theta = np.arange(360) / 360 * 2 * np.pi
+    # Over one whole wave of the arms' bending, which then adds nothing to the winding.
+    radii = np.geomspace(0.3, 0.3 * np.exp(2 * np.pi / 3), 200)
+    log_r = np.repeat(np.log(radii), 360).astype(np.float32)
+    turned = (handedness * np.tile(theta, 200)).astype(np.float32)
+    phases = pattern.Phases.draw(stream(2, "test", 0))
+    added, dust = pattern.arms(galaxy, np.exp(log_r), log_r, turned, phases)
+    harmonics = np.fft.fft(added.reshape(200, 360), axis=1)
+    phase = np.unwrap(np.angle(harmonics[:, 3]))
+    slope = (phase[-1] - phase[0]) / np.log(radii[-1] / radii[0])
+    assert abs(slope) == pytest.approx(3 / np.tan(np.radians(20)), rel=0.01)
+    assert np.sign(slope) == -handedness
+    assert np.abs(harmonics[:, 0] / 360).max() < 0.2 * np.abs(added).max()  # takes what it adds
+    assert added.min() >= -1
+    assert dust.min() >= 0
+    assert dust.max() <= 1
+
+
+def test_arms_of_a_barred_galaxy_begin_at_the_ends_of_the_bar():
+    galaxy = some(SPIRAL, 1).copy()[0]
+    galaxy["arms"], galaxy["bar"], galaxy["bar_length"], galaxy["bar_angle"] = 2, 0.1, 0.6, 0.8
+    phases = pattern.Phases.draw(stream(2, "test", 1))
+    log_r = np.full(2, np.log(0.6), dtype=np.float32)
+    ends = (float(galaxy["handedness"]) * np.array([0.8, 0.8 + np.pi])).astype(np.float32)
+    _, across = pattern.azimuth(galaxy, log_r, ends, phases)
+    np.testing.assert_allclose(np.cos(across), 1, atol=1e-3)
+
+
+def test_patterns_move_light_about_and_keep_it():
+    """The same galaxy without its pattern has the same flux in every band."""
+    for galaxy in some(SPIRAL, 10):
+        plain = galaxy.copy()
+        for name in ("contrast", "patchiness", "ring", "dust", "lopsided", "gradient"):
+            plain[name] = 0
+        (rich, _), (smooth, _) = scene_of(galaxy), scene_of(plain)
+        np.testing.assert_allclose(rich.sum(axis=(1, 2)), smooth.sum(axis=(1, 2)), rtol=2e-3)
+        assert np.abs(rich - smooth).sum() > 0.02 * smooth.sum()
+
+
+def test_edge_on_dust_darkens_and_reddens_the_plane():
+    galaxy = GALAXIES[GALAXIES["subtype"] == EDGE_ON][0].copy()
+    galaxy["inclination"], galaxy["angle"], galaxy["spheroid"], galaxy["bar"] = np.pi / 2, 0, 0, 0
+    galaxy["clumps"], galaxy["gradient"], galaxy["disk_re"], galaxy["thickness"] = 0, 0, 8.0, 0.2
+    clear, dusty = galaxy.copy(), galaxy.copy()
+    clear["dust"], dusty["dust"] = 0.0, 2.0
+    grid = Grid(200, NATIVE_PIXEL, 100.0, 100.0)
+    with_dust, without = (render(one, grid, stream(1, "test", 5)) for one in (dusty, clear))
+    plane, above = (slice(None), 100, 100), (slice(None), 106, 100)
+    darker = with_dust[plane] / with_dust[above] / (without[plane] / without[above])
+    assert darker[0] < darker[1] < darker[2] < 0.9
+
+
+def test_classes_are_as_asymmetric_as_they_should_be():
+    medians = []
+    for kind in (ELLIPTICAL, SPIRAL, IRREGULAR, MERGER):
+        values = []
+        for galaxy in some(kind, 30):
+            scene, grid = scene_of(galaxy)
+            values.append(asymmetry(ndimage.gaussian_filter(scene[0], 1.4), grid))
+        medians.append(np.median(values))
+    assert medians[0] < 0.02
+    assert medians[0] < medians[1] < min(medians[2:])
+
+
+def test_colours_lie_on_the_locus():
+    g = GALAXIES[GALAXIES["kind"] != MERGER]
+    off = g["ri"] - second_colour(g["gr"])
+    assert abs(off.mean()) < 0.003
+    assert off.std() < 0.04
+
+
+def test_the_table_says_what_was_drawn():
+    table = catalogue_columns(GALAXIES)
+    assert list(table) == list(COLUMNS)
+    assert all(len(values) == len(GALAXIES) for values in table.values())
+    assert set(table["truth"]) == set(KINDS)
+    assert np.array_equal(table["truth"] == "spiral", GALAXIES["spiral"])
+    assert np.array_equal(table["mag"], GALAXIES["mag"])
+    np.testing.assert_allclose(table["mag_g"] - table["mag_r"], GALAXIES["gr"], atol=1e-5)
+    smooth = table["subtype"] == "elliptical"
+    assert np.isnan(table["inclination"][smooth]).all()
+    assert np.isfinite(table["inclination"][table["truth"] == "spiral"]).all()
+    for name in ("petro_r50", "petro_r90", "sersic_n", "axis_ratio", "redshift"):
+        assert (table[name] > 0).all()
+    assert (table["petro_r90"] > table["petro_r50"]).all()
+    assert (table["axis_ratio"] <= 1).all()

@@ -157,19 +157,23 @@ def thick_disk(
     place = np.clip((n - DISK_INDICES[0]) / 0.1, 0, len(DISK_INDICES) - 1.001)
     low, part = int(place), np.float32(place - int(place))
     table = _disk_transforms()
-    spectrum = np.interp(wave, WAVES, table[low] * (1 - part) + table[low + 1] * part)
-    t = np.float32(np.pi / 2 * height * np.sin(inclination)) * np.abs(across)
-    spectrum *= np.where(t > 1e-3, t / np.sinh(np.clip(t, 1e-3, 40)), 1)
+    radial = np.interp(wave, WAVES, table[low] * (1 - part) + table[low + 1] * part)
+    t = np.float32(np.pi / 2 * height * np.sin(inclination)) * np.abs(across) + np.float32(1e-4)
+    decay = np.exp(-t)
+    layer = np.float32(2) * t * decay / (1 - decay * decay)  # t / sinh t
     offset = (size - grid.size) // 2
-    phase = -1j * ((grid.y0 + offset) * ky + (grid.x0 + offset) * kx) * np.float32(grid.scale)
-    image = fft.irfft2((spectrum * np.exp(phase)).astype(np.complex64), s=(size, size))
+    to_row = np.exp(-1j * grid.scale * (grid.y0 + offset) * ky).astype(np.complex64)
+    to_column = np.exp(-1j * grid.scale * (grid.x0 + offset) * kx).astype(np.complex64)
+    spectrum = (radial.astype(np.float32) * layer) * to_row
+    spectrum *= to_column
+    image = fft.irfft2(spectrum, s=(size, size), overwrite_x=True)
     cut = slice(offset, offset + grid.size)
     return np.asarray(image[cut, cut] / np.float32(grid.scale**2), dtype=np.float32)
 
 
 def reach(n: float) -> float:
-    """Return the radius, in half-light radii, within which lie 99.9% of a disk's light."""
-    return float((gammaincinv(2 * n, 0.999) / sersic_b(n)) ** n)
+    """Return the radius, in half-light radii, within which lie 99.5% of a disk's light."""
+    return float((gammaincinv(2 * n, 0.995) / sersic_b(n)) ** n)
 
 
 def thin_disk(radius: Image, re: float, n: float, q: float) -> Image:

@@ -174,10 +174,10 @@ def disk_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     age = rng.normal(size=size)
     cos_i = rng.random(size)  # orientations are isotropic
     inclination = np.arccos(cos_i)
-    # Height of the sech^2 layer over the half-light radius: thinner for larger disks, .1 to .3
-    # scale lengths (Kregel, van der Kruit & de Grijs 2002, MNRAS 334, 646).
-    thickness = np.exp(rng.normal(np.log(0.12), 0.22, size))
-    q = apparent_ratio(cos_i, np.clip(1.1 * thickness, 0.07, 0.25))
+    # Height of the sech^2 layer over the half-light radius: .27 scale lengths in the mean (Kregel,
+    # van der Kruit & de Grijs 2002, MNRAS 334, 646); isophotes as Ryden 2004 (ApJ 601, 214).
+    thickness = np.exp(rng.normal(np.log(0.16), 0.22, size))
+    q = apparent_ratio(cos_i, np.clip(1.25 * thickness, 0.1, 0.35))
     # Bulges: Graham & Worley 2008 (MNRAS 388, 1708); shares as Weinzirl et al. 2009 (ApJ 696, 411).
     bulge = np.clip(0.5 * rng.beta(1.1, 2.8, size) * np.exp(0.45 * age), 0.0, 0.6)
     bulge_re = np.exp(rng.normal(np.log(0.15), 0.35, size)) * (0.7 + 1.5 * bulge)
@@ -207,7 +207,7 @@ def disk_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     ringed = rng.random(size) < RINGED
     ring_radius = np.where(barred & ringed, 1.05 * bar_length, rng.uniform(0.7, 1.5, size))
     # Pitch angles: Savchenko & Reshetnikov 2013 (MNRAS 436, 1074); Kennicutt 1981 (AJ 86, 1847).
-    pitch = np.radians(np.clip(18 - 3.5 * age + 5 * rng.normal(size=size), 7, 40))
+    pitch = np.radians(np.clip(18 - 3.5 * age + 5 * rng.normal(size=size), 9, 40))
     return {
         "subtype": subtype,
         "redshift": redshift,
@@ -235,16 +235,16 @@ def disk_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
         "arms": arms,
         "pitch": pitch,
         "handedness": rng.choice([-1, 1], size),
-        "contrast": np.where(flocculent, 0.0, rng.beta(3.5, 2.2, size)),
+        "contrast": np.where(flocculent, 0.0, rng.beta(2.6, 2.4, size)),
         "sharpness": rng.uniform(0.8, 3.5, size),
         "patchiness": np.where(
-            flocculent, rng.uniform(0.45, 0.9, size), rng.uniform(0.1, 0.5, size)
+            flocculent, rng.uniform(0.45, 0.9, size), rng.uniform(0.2, 0.6, size)
         ),
         "ring": np.where(ringed, rng.uniform(0.5, 1.6, size), 0.0),
         "ring_radius": np.clip(ring_radius, 0.45, 1.6),
         "dust": rng.gamma(2.0, 0.35, size),
         "clumps": np.clip(0.06 - 0.03 * age, 0.0, 0.15) * rng.random(size),
-        "lopsided": rng.rayleigh(0.08, size),  # Zaritsky et al. 2013 (ApJ 772, 135)
+        "lopsided": rng.rayleigh(0.10, size),  # Zaritsky et al. 2013 (ApJ 772, 135)
         "axis_ratio": q,
     }
 

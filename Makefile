@@ -8,7 +8,7 @@ GZ1 := ../shared/data/gz1
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check bench chaos gpu-check bundle docs clean
+.PHONY: help run test lint check bench realism chaos gpu-check bundle docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ check: lint test  ## What CI runs: format, lint, types, import contracts, all te
 
 bench: $(VENV)/.dev  ## Measure every speed to be reached, against its bound or a baseline (1 h)
 	$(BIN)/python -m benchmarks.bench
+
+realism: $(VENV)/.dev  ## Compare simulated galaxies with real ones: pages, distances, networks (40 minutes)
+	$(BIN)/python -m benchmarks.realism --to $(OUT)/realism
 
 gpu-check: $(VENV)/bin/python  ## On a machine with a card and its ONNX Runtime: compare with the CPU
 	$(BIN)/python -m benchmarks.gpu_check

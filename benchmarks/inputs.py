@@ -24,7 +24,8 @@ from surveys import brightness_bundle, scattered
 
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
-from catalogs.synthetic.simulate import SimulationSettings, simulate
+from catalogs.synthetic.simulate import SimulationSettings
+from engine.simulate import simulate
 from export.bundle import Bundle, shipped
 
 SIZE = 120

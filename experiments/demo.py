@@ -18,8 +18,9 @@ from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
 from catalogs.synthetic.conditions import ConditionsName
-from catalogs.synthetic.simulate import SimulationSettings, simulate
+from catalogs.synthetic.simulate import SimulationSettings
 from engine.run import AnnotateSettings, annotate
+from engine.simulate import simulate
 from engine.summary import AnnotateResult
 
 SURVEYS: tuple[ConditionsName, ...] = ("even", "uneven")

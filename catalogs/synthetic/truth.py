@@ -132,15 +132,25 @@ class Truth:
             )
 
 
+Pattern = Dipole | Patch | Clustered
+"""Something that varies over the sky, in words of a few numbers."""
+
+
+def pattern_at(
+    pattern: Pattern, ra: FloatArray, dec: FloatArray, seed: int, purpose: str
+) -> FloatArray:
+    """Return a pattern's values at positions [deg]; a clustered one is each purpose's own."""
+    if isinstance(pattern, Clustered):
+        return pattern.at(ra, dec, seed, purpose)
+    return pattern.at(ra, dec)
+
+
 def spiral_probability(
     ra: NDArray[np.float64], dec: NDArray[np.float64], truth: Truth
 ) -> NDArray[np.float64]:
     """Return the true probability that a galaxy at each position [deg] is a spiral."""
     p = np.full(np.shape(ra), truth.spiral_fraction, dtype=np.float64)
-    if truth.dipole is not None:
-        p += truth.dipole.at(ra, dec)
-    if truth.patch is not None:
-        p += truth.patch.at(ra, dec)
-    if truth.clustered is not None:
-        p += truth.clustered.at(ra, dec, truth.seed, "spiral fraction")
+    for pattern in (truth.dipole, truth.patch, truth.clustered):
+        if pattern is not None:
+            p += pattern_at(pattern, ra, dec, truth.seed, "spiral fraction")
     return p

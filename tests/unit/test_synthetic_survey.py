@@ -1,6 +1,7 @@
 """Simulated surveys: conditions over the sky, stores, and whether a real network believes them."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from sklearn.metrics import roc_auc_score
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError, SkytallyError
 from catalogs.sky import unit_vectors
+from catalogs.synthetic import parts
 from catalogs.synthetic.conditions import EVEN, RUN_SCALE, Conditions, conditions_at, run_field
+from catalogs.synthetic.observed import render_pictures
 from catalogs.synthetic.population import draw_population
-from catalogs.synthetic.simulate import SimulationSettings, render_jpegs, simulate
+from catalogs.synthetic.simulate import SimulationSettings, simulate
 from export.bundle import Bundle, shipped
 from export.session import Session
 
@@ -60,10 +63,12 @@ def test_observing_runs_are_smooth_of_unit_variance():
 def test_cutouts_do_not_depend_on_their_neighbours_in_the_batch():
     settings, uneven = SimulationSettings(seed=9, conditions="uneven"), conditions("uneven")
     rows = np.arange(12)
-    together = render_jpegs(GALAXIES[rows], uneven[rows], settings)
+    together = render_pictures(GALAXIES[rows], uneven[rows], settings)
     shuffled = rows[::-1].copy()
-    backwards = render_jpegs(GALAXIES[shuffled], uneven[shuffled], settings)
-    alone = [render_jpegs(GALAXIES[r : r + 1], uneven[rows[r : r + 1]], settings)[0] for r in rows]
+    backwards = render_pictures(GALAXIES[shuffled], uneven[shuffled], settings)
+    alone = [
+        render_pictures(GALAXIES[r : r + 1], uneven[rows[r : r + 1]], settings)[0] for r in rows
+    ]
     assert together == backwards[::-1] == alone
     assert len(set(together)) == len(rows)
 
@@ -72,7 +77,7 @@ def test_two_surveys_see_the_same_galaxies_with_their_own_noise():
     rows = np.arange(24)
     same = conditions("even")[rows]  # under the same sky only the noise may differ
     pictures = [
-        decode(render_jpegs(GALAXIES[rows], same, SimulationSettings(seed=9, conditions=name)))
+        decode(render_pictures(GALAXIES[rows], same, SimulationSettings(seed=9, conditions=name)))
         for name in ("even", "uneven")
     ]
     assert not np.array_equal(*pictures)
@@ -84,17 +89,31 @@ def test_two_surveys_see_the_same_galaxies_with_their_own_noise():
     assert np.array_equal(distance.argmin(axis=1), rows)
 
 
-def test_stores_are_equal_whatever_the_workers(tmp_path):
-    settings = SimulationSettings(galaxies=300, seed=3, conditions="uneven", workers=1, size=64)
-    alone = simulate(tmp_path / "a.zarr", settings)
-    parallel = simulate(
-        tmp_path / "b.zarr",
-        SimulationSettings(galaxies=300, seed=3, conditions="uneven", workers=2, size=64),
-    )
-    stores = [Survey.open(result.path) for result in (alone, parallel)]
-    assert alone.made
-    assert stores[0].attributes.uuid == stores[1].attributes.uuid  # digest of rows and checksums
-    assert stores[0].rows == 300
+def files(store: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+
+
+def test_stores_are_equal_whatever_the_partitioning(tmp_path, monkeypatch):
+    """Table files of 500 and of 90 galaxies, parts of 2048 and of 30: the same bytes."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    settings = SimulationSettings(galaxies=400, seed=3, conditions="uneven", size=32)
+    shorter = SimulationSettings(galaxies=60, seed=3, conditions="uneven", size=32)
+    stores = []
+    for rows, most in ((500, 2048), (90, 30), (40, 7)):
+        monkeypatch.setattr(parts, "table_rows", lambda _, rows=rows: rows)
+        monkeypatch.setattr(parts, "MOST_IN_PART", most)
+        store = tmp_path / f"{most}.zarr"
+        simulate(store, settings if most > 7 else shorter)
+        stores.append(store)
+    assert files(stores[0]) == files(stores[1])
+    whole, few = Survey.open(stores[0]), Survey.open(stores[2])
+    assert whole.rows == 400
+    assert len(whole.partitions) > 2
+    # The galaxies of a smaller survey are among those of a larger one.
+    at = {number: row for row, number in enumerate(whole.column("id"))}
+    rows = [at[number] for number in few.column("id")]
+    for name in ("ra", "truth", "seeing", "votes", "checksum"):
+        assert np.array_equal(whole.column(name)[rows], few.column(name))
 
 
 def test_truth_and_conditions_travel_with_the_survey(tmp_path):
@@ -125,7 +144,7 @@ def test_a_finished_simulation_is_kept_and_another_refused(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     store = tmp_path / "file" / "s.zarr"
-    with pytest.raises(SkytallyError, match=r"s\.zarr cannot be made: File exists"):
+    with pytest.raises(SkytallyError, match=r"s\.zarr\.simulation/.* cannot be made: File exists"):
         simulate(store, SimulationSettings(galaxies=5, workers=1, size=48))
 
 
@@ -147,7 +166,7 @@ def test_impossible_settings_are_refused(wrong):
 def test_a_network_trained_on_real_galaxies_tells_the_classes_apart():
     """ROC AUC was .976 when written; .90 leaves room for chance (sd .01 here) and new weights."""
     rows = np.arange(400)
-    files = render_jpegs(GALAXIES[rows], conditions("even")[rows], SimulationSettings(seed=9))
+    files = render_pictures(GALAXIES[rows], conditions("even")[rows], SimulationSettings(seed=9))
     session = Session(Bundle.open(shipped()), "cpu")
     pictures = decode(files)
     batches = [session.run(pictures[i : i + 50])["p_spiral"] for i in range(0, len(rows), 50)]

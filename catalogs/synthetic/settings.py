@@ -1,0 +1,132 @@
+"""What to simulate: everything that decides what is in the store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from catalogs.errors import InputError
+from catalogs.synthetic.biases import TrainingRegion, check_imitation
+from catalogs.synthetic.conditions import ConditionsName, check_name
+from catalogs.synthetic.frame import FRAME, Frame
+from catalogs.synthetic.labels import LabelSettings
+from catalogs.synthetic.population import MAGNITUDE_LIMIT, PopulationSettings
+from catalogs.synthetic.truth import Clustered, Dipole, Patch, Pattern
+
+SKY_VERSION = 4  # grows when the same settings would give other galaxies or other pictures
+
+Pixels = Literal["jpeg", "float32"]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationSettings:
+    """What to simulate.
+
+    Attributes
+    ----------
+    galaxies : int
+        How many. Those of a smaller survey of the same seed are among those of a larger one.
+    seed : int
+        Seed of everything random.
+    conditions : {"even", "uneven"}
+        Observing conditions; the galaxies of a seed are the same under both.
+    size : int
+        Pixels a side of a cutout; the frame on the sky does not depend on it.
+    workers : int
+        Processes; the result does not depend on it.
+    spiral_fraction, dipole, patch, clustered
+        The truth, see :class:`catalogs.synthetic.truth.Truth`.
+    irregulars, mergers, magnitude_limit
+        See :class:`catalogs.synthetic.population.PopulationSettings`.
+    neighbours : float
+        Stars and galaxies in the field, per square arcmin.
+    quality : int
+        JPEG quality, 1 to 100.
+    imitate : Dipole, Patch or Clustered, optional
+        Seeing is worse by this share: conditions that imitate a varying truth.
+    training : TrainingRegion, optional
+        A region where a condition goes with the class.
+    labels : LabelSettings
+        How people label.
+    pixel_scale : float, optional
+        Arcsec per pixel; by default a cutout's scale follows its galaxy's size.
+    pixels : {"jpeg", "float32"}
+        Colour pictures, or the three bands g, r, i in nanomaggies per detector pixel.
+    """
+
+    galaxies: int = 20_000
+    seed: int = 1
+    conditions: ConditionsName = "even"
+    size: int = 120
+    workers: int = 2
+    spiral_fraction: float = 0.49
+    dipole: Dipole | None = None
+    patch: Patch | None = None
+    clustered: Clustered | None = None
+    irregulars: float = 0.01
+    mergers: float = 0.015
+    magnitude_limit: float = MAGNITUDE_LIMIT
+    neighbours: float = 5.0
+    quality: int = 90
+    imitate: Pattern | None = None
+    training: TrainingRegion | None = None
+    labels: LabelSettings = field(default_factory=LabelSettings)
+    pixel_scale: float | None = None
+    pixels: Pixels = "jpeg"
+
+    def __post_init__(self) -> None:
+        check_name(self.conditions)
+        check_imitation(self.imitate)
+        if self.galaxies < 1:
+            raise InputError(f"galaxies {self.galaxies}: expected 1 or more")
+        if not 32 <= self.size <= 1024:
+            raise InputError(f"size {self.size}: expected cutouts of 32 to 1024 pixels")
+        if self.workers < 1:
+            raise InputError(f"workers {self.workers}: expected 1 or more processes")
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"quality {self.quality}: expected a JPEG quality of 1 to 100")
+        if self.pixels not in get_args(Pixels):
+            raise InputError(f"pixels {self.pixels!r}: expected {' or '.join(get_args(Pixels))}")
+        if self.pixel_scale is not None and not 0.01 <= self.pixel_scale <= 300 / self.size:
+            raise InputError(
+                f"pixel scale {self.pixel_scale:g}: expected .01 arcsec or more, and cutouts of "
+                f"300 arcsec at most, which {self.size} pixels are at {300 / self.size:.3g}"
+            )
+        _ = self.population  # says what cannot be there
+
+    @property
+    def population(self) -> PopulationSettings:
+        """The part that says what truly is there."""
+        return PopulationSettings(
+            self.seed,
+            self.spiral_fraction,
+            self.dipole,
+            self.patch,
+            self.clustered,
+            irregulars=self.irregulars,
+            mergers=self.mergers,
+            magnitude_limit=self.magnitude_limit,
+        )
+
+    @property
+    def framing(self) -> str:
+        """How cutouts are framed, in words."""
+        if self.pixel_scale is not None:
+            return f"{self.pixel_scale:g} arcsec per pixel"
+        return (
+            f"{FRAME:g} radii of 90% of the light across, like the central 240 of the 423 pixels "
+            "of Galaxy Zoo's cutouts"
+        )
+
+    def frame(self, radius: float) -> Frame:
+        """Return the cutout of a galaxy of catalogued ``radius`` [arcsec]."""
+        if self.pixel_scale is not None:
+            return Frame(self.size, self.pixel_scale)
+        return Frame.around(radius, self.size)
+
+    def record(self) -> dict[str, Any]:
+        """Return all that changes the result, for the store's provenance."""
+        fields = {name: value for name, value in asdict(self).items() if name != "workers"}
+        if self.imitate is not None:  # its kind, which its numbers alone do not tell
+            fields["imitate"] = {"kind": type(self.imitate).__name__.lower(), **fields["imitate"]}
+        return {"sky_version": SKY_VERSION, **fields}

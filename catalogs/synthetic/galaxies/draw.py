@@ -19,6 +19,7 @@ from catalogs.synthetic.galaxies.record import (
     SPIRAL,
 )
 
+COLOUR_SLOPE = 0.28  # of r-i against g-r among components, as among galaxies
 CATALOGUE_SEEING = 1.3  # arcsec, r band; catalogued radii include it
 
 
@@ -77,10 +78,10 @@ def _set_colours(out: NDArray[np.void]) -> None:
     in_g = share * 10 ** (-0.4 * (out["spheroid_gr"] - out["gr"]))
     disk = np.clip((1 - in_g) / np.maximum(1 - share, 1e-6), 0.3, 3.0)
     out["disk_gr"] = np.maximum(out["gr"] - 2.5 * np.log10(disk), -0.2)
-    out["spheroid_ri"] = out["ri"] + 0.31 * (out["spheroid_gr"] - out["gr"])
-    out["disk_ri"] = out["ri"] + 0.31 * (out["disk_gr"] - out["gr"])
+    out["spheroid_ri"] = out["ri"] + COLOUR_SLOPE * (out["spheroid_gr"] - out["gr"])
+    out["disk_ri"] = out["ri"] + COLOUR_SLOPE * (out["disk_gr"] - out["gr"])
     out["companion_gr"] = np.clip(out["gr"] + out["companion_gr"], 0.1, 1.3)
-    out["companion_ri"] = out["ri"] + 0.31 * (out["companion_gr"] - out["gr"])
+    out["companion_ri"] = out["ri"] + COLOUR_SLOPE * (out["companion_gr"] - out["gr"])
 
 
 def _set_sizes(out: NDArray[np.void], half_light: FloatArray) -> None:

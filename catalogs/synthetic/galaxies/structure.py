@@ -35,7 +35,7 @@ from catalogs.synthetic.galaxies.sample import (
 Columns = dict[str, FloatArray]
 
 EDGE_ON_FROM = np.radians(79.0)  # beyond it the disk's own thickness is what is seen
-LENTICULARS = 0.25  # of the smooth galaxies
+LENTICULARS = 0.5  # of the smooth galaxies; most have disks (Emsellem et al. 2011, MNRAS 414, 888)
 FLOCCULENTS = 0.3  # of the spirals (Elmegreen & Elmegreen 1982, MNRAS 201, 1021)
 ARM_SHARES = (0.05, 0.60, 0.20, 0.09, 0.06)  # 1 to 5 arms (Hart et al. 2016, MNRAS 461, 3663)
 BARRED = 0.35  # Masters et al. 2011 (MNRAS 411, 2026): .29; weak bars are missed by eye
@@ -84,7 +84,7 @@ def blue_sequence(magnitude: FloatArray, deviate: FloatArray) -> FloatArray:
 
 def second_colour(gr: FloatArray) -> FloatArray:
     """Return the r-i that goes with g-r, galaxies' locus (Blanton et al. 2003, ApJ 594, 186)."""
-    return np.asarray(0.10 + 0.31 * gr)
+    return np.asarray(0.14 + 0.28 * gr)
 
 
 def observed_colour(gr: FloatArray, redshift: FloatArray, of: LuminosityFunction) -> FloatArray:
@@ -135,8 +135,9 @@ def smooth_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     ri = second_colour(gr) + 0.02 * rng.normal(size=size)
     # Index and luminosity: Graham & Guzman 2003 (AJ 125, 2936), eq. 13, with B - r = 1.3.
     index = 10 ** (-(absolute + 1.3 + 14.3) / 9.4 + 0.11 * rng.normal(size=size))
-    bulge = np.where(lenticular, rng.uniform(0.25, 0.7, size), 1.0)
-    inclined = apparent_ratio(rng.uniform(0.45, 1.0, size), np.full(size, 0.25))
+    bulge = np.where(lenticular, rng.uniform(0.2, 0.7, size), 1.0)
+    # Those nearer to edge-on count as spirals in Galaxy Zoo 1.
+    inclined = apparent_ratio(rng.uniform(0.3, 1.0, size), np.full(size, 0.25))
     triaxial = _triaxial(rng, size)
     bulge_q = np.where(lenticular, np.maximum(inclined, 0.75), triaxial)
     small = rng.uniform(0.25, 0.5, size)
@@ -184,7 +185,11 @@ def disk_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     bulge_n = np.exp(rng.normal(np.log(1.6), 0.4, size)) + bulge
     # Dust reddens disks that are seen at an angle: Masters et al. 2010 (MNRAS 404, 792).
     reddening = -0.13 * np.log10(q)
-    rest = blue_sequence(absolute, 0.75 * age + 0.66 * rng.normal(size=size))
+    blue = blue_sequence(absolute, 0.75 * age + 0.66 * rng.normal(size=size))
+    # A quarter of the spirals, the older ones, are on the way to the red sequence, or there
+    # (Bamford et al. 2009, MNRAS 393, 1324; Masters et al. 2010, MNRAS 405, 783).
+    faded = np.clip(0.6 * age - 0.05, 0.0, 0.9)
+    rest = blue + faded * (red_sequence(absolute, np.zeros(size)) - blue)
     gr = observed_colour(np.clip(rest, 0.25, 1.0), redshift, LATE) + reddening
     old = observed_colour(red_sequence(absolute, rng.normal(size=size)), redshift, EARLY) - 0.06
     bulge_gr = np.maximum(old + reddening / 2, gr)

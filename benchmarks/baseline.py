@@ -26,7 +26,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from training.checkpoint import Run
-from training.network import MEAN, SD, Classifier
+from training.models.base import MEAN, SD
+from training.network import Classifier
 
 
 class Images(Dataset):

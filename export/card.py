@@ -4,6 +4,33 @@ from __future__ import annotations
 
 from export.bundle import Manifest, Metric
 
+NETWORKS = {
+    "shamir": """\
+The network is the one of
+Dhar & Shamir 2022 (Astronomy and Computing 38, 100545, section 2.1): five convolutions, four
+max-poolings, dense layers; widths and kernels are this package's choice.""",
+    "dieleman": """\
+The network is the one of
+Dieleman, Willett & Dambre 2015 (MNRAS 450, 1441, section 7): four convolutions over 16 viewpoints
+of the galaxy, maxout layers.""",
+    "resnet50": """\
+The network is ResNet-50
+with a further dense layer, as in Medina-Rosales & Cabrera-Vives 2021, section 3.2; the input size
+is this package's choice.""",
+    "resnet101": """\
+The network is ResNet-101
+with a further dense layer, as in Medina-Rosales & Cabrera-Vives 2021, section 3.2; the input size
+is this package's choice.""",
+    "deepgalaxy": """\
+The network is Deep Galaxy
+V2 (Khalifa et al. 2018, doi 10.1109/ICCSE1.2018.8374210): one convolution, two dense layers; all
+sizes but its 96 filters are this package's choice.""",
+    "equivariant": """\
+The network is a small
+residual network of group convolutions over the eight symmetries of the square (after Cohen &
+Welling 2016): a galaxy turned by 90 degrees or mirrored gets the same answer.""",
+}
+
 
 def card(manifest: Manifest) -> str:
     """Return the card as Markdown; every number comes from the manifest."""
@@ -16,6 +43,7 @@ def card(manifest: Manifest) -> str:
         f"| {role} | " + " | ".join(str(by_class[label]) for label in manifest.labels) + " |"
         for role, by_class in provenance.counts.items()
     )
+    network = NETWORKS.get(str(provenance.settings.get("model")), "")
     split = provenance.settings.get("split")
     order = split.get("order") if isinstance(split, dict) else None
     variants = "".join(
@@ -27,9 +55,7 @@ def card(manifest: Manifest) -> str:
     regions = "; ".join(f"{name} from {text}" for name, text in provenance.regions.items())
     return f"""# {manifest.name}
 
-Tells {" from ".join(manifest.labels)} galaxies in colour cutouts. The network is the one of
-Dhar & Shamir 2022 (Astronomy and Computing 38, 100545, section 2.1): five convolutions, four
-max-poolings, dense layers; widths and kernels are this package's choice.
+Tells {" from ".join(manifest.labels)} galaxies in colour cutouts. {network}
 
 ## Answers
 

@@ -29,6 +29,7 @@ from export.quantize import add_variant
 from training import checkpoint
 from training.calibrate import Calibration
 from training.checkpoint import Run
+from training.models.base import Plain
 from training.network import Classifier
 from training.settings import dump
 
@@ -194,8 +195,15 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """Return a copy, in evaluation mode, whose batch normalisations are inside the convolutions."""
+    """Return a copy, in evaluation mode, whose batch normalisations are inside the convolutions.
+
+    Layers whose weights follow a rule, such as group convolutions, become ordinary ones first.
+    """
     folded = copy.deepcopy(module).eval()
+    for parent in list(folded.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Plain):
+                setattr(parent, name, layer.plain().eval())
     for layer in folded.modules():
         if not isinstance(layer, nn.Sequential):
             continue

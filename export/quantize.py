@@ -211,7 +211,7 @@ def _galaxies(manifest: Manifest, survey: Path) -> tuple[Cutouts, Cutouts]:
     for role, most in ((TRAIN, CALIBRATION), (TEST, HELD_OUT)):
         rows = np.flatnonzero(roles == role)
         rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
-        cutouts = read_cutouts(store, rows, crop_of(store, None))
+        cutouts = read_cutouts(store, rows, crop_of(store, None, manifest.input.crop))
         if len(cutouts) < FEWEST:
             raise InputError(
                 f"{survey} has {len(cutouts)} usable galaxies in the sky that "

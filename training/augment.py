@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 Uniform = Callable[..., Tensor]
+WHOLE = torch.eye(2, 3).unsqueeze(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class AugmentSettings:
     zoom : float
         Sizes are multiplied by ``zoom ** u``, u uniform in -1..1.
     shift : float
-        Largest shift of the centre in x and in y, as a fraction of the output's side.
+        Largest shift of the centre in x and in y, as a fraction of the framing's side.
     gain, colour : float
         Brightness is multiplied by ``exp(gain u)``, and each channel by ``exp(colour u)``.
     saturation : float
@@ -53,22 +54,34 @@ class AugmentSettings:
     blur: float = 1.0
 
 
-def augment(images: Tensor, side: int, settings: AugmentSettings, generator: Generator) -> Tensor:
-    """Return one random view of each image.
+def augment(
+    images: Tensor,
+    size: int,
+    settings: AugmentSettings,
+    generator: Generator,
+    frames: Tensor = WHOLE,
+    side: int | None = None,
+) -> Tensor:
+    """Return one random view of each image, as the network looks at it.
 
     Parameters
     ----------
     images : Tensor of float32, shape (n, 3, s, s)
-        Grey levels 0 to 255; s >= side, at the scale at which ``side`` pixels are the framing,
+        Grey levels 0 to 255; s >= size, at the scale at which ``size`` pixels are the framing,
         so that the margin fills the corners of a turned image (mirrored where it does not).
-    side : int
-        Size of the views, pixels.
+    size : int
+        Side of the framing, pixels of ``images``.
     settings : AugmentSettings
     generator : torch.Generator
+    frames : Tensor of float32, shape (v, 2, 3)
+        What the network looks at of the framing, see `training.preprocess.Preprocess`; one affine
+        warp makes each of it from the image.
+    side : int, optional
+        Side of what it looks at, pixels; the framing's by default.
 
     Returns
     -------
-    Tensor of float32, shape (n, 3, side, side)
+    Tensor of float32, shape (n, 3 v, side, side)
         Rounded to whole grey levels, like the cutouts that inference sees.
     """
     count = images.shape[0]
@@ -77,36 +90,51 @@ def augment(images: Tensor, side: int, settings: AugmentSettings, generator: Gen
         """Draw from -1..1."""
         return torch.rand(count, *shape, generator=generator) * 2.0 - 1.0
 
-    views = _warp(images, side, settings, uniform)
+    # (n, v, 3, side, side): all crops of an image are lit alike.
+    views = _warp(images, size, side or size, frames, settings, uniform)
     views = _blur(views, settings.blur, uniform)
     if settings.saturation:
-        grey = views.mean(dim=1, keepdim=True)
-        views = grey + (views - grey) * (1.0 + settings.saturation * uniform(1, 1, 1))
-    gain = torch.exp(settings.gain * uniform(1, 1, 1) + settings.colour * uniform(3, 1, 1))
-    views = views * gain + settings.background * uniform(1, 1, 1)
+        grey = views.mean(dim=2, keepdim=True)
+        views = grey + (views - grey) * (1.0 + settings.saturation * uniform(1, 1, 1, 1))
+    gain = torch.exp(settings.gain * uniform(1, 1, 1, 1) + settings.colour * uniform(1, 3, 1, 1))
+    views = views * gain + settings.background * uniform(1, 1, 1, 1)
     if settings.noise:
-        sigma = settings.noise * uniform(1, 1, 1).clamp(min=0.0)
+        sigma = settings.noise * uniform(1, 1, 1, 1).clamp(min=0.0)
         views = views + sigma * torch.randn(views.shape, generator=generator)
-    return views.clamp(0.0, 255.0).round()
+    return views.flatten(1, 2).clamp(0.0, 255.0).round()
 
 
-def _warp(images: Tensor, side: int, settings: AugmentSettings, uniform: Uniform) -> Tensor:
-    """Turn, mirror, zoom and shift by one bilinear interpolation."""
+def _warp(
+    images: Tensor,
+    size: int,
+    side: int,
+    frames: Tensor,
+    settings: AugmentSettings,
+    uniform: Uniform,
+) -> Tensor:
+    """Turn, mirror, zoom and shift, and cut out each frame, by one bilinear interpolation."""
     count, _, _, width = images.shape
     angle = math.pi * uniform() if settings.rotate else torch.zeros(count)
     mirror = torch.sign(uniform()) if settings.flip else torch.ones(count)
-    scale = side / width * settings.zoom ** uniform()
+    scale = size / width * settings.zoom ** uniform()
     cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
-    shift = settings.shift * uniform(2) * (side / width) * 2.0
-    matrix = torch.stack(
+    shift = settings.shift * uniform(2) * (size / width) * 2.0
+    linear = torch.stack(
         [
-            torch.stack([cosine * mirror, -sine, shift[:, 0]], dim=1),
-            torch.stack([sine * mirror, cosine, shift[:, 1]], dim=1),
+            torch.stack([cosine * mirror, -sine], dim=1),
+            torch.stack([sine * mirror, cosine], dim=1),
         ],
         dim=1,
     )
-    grid = functional.affine_grid(matrix, [count, 3, side, side], align_corners=False)
-    return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    views = []
+    for frame in frames:
+        matrix = linear @ frame
+        matrix = torch.cat([matrix[:, :, :2], matrix[:, :, 2:] + shift.unsqueeze(2)], dim=2)
+        grid = functional.affine_grid(matrix, [count, 3, side, side], align_corners=False)
+        views.append(
+            functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        )
+    return torch.stack(views, dim=1)
 
 
 def _blur(images: Tensor, largest: float, uniform: Uniform) -> Tensor:
@@ -117,12 +145,12 @@ def _blur(images: Tensor, largest: float, uniform: Uniform) -> Tensor:
     reach = math.ceil(3 * largest)
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma.unsqueeze(1)) ** 2)
-    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0)
-    count, channels, height, width = images.shape
-    flat = functional.pad(images, [reach] * 4, mode="reflect").reshape(
-        1, count * channels, height + 2 * reach, width + 2 * reach
-    )
-    groups = count * channels
+    count, crops, channels, height, width = images.shape
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    kernel = kernel.repeat_interleave(crops * channels, dim=0)
+    groups = count * crops * channels
+    flat = images.reshape(1, groups, height, width)
+    flat = functional.pad(flat, [reach] * 4, mode="reflect")
     flat = functional.conv2d(flat, kernel[:, None, :, None], groups=groups)
     flat = functional.conv2d(flat, kernel[:, None, None, :], groups=groups)
-    return flat.reshape(count, channels, height, width)
+    return flat.reshape(images.shape)

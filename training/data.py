@@ -20,7 +20,6 @@ from catalogs.progress import Reporter
 from catalogs.sky import FloatArray
 from training.preprocess import resize
 
-DEFAULT_CROP = 240
 BATCH = 64
 
 # Pixels, their positions among the rows asked for, and the reason of each that has none.
@@ -113,18 +112,18 @@ def read_labels(survey: Survey, column: str) -> Labels:
     )
 
 
-def crop_of(survey: Survey, asked: int | None) -> int:
+def crop_of(survey: Survey, asked: int | None, usual: int) -> int:
     """Return the side [px] of the central square that shows the framing.
 
-    What is asked for, else what the survey asks for, else Galaxy Zoo's 240 of 423 px; a survey
-    of smaller cutouts shows the framing in the whole cutout.
+    What is asked for, else what the survey asks for, else the network's usual part of Galaxy
+    Zoo's 424 px; a survey of smaller cutouts shows the framing in the whole cutout.
     """
     if asked is not None:
         return asked
     if survey.attributes.crop is not None:
         return survey.attributes.crop
     size = survey.attributes.image_size
-    return DEFAULT_CROP if size is None else min(DEFAULT_CROP, *size)
+    return usual if size is None else min(usual, *size)
 
 
 def read_views(

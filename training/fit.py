@@ -110,7 +110,7 @@ def _epoch(
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, settings.epochs * len(batches), settings)
         targets = train.targets[batch]
-        images = model.preprocess(_views(train, batch, model.size, settings, generator))
+        images = _images(model, train, batch, settings, generator)
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
             logits = model.network(images).squeeze(1)
@@ -124,31 +124,41 @@ def _epoch(
     return float(np.mean(losses))
 
 
-def _views(
-    train: Sample, batch: Tensor, size: int, settings: TrainSettings, generator: Generator
+def _images(
+    model: Classifier, train: Sample, batch: Tensor, settings: TrainSettings, generator: Generator
 ) -> Tensor:
-    """Return the cutouts of a batch, as inference would be given them, channels last."""
+    """Return the network's input for a batch: the cutouts as they are, or a random view of each."""
+    look = model.preprocess
     if settings.augment is None:
-        return train.cutouts[batch]
-    images = train.wide[batch].permute(0, 3, 1, 2).to(torch.float32).contiguous()
-    return augment(images, size, settings.augment, generator).permute(0, 2, 3, 1)
+        images: Tensor = look(train.cutouts[batch])
+        return images
+    wide = train.wide[batch].permute(0, 3, 1, 2).to(torch.float32).contiguous()
+    views = augment(wide, model.size, settings.augment, generator, look.frames, look.side)
+    return look.normalise(views)
 
 
 def _optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW; biases and normalisation do not decay."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    """AdamW or Nesterov's; biases and normalisation do not decay."""
+    named = list(model.named_parameters())
+    free = [name.endswith("bias") or p.ndim <= 1 for name, p in named]
     groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {
+            "params": [p for (_, p), f in zip(named, free, strict=True) if f == spared],
+            "weight_decay": 0.0 if spared else settings.weight_decay,
+        }
+        for spared in (False, True)
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    if settings.optimiser == "nesterov":
+        momentum = settings.betas[0]
+        return torch.optim.SGD(groups, settings.learning_rate, momentum, nesterov=True)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
 
 
 def _rate(step: int, steps: int, settings: TrainSettings) -> float:
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     cosine = 0.5 * (1.0 + math.cos(math.pi * step / steps)) if settings.cosine else 1.0
-    return settings.learning_rate * warm * cosine
+    drops = 0.1 ** sum(step >= share * steps for share in settings.drops)
+    return settings.learning_rate * warm * cosine * drops
 
 
 def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:

@@ -1,16 +1,12 @@
-"""The whole answer, from cutouts to calibrated log-odds: what training fits and export writes."""
+"""The whole answer, from cutouts to log-odds: what training fits and export writes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from training.models.shamir import ShamirNet
-from training.preprocess import Preprocess
+from training.models.registry import build
 from training.settings import TrainSettings
-
-# Mean and standard deviation of SDSS cutouts in Galaxy Zoo's framing, grey levels.
-MEAN, SD = 10.0, 20.0
 
 
 class Classifier(nn.Module):
@@ -18,14 +14,14 @@ class Classifier(nn.Module):
 
     def __init__(self, settings: TrainSettings) -> None:
         super().__init__()
-        self.network = ShamirNet(settings.shape)
-        self.preprocess = Preprocess(self.network.trained_size, MEAN, SD)
+        self.network = build(settings.model, settings.shape, outputs=1)
+        self.preprocess = self.network.preprocess()
         self.views = settings.views
 
     @property
     def size(self) -> int:
-        """The network's input size [px]."""
-        return self.network.trained_size
+        """Side of the cutouts that it is trained on [px]."""
+        return self.network.size
 
     def forward(self, cutouts: Tensor) -> Tensor:
         """Return the log-odds of the second class, averaged over the views."""

@@ -1,6 +1,6 @@
 """From uint8 cutouts to the network's input: the part of the graph before the network.
 
-Training and the exported graph use this one module. The resize is a separable triangle filter
+Training and the exported graph use these modules. The resize is a separable triangle filter
 written as two matrix products, W_height X W_width^T, whose weights follow from the cutout's
 size: they agree with ``torch.nn.functional.interpolate(mode="bilinear", antialias=True)``, are
 the identity at the trained size, and use operators that every runtime has (ONNX Runtime's own
@@ -9,8 +9,12 @@ antialiased ``Resize`` differed from it by up to two grey levels, at half the sp
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def resize_weights(from_pixels: Tensor, to: int) -> Tensor:
@@ -49,16 +53,89 @@ class Preprocess(nn.Module):
     Parameters
     ----------
     size : int
-        The network's input size.
+        Side of the network's input [px].
+    mean, sd : float
+        Grey levels are normalised as (x - mean) / sd.
+
+    Attributes
+    ----------
+    side : int
+        Side of what it returns [px].
+    frames : Tensor of float32, shape (v, 2, 3)
+        The affine maps from what it returns to the cutout, both in coordinates -1..1 from edge to
+        edge. A random view of a galaxy for training is one affine warp too, composed with these,
+        so that nothing is interpolated twice.
+    """
+
+    frames: Tensor
+
+    def __init__(self, size: int, mean: float = 40.0, sd: float = 50.0) -> None:
+        super().__init__()
+        self.side, self.mean, self.sd = size, mean, sd
+        self.register_buffer("frames", torch.eye(2, 3).unsqueeze(0), persistent=False)
+
+    def forward(self, cutouts: Tensor) -> Tensor:
+        """Return the network's input."""
+        return self.normalise(self.look(cutouts.permute(0, 3, 1, 2).to(torch.float32)))
+
+    def look(self, images: Tensor) -> Tensor:
+        """Return grey levels at the network's scale, (n, c, side, side)."""
+        return resize(images, self.side)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return the network's input from grey levels at its scale."""
+        return (images - self.mean) * (1.0 / self.sd)
+
+
+class Crops(Preprocess):
+    """Several square crops about the centre of the cutout, each one bilinear warp of it.
+
+    They follow each other in the channels: (n, 3 crops, side, side).
+
+    Parameters
+    ----------
+    size : int
+        Side of the cutouts trained on [px].
+    side : int
+        Side of each crop [px].
+    share : float
+        What each crop shows of the cutout's side, in 0..1.
+    angles : sequence of float
+        By how much the image is turned, counter-clockwise, in each crop [deg].
     mean, sd : float
         Grey levels are normalised as (x - mean) / sd.
     """
 
-    def __init__(self, size: int, mean: float = 40.0, sd: float = 50.0) -> None:
-        super().__init__()
-        self.size, self.mean, self.sd = size, mean, sd
+    grid: Tensor
 
-    def forward(self, cutouts: Tensor) -> Tensor:
-        """Return the network's input."""
-        images = resize(cutouts.permute(0, 3, 1, 2).to(torch.float32), self.size)
-        return (images - self.mean) * (1.0 / self.sd)
+    def __init__(
+        self,
+        size: int,
+        side: int,
+        share: float,
+        angles: Sequence[float],
+        mean: float = 0.0,
+        sd: float = 255.0,
+    ) -> None:
+        super().__init__(size, mean, sd)
+        self.side = side
+        turns = [math.radians(angle) for angle in angles]
+        frames = torch.tensor(
+            [[[math.cos(t), -math.sin(t), 0.0], [math.sin(t), math.cos(t), 0.0]] for t in turns],
+            dtype=torch.float64,
+        )
+        self.frames = (share * frames).to(torch.float32)
+        grid = functional.affine_grid(
+            share * frames, [len(angles), 1, side, side], align_corners=False
+        )
+        self.register_buffer("grid", grid.to(torch.float32), persistent=False)
+
+    def look(self, images: Tensor) -> Tensor:
+        """Return the crops in grey levels, (n, c crops, side, side)."""
+        crops = [
+            functional.grid_sample(
+                images, grid.expand(images.shape[0], -1, -1, -1), align_corners=False
+            )
+            for grid in self.grid.unsqueeze(1)
+        ]
+        return torch.cat(crops, dim=1)

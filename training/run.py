@@ -21,7 +21,7 @@ from training.checkpoint import Run, RunData, RunResult
 from training.data import Labels, Views, crop_of, read_labels, read_views
 from training.fit import Sample, fit, predict
 from training.metrics import Measured, evaluate
-from training.models.shamir import ShamirNet
+from training.models.registry import build
 from training.settings import TrainSettings
 from training.splits import (
     ROLE_NAMES,
@@ -82,7 +82,8 @@ def train(
     counts = _counts(labels, roles)
     _check_counts(counts)
     used = np.flatnonzero(roles != UNUSED)
-    crop = crop_of(store, settings.crop)
+    network = build(settings.model, settings.shape, outputs=1)
+    crop = crop_of(store, settings.crop, network.crop)
     data = RunData(
         survey=store.attributes.name,
         survey_uuid=store.attributes.uuid,
@@ -97,9 +98,7 @@ def train(
         return TrainResult(to, Run.open(to).result.metrics, counts, resumed=True)
     resumed = (to / checkpoint.STATE).is_file()
     reporter.event("train", survey=str(survey), crop=crop, resumed=resumed, counts=counts)
-    views = read_views(
-        store, labels.rows[used], crop, ShamirNet.trained_size, reporter, settings.threads
-    )
+    views = read_views(store, labels.rows[used], crop, network.size, reporter, settings.threads)
     if views.problems:
         reporter.event("undecodable", images=len(views.problems))
     kept = used[views.kept]

@@ -82,7 +82,7 @@ def test_zoom_changes_the_size_within_its_range() -> None:
 def test_blur_is_scipys_gaussian() -> None:
     source = images(3, 60)
     draws = torch.tensor([0.3, 0.7, 1.0])
-    blurred = _blur(source, 1.5, lambda: draws)
+    blurred = _blur(source.unsqueeze(1), 1.5, lambda: draws).squeeze(1)
     for i, sigma in enumerate(1.5 * draws.numpy()):
         # torch's "reflect" is scipy's "mirror"; both kernels reach 5 px.
         expected = gaussian_filter(source[i].numpy(), sigma, axes=(1, 2), mode="mirror", radius=5)

@@ -83,10 +83,11 @@ def test_cutouts_are_the_pixels_of_the_images(survey: Survey) -> None:
 def test_the_framing_is_what_is_asked_else_the_surveys_else_galaxy_zoos(
     survey: Survey, tmp_path: Path
 ) -> None:
-    assert crop_of(survey, 30) == 30
-    assert crop_of(survey, None) == SIZE
+    assert crop_of(survey, 30, 240) == 30
+    assert crop_of(survey, None, 240) == SIZE
+    assert crop_of(survey, None, 20) == 20
     asking = write(tmp_path / "asking.zarr", ["a", "b"], crop=48)
-    assert crop_of(asking, None) == 48
+    assert crop_of(asking, None, 240) == 48
 
 
 def test_small_cutouts_are_taken_whole(survey: Survey) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from training.models.base import Count, Dropout, Network
+
 
 @dataclass(frozen=True, slots=True)
 class ShamirShape:
@@ -31,26 +33,27 @@ class ShamirShape:
         Normalise after each convolution.
     """
 
-    widths: tuple[int, int, int, int, int] = (16, 32, 64, 96, 128)
-    kernels: tuple[int, int, int, int, int] = (5, 3, 3, 3, 3)
-    dense: int = 128
-    dropout: float = 0.4
+    widths: tuple[Count, Count, Count, Count, Count] = (16, 32, 64, 96, 128)
+    kernels: tuple[Count, Count, Count, Count, Count] = (5, 3, 3, 3, 3)
+    dense: Count = 128
+    dropout: Dropout = 0.4
     batch_norm: bool = True
 
 
-class ShamirNet(nn.Module):
-    """Five convolutions, four max-poolings, two dense layers, one logit.
+class ShamirNet(Network):
+    """Five convolutions, four max-poolings, two dense layers.
 
-    ``forward`` maps normalised images, float32 (n, 3, 120, 120), to logits, float32 (n, 1).
+    ``forward`` maps normalised images, float32 (n, 3, 120, 120), to raw outputs (n, outputs); one
+    is the paper's.
     """
 
-    trained_size = 120
+    size = 120
 
-    def __init__(self, shape: ShamirShape | None = None) -> None:
+    def __init__(self, shape: ShamirShape | None = None, outputs: int = 1) -> None:
         super().__init__()
         shape = shape or ShamirShape()
         layers: list[nn.Module] = []
-        channels, side = 3, self.trained_size
+        channels, side = 3, self.size
         for index, (width, kernel) in enumerate(zip(shape.widths, shape.kernels, strict=True)):
             layers.append(
                 nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=not shape.batch_norm)
@@ -69,28 +72,10 @@ class ShamirNet(nn.Module):
             nn.Linear(channels * side * side, shape.dense),
             nn.ReLU(),
             nn.Dropout(shape.dropout),
-            nn.Linear(shape.dense, 1),
+            nn.Linear(shape.dense, outputs),
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return one logit per image, shape (n, 1)."""
+        """Return raw outputs, (n, outputs)."""
         logits: Tensor = self.head(self.features(images))
         return logits
-
-
-def multiply_accumulates(model: ShamirNet) -> int:
-    """Return the multiply-accumulate operations of one image, convolutions and dense layers."""
-    total, side = 0, model.trained_size
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d):
-            total += layer.weight.numel() * side * side
-        elif isinstance(layer, nn.MaxPool2d):
-            side //= 2
-        elif isinstance(layer, nn.Linear):
-            total += layer.weight.numel()
-    return total
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Return the number of trained parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -25,6 +25,7 @@ from catalogs.terminal import (
     run_app,
     show,
 )
+from engine.commands import simulate
 
 ANISOTROPIC_STATUS = 4
 
@@ -354,6 +355,9 @@ def doctor(json_: Json = False, config: Config = None) -> None:
 
     found = examine()
     show(json_, [str(finding) for finding in found], {"findings": [fields(f) for f in found]})
+
+
+app.command()(simulate)
 
 
 @app.command()

@@ -1,0 +1,44 @@
+"""A sky in words."""
+
+import pytest
+
+from catalogs.errors import InputError
+from catalogs.sky import Region
+from catalogs.synthetic import words
+from catalogs.synthetic.biases import TrainingRegion
+from catalogs.synthetic.truth import Clustered, Dipole, Patch
+
+
+def test_words_are_read():
+    region = Region(350, 10, -5, 20)
+    assert words.read_dipole("0.02, 185,-30.5") == Dipole(0.02, 185, -30.5)
+    assert words.read_patch("350..10,-5..20:-0.05") == Patch(region, -0.05)
+    assert words.read_clustered("0.01") == Clustered(0.01)
+    assert words.read_clustered("0.01,2,16") == Clustered(0.01, 2, 16)
+    assert words.read_pattern("patch:350..10,-5..20:.1") == Patch(region, 0.1)
+    assert words.read_pattern("dipole:.1,2,3") == Dipole(0.1, 2, 3)
+    assert words.read_pattern("clustered:.05") == Clustered(0.05)
+    found = words.read_training("350..10,-5..20:seeing:0.4")
+    assert found == TrainingRegion(region, "seeing", 0.4)
+
+
+@pytest.mark.parametrize(
+    ("reading", "text"),
+    [
+        (words.read_dipole, "0.02,185"),
+        (words.read_dipole, "0.02,nan,3"),
+        (words.read_dipole, "0.02,400,3"),
+        (words.read_patch, "180..200,0..20"),
+        (words.read_patch, "180..200,0..20:much"),
+        (words.read_clustered, "0.01,1.2,6.5"),
+        (words.read_clustered, ""),
+        (words.read_pattern, "0.02,185,30"),
+        (words.read_training, "180..200,0..20:seeing"),
+        (words.read_training, "180..200,0..20:airmass:1"),
+    ],
+)
+def test_other_words_are_refused_in_one_line(reading, text):
+    with pytest.raises(InputError) as refused:
+        reading(text)
+    assert text.rpartition(":")[2] in str(refused.value) or "condition" in str(refused.value)
+    assert "\n" not in str(refused.value)

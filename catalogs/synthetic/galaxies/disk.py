@@ -37,11 +37,10 @@ def add_disk(
         The galaxy's own stream.
     """
     phases = pattern.Phases.draw(rng)
-    knots = rng.random((4, KNOTS))
-    x, y = grid.offsets()
+    knots = rng.random((3, KNOTS))
     re, q, angle = float(galaxy["disk_re"]), float(galaxy["disk_q"]), float(galaxy["angle"])
     n = float(galaxy["disk_n"])
-    u, v = turned(x, y, re, q, angle)
+    u, v = turned(*grid.offsets(), re, q, angle)
     squared = u * u + v * v
     pixels = np.flatnonzero(squared < reach(n) ** 2)
     u, v = u.ravel()[pixels], v.ravel()[pixels]
@@ -51,7 +50,8 @@ def add_disk(
     red = band_fluxes(mag, float(galaxy["spheroid_gr"]), float(galaxy["spheroid_ri"]))
     red = (red * NATIVE_PIXEL**2).astype(np.float32)
     blue = band_fluxes(mag, float(galaxy["disk_gr"]), float(galaxy["disk_ri"]))
-    smooth = share * (1 - float(galaxy["clumps"])) - float(galaxy["bar"])
+    barred = share * float(galaxy["bar"]) / (1 - float(galaxy["spheroid"]))
+    smooth = share * (1 - float(galaxy["clumps"])) - barred
     fluxes = (blue * NATIVE_PIXEL**2 * max(smooth, 0.0)).astype(np.float32)
     if edge_on:
         height = float(galaxy["thickness"]) * re
@@ -62,15 +62,15 @@ def add_disk(
     else:
         light = thin_disk(radius, re, n, q)
     factors = _pattern(galaxy, u, v, radius, phases, edge_on)
-    if galaxy["bar"] > 0:
+    if barred > 0:
         bar = _bar(galaxy, u, v)
-        bar *= np.float32(galaxy["bar"] / grid.scale**2 / max(float(bar.sum()), 1e-6))
+        bar *= np.float32(barred / grid.scale**2 / max(float(bar.sum()), 1e-6))
     for band, factor in enumerate(factors):
         seen = light * factor
         seen *= fluxes[band] * light.sum() / max(float(seen.sum()), 1e-12)
         if edge_on:
             seen -= fluxes[band] * light
-        if galaxy["bar"] > 0:
+        if barred > 0:
             seen += red[band] * bar
         scene[band].ravel()[pixels] += seen
     if galaxy["clumps"] > 0:

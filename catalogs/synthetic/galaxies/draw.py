@@ -19,7 +19,7 @@ from catalogs.synthetic.galaxies.record import (
     SPIRAL,
 )
 
-COLOUR_SLOPE = 0.28  # of r-i against g-r among components, as among galaxies
+COLOUR_SLOPE = 0.25  # of r-i against g-r among components, as among galaxies
 CATALOGUE_SEEING = 1.3  # arcsec, r band; catalogued radii include it
 
 

@@ -16,7 +16,7 @@ from scipy.fft import next_fast_len
 
 BANDS = ("g", "r", "i")
 NATIVE_PIXEL = 0.396  # arcsec; SDSS camera
-MARGIN = 10  # detector pixels around the cutout: what lies just outside is blurred into it
+MARGIN = 8  # detector pixels around the cutout: what lies just outside is blurred into it
 TAPS = 2  # detector pixels beyond a cutout's edge that interpolation reaches for
 FRAME = 4.8  # the cutout spans so many radii of 90% of the light, like the centre of Galaxy Zoo's
 

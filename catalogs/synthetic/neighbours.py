@@ -1,42 +1,258 @@
-"""What lies beside a galaxy by chance: stars and small galaxies."""
+"""What lies beside a galaxy by chance: stars of the Galaxy, and small galaxies behind.
+
+Drawn by hashing, for many galaxies at once: a galaxy's neighbours do not depend on which others
+are drawn with it, and where stars are denser those of a thinner field are there too.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import ceil
+
 import numpy as np
-from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.special import pdtrik
 
-from catalogs.synthetic.frame import NATIVE_PIXEL, Grid, Image
-from catalogs.synthetic.galaxies.profiles import sersic
-from catalogs.synthetic.light import add_points, band_fluxes
+from catalogs.sky import FloatArray, IntArray
+from catalogs.synthetic import stars
+from catalogs.synthetic.frame import MARGIN, NATIVE_PIXEL, Grid, Image
+from catalogs.synthetic.light import add_points
+from catalogs.synthetic.stars import BrightStar
+from catalogs.synthetic.streams import uniforms
+
+GALAXY_DENSITY = 12_000.0  # per square degree down to FAINTEST (Yasuda et al. 2001, AJ 122, 1104)
+GALAXY_SLOPE = 0.4  # counts grow as 10^(.4 m), as in static Euclidean space
+BRIGHTEST_GALAXY = 16.5
+CLEAR = 0.10  # of the frame's width: the deblender leaves no bright neighbour so close
+CLEAR_MAG = 19.5
+REAL_DENSITY = (GALAXY_DENSITY + float(stars.density(np.array(stars.EVEN_LATITUDE)))) / 3600
+EXPONENTIAL = 1.67835  # half-light radius over scale length
+REACH = 4.0  # effective radii to which a galaxy is drawn
+BOX = 24  # pixels; half width beyond which a neighbour is not drawn
+
+NEIGHBOUR = np.dtype(
+    [
+        ("owner", np.int64),  # row of the galaxy that it lies beside
+        ("x", np.float64),  # arcsec from the galaxy: to the right, which is west,
+        ("y", np.float64),  # and down, which is south
+        ("mag", np.float64),  # r band
+        ("gr", np.float64),
+        ("ri", np.float64),
+        ("re", np.float64),  # half-light radius, arcsec; 0 for a star
+        ("q", np.float64),  # axis ratio
+        ("angle", np.float64),  # of the major axis, rad
+        ("level", np.float64),  # a star's own number, for what saturation leaves of it
+    ]
+)
 
 
-def add_neighbours(scene: Image, grid: Grid, density: float, rng: Generator) -> None:
-    """Add the stars and small galaxies that lie in the field by chance.
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Neighbours of n galaxies.
+
+    Attributes
+    ----------
+    objects : ndarray of NEIGHBOUR
+        By owner.
+    offsets : ndarray of int64, shape (n + 1,)
+        Where each galaxy's neighbours begin.
+    """
+
+    objects: NDArray[np.void]
+    offsets: IntArray
+
+    def __getitem__(self, rows: slice) -> Neighbours:
+        """Return the neighbours of consecutive galaxies."""
+        start, stop, _ = rows.indices(len(self.offsets) - 1)
+        offsets = self.offsets[start : stop + 1]
+        objects = self.objects[offsets[0] : offsets[-1]].copy()
+        objects["owner"] -= start
+        return Neighbours(objects, offsets - offsets[0])
+
+    def of(self, row: int) -> NDArray[np.void]:
+        """Return the neighbours of one galaxy."""
+        return self.objects[self.offsets[row] : self.offsets[row + 1]]
+
+
+def draw_neighbours(
+    index: IntArray, width: FloatArray, latitude: FloatArray, density: float, seed: int
+) -> Neighbours:
+    """Draw the neighbours of galaxies.
+
+    Parameters
+    ----------
+    index : ndarray of int64, shape (n,)
+        The galaxies' numbers, which decide what is drawn.
+    width : ndarray of float64, shape (n,)
+        Of their cutouts, arcsec.
+    latitude : ndarray of float64, shape (n,)
+        Galactic latitude, deg.
+    density : float
+        Per square arcmin down to ``FAINTEST`` at Galactic latitude 50 deg; ``REAL_DENSITY`` is
+        the sky's, 0 is none.
+    seed : int
+    """
+    amount = density / REAL_DENSITY
+    side = width + 2 * MARGIN * NATIVE_PIXEL
+    area = (side / 3600) ** 2 * amount
+    dense = stars.density(latitude)
+    bright = stars.density(latitude, stars.BRIGHT) * amount
+    circle = np.pi * (stars.AUREOLE_RANGE / 3600) ** 2
+    parts = [
+        _galaxies(index, side, GALAXY_DENSITY * area, seed),
+        _faint_stars(index, side, dense * area - bright * (side / 3600) ** 2, seed),
+        _bright_stars(index, side, bright * circle, seed),
+    ]
+    objects = np.concatenate(parts)
+    keep = ~_too_close(objects, width[objects["owner"]])
+    objects = objects[keep]
+    objects = objects[np.argsort(objects["owner"], kind="stable")]
+    counts = np.bincount(objects["owner"], minlength=len(index))
+    return Neighbours(objects, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+class _Draws:
+    """Numbers of the objects of one kind: as many objects per galaxy as Poisson says."""
+
+    def __init__(self, kind: str, index: IntArray, mean: FloatArray, seed: int) -> None:
+        # The smallest count whose cumulative probability reaches the number drawn.
+        exact = pdtrik(uniforms(seed, f"number of {kind}", index), np.maximum(mean, 1e-12))
+        counts = np.ceil(np.maximum(exact, 0)).astype(np.int64)
+        self.owner = np.repeat(np.arange(len(index)), counts)
+        self._which = np.arange(len(self.owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        self._index, self._kind, self._seed = index[self.owner], kind, seed
+        self._next = 0
+
+    def __call__(self) -> FloatArray:
+        """Return the next uniform number of every object."""
+        self._next += 1
+        return uniforms(self._seed, self._kind, self._index, self._which * 16 + self._next)
+
+    def table(self) -> NDArray[np.void]:
+        """Return the objects, without properties."""
+        out = np.zeros(len(self.owner), dtype=NEIGHBOUR)
+        out["owner"] = self.owner
+        return out
+
+
+def _galaxies(index: IntArray, side: FloatArray, mean: FloatArray, seed: int) -> NDArray[np.void]:
+    draw = _Draws("galaxies", index, mean, seed)
+    out = draw.table()
+    _scatter(out, draw, side)
+    faintest = 10 ** (GALAXY_SLOPE * (BRIGHTEST_GALAXY - stars.FAINTEST))
+    out["mag"] = stars.FAINTEST + np.log10(np.maximum(draw(), faintest)) / GALAXY_SLOPE
+    red = draw()
+    out["gr"], out["ri"] = 0.35 + 1.1 * red, 0.15 + 0.45 * red * draw() + 0.15 * red
+    out["re"] = np.clip(10 ** (-0.13 * (out["mag"] - 20)) * (0.5 + 1.1 * draw()), 0.45, 4.0)
+    out["q"], out["angle"] = 0.3 + 0.7 * draw(), np.pi * draw()
+    return out
+
+
+def _faint_stars(
+    index: IntArray, side: FloatArray, mean: FloatArray, seed: int
+) -> NDArray[np.void]:
+    draw = _Draws("stars", index, mean, seed)
+    out = draw.table()
+    _scatter(out, draw, side)
+    out["mag"] = stars.magnitudes(draw(), stars.BRIGHT, stars.FAINTEST)
+    out["gr"], out["ri"] = stars.colours(out["mag"], draw(), draw())
+    out["level"] = draw()
+    return out
+
+
+def _bright_stars(
+    index: IntArray, side: FloatArray, mean: FloatArray, seed: int
+) -> NDArray[np.void]:
+    """Draw bright stars around: those whose aureole reaches the cutout."""
+    draw = _Draws("bright stars", index, mean, seed)
+    out = draw.table()
+    distance, turn = stars.AUREOLE_RANGE * np.sqrt(draw()), 2 * np.pi * draw()
+    out["x"], out["y"] = distance * np.cos(turn), distance * np.sin(turn)
+    out["mag"] = stars.magnitudes(draw(), stars.COUNTS_AT[0], stars.BRIGHT)
+    out["gr"], out["ri"] = stars.colours(out["mag"], draw(), draw())
+    out["level"] = draw()
+    half = side[out["owner"]] / 2
+    beyond = np.hypot(
+        np.maximum(np.abs(out["x"]) - half, 0), np.maximum(np.abs(out["y"]) - half, 0)
+    )
+    return out[stars.felt(out["mag"], beyond)]
+
+
+def _scatter(out: NDArray[np.void], draw: _Draws, side: FloatArray) -> None:
+    """Place objects anywhere in squares of ``side`` [arcsec] around their galaxies."""
+    for axis in ("x", "y"):
+        out[axis] = (draw() - 0.5) * side[out["owner"]]
+
+
+def _too_close(objects: NDArray[np.void], width: FloatArray) -> NDArray[np.bool_]:
+    near = np.hypot(objects["x"], objects["y"]) < CLEAR * width
+    return np.asarray(near & (objects["mag"] < CLEAR_MAG))
+
+
+def add_neighbours(scene: Image, grid: Grid, objects: NDArray[np.void]) -> None:
+    """Add the neighbours of one galaxy to its scene, but for bright stars.
 
     Parameters
     ----------
     scene : ndarray of float32, shape (3, m, m)
-        Changed in place.
+        Nanomaggies per native pixel. Changed in place.
     grid : Grid
-    density : float
-        Mean number per square arcmin down to r = 21.5.
-    rng : Generator
+    objects : ndarray of NEIGHBOUR
     """
-    count = rng.poisson(density * (grid.size * grid.scale / 60) ** 2)
-    to_pixel = (NATIVE_PIXEL / grid.scale) ** 2
-    for _ in range(count):
-        x, y = rng.uniform(0, grid.size - 1, 2)
-        mag = 21.5 + np.log10(max(rng.random(), 0.015)) / 0.28  # counts rise as 10^(.28 m)
-        temperature = rng.random()
-        is_star, size, q, angle = rng.random() < 0.55, rng.uniform(0.6, 1.6), *rng.random(2)
-        if np.hypot(x - grid.x0, y - grid.y0) < 0.12 * grid.size:
-            continue  # deblenders and the sample's selection leave few of these
-        if is_star:
-            fluxes = band_fluxes(float(mag), 0.25 + 1.2 * temperature, 0.08 + temperature**3)
-            add_points(scene, np.array([x]), np.array([y]), fluxes[:, None] * to_pixel)
-        else:
-            fluxes = band_fluxes(float(mag), 0.4 + 0.9 * temperature, 0.2 + 0.35 * temperature)
-            beside = Grid(grid.size, grid.scale, float(x), float(y))
-            ox, oy = beside.offsets()
-            light = sersic(ox, oy, float(size), 1.0, 0.35 + 0.6 * float(q), np.pi * float(angle))
-            scene += light * (fluxes * NATIVE_PIXEL**2).astype(np.float32)[:, None, None]
+    faint = objects[objects["mag"] >= stars.BRIGHT]
+    if len(faint) == 0:
+        return
+    fluxes = _fluxes(faint)
+    x, y = grid.x0 + faint["x"] / grid.scale, grid.y0 + faint["y"] / grid.scale
+    star = faint["re"] == 0
+    if star.any():
+        add_points(scene, x[star], y[star], fluxes[:, star])
+    for k in np.flatnonzero(~star):
+        _add_galaxy(scene, grid, faint[k], float(x[k]), float(y[k]), fluxes[:, k])
+
+
+def bright_stars(objects: NDArray[np.void]) -> list[BrightStar]:
+    """Return the bright stars among the neighbours of one galaxy."""
+    return [
+        BrightStar(float(star["x"]), float(star["y"]), _fluxes(star), _levels(star["level"]))
+        for star in objects[objects["mag"] < stars.BRIGHT]
+    ]
+
+
+def _levels(number: float) -> NDArray[np.float64]:
+    """Return what saturation leaves in g, r and i, .05 to 1, from one number."""
+    digits = np.modf(number * np.array([1.0, 10.0, 100.0]))[0]
+    return np.asarray(10 ** (1.2 * (digits - 1)))
+
+
+def _fluxes(objects: NDArray[np.void]) -> NDArray[np.float64]:
+    """Return g, r, i in nanomaggies, shape (3, ...)."""
+    mag = objects["mag"]
+    return np.asarray(
+        10 ** (-0.4 * (np.stack([mag + objects["gr"], mag, mag - objects["ri"]]) - 22.5))
+    )
+
+
+def _add_galaxy(
+    scene: Image,
+    grid: Grid,
+    galaxy: NDArray[np.void],
+    x: float,
+    y: float,
+    fluxes: NDArray[np.float64],
+) -> None:
+    """Add an exponential disk on the pixels around it."""
+    m = scene.shape[-1]
+    half = min(ceil(REACH * float(galaxy["re"]) / grid.scale) + 1, BOX)
+    left, right = max(round(x) - half, 0), min(round(x) + half + 1, m)
+    top, bottom = max(round(y) - half, 0), min(round(y) + half + 1, m)
+    if left >= right or top >= bottom:
+        return
+    dx = ((np.arange(left, right) - x) * grid.scale).astype(np.float32)[None, :]
+    dy = ((np.arange(top, bottom) - y) * grid.scale).astype(np.float32)[:, None]
+    cos, sin = np.float32(np.cos(galaxy["angle"])), np.float32(np.sin(galaxy["angle"]))
+    rate = np.float32(EXPONENTIAL / galaxy["re"])
+    u, v = cos * dx + sin * dy, (cos * dy - sin * dx) / np.float32(galaxy["q"])
+    light = np.exp(-rate * np.sqrt(u * u + v * v)) * (rate**2 / (2 * np.pi * galaxy["q"]))
+    per_pixel = (fluxes * NATIVE_PIXEL**2).astype(np.float32)[:, None, None]
+    scene[:, top:bottom, left:right] += per_pixel * light.astype(np.float32)

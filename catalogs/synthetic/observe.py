@@ -6,6 +6,7 @@ resampled before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,8 +53,10 @@ class Exposure:
         Reddening E(B-V) by the Galaxy's dust, mag.
     correlation : float
         Correlation of the noise of adjacent detector pixels, 0 to .5.
-    shift : tuple of 4 float
-        Where g and i lie relative to r: x of g, y of g, x of i, y of i, arcsec.
+    shift : ndarray of float64, shape (2, 2), optional
+        Where g and i lie relative to r: x and y of g, x and y of i, arcsec.
+    beta : float
+        Exponent of the point spread function's profile.
     """
 
     seeing: float
@@ -62,7 +65,12 @@ class Exposure:
     sky: float = 21.0
     ebv: float = 0.0
     correlation: float = 0.0
-    shift: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    shift: NDArray[np.float64] | None = None
+    beta: float = MOFFAT_BETA
+
+    def fwhm(self) -> NDArray[np.float64]:
+        """Return the full width at half maximum in g, r, i, arcsec."""
+        return self.seeing * _SEEING
 
 
 def _per_band(values: tuple[float, ...]) -> Image:
@@ -180,7 +188,17 @@ def dim(scene: Image, ebv: float) -> None:
         scene *= np.float32(10) ** (np.float32(-0.4 * ebv) * _EXTINCTION)
 
 
-def observe(scene: Image, grid: Grid, exposure: Exposure, rng: Generator) -> Image:
+def _nothing(light: Image) -> None:
+    """Add nothing."""
+
+
+def observe(
+    scene: Image,
+    grid: Grid,
+    exposure: Exposure,
+    rng: Generator,
+    after_telescope: Callable[[Image], None] = _nothing,
+) -> Image:
     """Return what the camera records: dimmed, blurred, on a background, with noise.
 
     Parameters
@@ -191,15 +209,20 @@ def observe(scene: Image, grid: Grid, exposure: Exposure, rng: Generator) -> Ima
     exposure : Exposure
     rng : Generator
         The stream of this galaxy in this survey.
+    after_telescope : callable
+        Adds light, in place, to the blurred scene without margins: what is too bright or too
+        large for the periodic convolution.
 
     Returns
     -------
     ndarray of float32, shape (3, m - 2 MARGIN, m - 2 MARGIN)
     """
     dim(scene, exposure.ebv)
-    x_g, y_g, x_i, y_i = exposure.shift
-    shift = np.array([[x_g, y_g], [0.0, 0.0], [x_i, y_i]]) / grid.scale
-    light = blur(scene, exposure.seeing * _SEEING / grid.scale, shift)
+    shift = None
+    if exposure.shift is not None:
+        shift = np.array([exposure.shift[0], [0.0, 0.0], exposure.shift[1]]) / grid.scale
+    light = blur(scene, exposure.fwhm() / grid.scale, shift, exposure.beta)
+    after_telescope(light)
     noise = detector_noise(rng, len(BANDS), light.shape[-1], exposure.correlation)
     # Photon noise: the galaxy's light adds to the sky's.
     sky = NATIVE_PIXEL**2 * 10 ** (-0.4 * (exposure.sky - 22.5))

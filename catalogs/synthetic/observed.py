@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.synthetic.artefacts import MISSING
 from catalogs.synthetic.biases import bias
-from catalogs.synthetic.conditions import Conditions, conditions_at
 from catalogs.synthetic.frame import Image
 from catalogs.synthetic.galaxies.columns import catalogue_columns
 from catalogs.synthetic.galaxies.record import KINDS, SUBTYPES
 from catalogs.synthetic.labels import label
-from catalogs.synthetic.neighbours import add_neighbours
-from catalogs.synthetic.observe import observe
-from catalogs.synthetic.picture import compose, encode, resample, stamp
+from catalogs.synthetic.observation import Observation, expose, observation_of
+from catalogs.synthetic.picture import colour_cutout, encode, stamp
 from catalogs.synthetic.render import render
 from catalogs.synthetic.settings import SimulationSettings
 from catalogs.synthetic.streams import stream
@@ -25,15 +24,24 @@ from catalogs.synthetic.streams import stream
 Galaxies = NDArray[np.void]
 Pictures = list[bytes] | Image
 
-CATEGORIES = {"truth": KINDS, "subtype": SUBTYPES, "human_label": KINDS}
+CATEGORIES = {"truth": KINDS, "subtype": SUBTYPES, "human_label": KINDS, "missing_bands": MISSING}
 """The values of the table's text columns."""
 
 
-def observe_sky(galaxies: Galaxies, settings: SimulationSettings) -> Conditions:
+def observe_sky(galaxies: Galaxies, settings: SimulationSettings) -> Observation:
     """Return what the survey meets at some galaxies, injected biases included."""
-    even = conditions_at(galaxies["ra"], galaxies["dec"], settings.conditions, settings.seed)
-    return bias(
-        even,
+    widths = np.array([settings.frame(radius).width for radius in galaxies["radius"].tolist()])
+    honest = observation_of(
+        galaxies["index"],
+        galaxies["ra"],
+        galaxies["dec"],
+        widths,
+        settings.conditions,
+        settings.seed,
+        settings.neighbours,
+    )
+    biased = bias(
+        honest.conditions,
         galaxies["ra"],
         galaxies["dec"],
         galaxies["spiral"],
@@ -41,17 +49,18 @@ def observe_sky(galaxies: Galaxies, settings: SimulationSettings) -> Conditions:
         settings.training,
         settings.seed,
     )
+    return replace(honest, conditions=biased)
 
 
 def table_columns(
-    galaxies: Galaxies, conditions: Conditions, settings: SimulationSettings
+    galaxies: Galaxies, observation: Observation, settings: SimulationSettings
 ) -> dict[str, NDArray[Any]]:
     """Return ``id``, ``ra``, ``dec`` and all that is true of galaxies, observation and labels.
 
     Parameters
     ----------
     galaxies : ndarray of ``galaxies.record.GALAXY``, shape (n,)
-    conditions : Conditions
+    observation : Observation
         From `observe_sky`.
     settings : SimulationSettings
 
@@ -64,7 +73,7 @@ def table_columns(
         galaxies["index"],
         catalogued["truth"],
         galaxies["petro_radius"],
-        conditions.seeing,
+        observation.conditions.seeing,
         settings.labels,
         settings.seed,
     )
@@ -73,20 +82,20 @@ def table_columns(
         "ra": galaxies["ra"],
         "dec": galaxies["dec"],
         **catalogued,
-        **{field.name: getattr(conditions, field.name) for field in fields(conditions)},
+        **observation.columns(),
         **{field.name: getattr(labels, field.name) for field in fields(labels)},
     }
 
 
 def render_pictures(
-    galaxies: Galaxies, conditions: Conditions, settings: SimulationSettings
+    galaxies: Galaxies, observation: Observation, settings: SimulationSettings
 ) -> Pictures:
     """Return the images of some galaxies; each depends on its own galaxy only.
 
     Parameters
     ----------
     galaxies : ndarray of ``galaxies.record.GALAXY``, shape (n,)
-    conditions : Conditions
+    observation : Observation
         Of these galaxies.
     settings : SimulationSettings
 
@@ -102,21 +111,20 @@ def render_pictures(
         frame = settings.frame(float(galaxy["radius"]))
         grid = frame.detector(scene_stream.uniform(-0.5, 0.5, 2))
         scene = render(galaxy, grid, scene_stream)
-        add_neighbours(scene, grid, settings.neighbours, scene_stream)
         # The same galaxy under other conditions is another exposure, with noise of its own.
         noise_stream = stream(settings.seed, f"noise of {settings.conditions}", index)
-        seen = observe(scene, grid, conditions.exposure(row), noise_stream)
+        seen = expose(scene, frame, grid, observation, row, noise_stream)
         if settings.pixels == "jpeg":
-            files.append(encode(resample(compose(seen), frame, grid), settings.quality))
+            files.append(encode(colour_cutout(seen, frame, grid), settings.quality))
         else:
             stamps.append(stamp(seen, frame, grid))
     return files if settings.pixels == "jpeg" else np.stack(stamps)
 
 
 def in_batches(
-    galaxies: Galaxies, conditions: Conditions, settings: SimulationSettings, size: int
+    galaxies: Galaxies, observation: Observation, settings: SimulationSettings, size: int
 ) -> Iterator[Pictures]:
     """Yield `render_pictures` of ``size`` galaxies at a time."""
     for start in range(0, len(galaxies), size):
-        rows = np.arange(start, min(start + size, len(galaxies)))
-        yield render_pictures(galaxies[rows], conditions[rows], settings)
+        rows = slice(start, start + size)
+        yield render_pictures(galaxies[rows], observation[rows], settings)

@@ -122,9 +122,9 @@ def make_part(job: Job, piece: Piece, tick: object = None) -> int:  # noqa: ARG0
     """Observe the galaxies of one piece; return how many."""
     galaxies = gather(job, piece.pixel)
     with _one_renders:
-        conditions = observe_sky(galaxies, job.settings)
-        columns = table_columns(galaxies, conditions, job.settings)
-        pictures = list(in_batches(galaxies, conditions, job.settings, PICTURES_AT_ONCE))
+        observation = observe_sky(galaxies, job.settings)
+        columns = table_columns(galaxies, observation, job.settings)
+        pictures = list(in_batches(galaxies, observation, job.settings, PICTURES_AT_ONCE))
     content = io.BytesIO()
     table = np.empty(len(galaxies), [(name, values.dtype) for name, values in columns.items()])
     for name, values in columns.items():

@@ -1,7 +1,8 @@
 """From bands to a picture: colours, the cutout's own pixels, JPEG; or a stamp of numbers.
 
-Made as the Sloan survey's public cutouts are: colours are composed on the detector's pixels, and
-the composed picture is resampled to the scale that was asked for.
+Made as the Sloan survey's public cutouts are: colours are composed on the detector's pixels and
+stored as JPEG, and that picture is resampled to the scale that was asked for. So the noise of a
+real cutout has little colour, and the edges of small galaxies have some.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from catalogs.synthetic.frame import Frame, Grid, Image
 BAND_SCALE = (2.0, 1.2, 1.0)  # g, r, i
 SOFTENING = 0.2  # nanomaggies per native pixel, where the stretch turns logarithmic
 BRIGHTNESS = 48.0  # grey levels per e-folding beyond it
-PEDESTAL = (3.0, 4.5, 4.5)  # grey levels of an empty sky in g, r, i
+STORED_QUALITY = 75  # of the JPEG on detector pixels
+PEDESTAL = (-2.5, 0.7, -0.5)  # grey levels of an empty sky in g, r, i
 
 _SCALE = np.array(BAND_SCALE, dtype=np.float32)[:, None, None]
 _BLACK = np.array(PEDESTAL, dtype=np.float32)[:, None, None] * np.float32(SOFTENING / BRIGHTNESS)
@@ -39,19 +41,20 @@ def compose(seen: Image) -> NDArray[np.uint8]:
     -------
     ndarray of uint8, shape (h, w, 3)
     """
-    scaled = np.maximum(seen * _SCALE + _BLACK, 0)[::-1]
+    scaled = np.fmax(seen * _SCALE + _BLACK, 0)[::-1]  # a missing band, NaN, is black
     mean = scaled.mean(axis=0) / np.float32(SOFTENING) + np.float32(1e-6)
     rgb = scaled * (np.float32(BRIGHTNESS / SOFTENING) * np.arcsinh(mean) / mean)
     rgb = np.minimum(rgb, np.float32(255))
     return np.ascontiguousarray((rgb + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0))
 
 
-def resample(picture: NDArray[np.uint8], frame: Frame, grid: Grid) -> NDArray[np.uint8]:
-    """Return the cutout of a picture on detector pixels, by Pillow's cubic interpolation.
+def colour_cutout(seen: Image, frame: Frame, grid: Grid) -> NDArray[np.uint8]:
+    """Return the colour picture of a cutout.
 
     Parameters
     ----------
-    picture : ndarray of uint8, shape (n, n, 3)
+    seen : ndarray of float32, shape (3, n, n)
+        Bands g, r, i, nanomaggies per native pixel.
     frame : Frame
     grid : Grid
         From ``frame.detector``; ``n`` is its size without margins.
@@ -60,9 +63,10 @@ def resample(picture: NDArray[np.uint8], frame: Frame, grid: Grid) -> NDArray[np
     -------
     ndarray of uint8, shape (frame.size, frame.size, 3)
     """
+    stored = simplejpeg.decode_jpeg(encode(compose(seen), STORED_QUALITY))
     size = (frame.size, frame.size)
-    resized = Pillow.fromarray(picture).resize(size, Pillow.Resampling.BICUBIC, box=frame.box(grid))
-    return np.asarray(resized)
+    shown = Pillow.fromarray(stored).resize(size, Pillow.Resampling.BICUBIC, box=frame.box(grid))
+    return np.asarray(shown)
 
 
 def stamp(seen: Image, frame: Frame, grid: Grid) -> Image:

@@ -13,7 +13,7 @@ from catalogs.synthetic.labels import LabelSettings
 from catalogs.synthetic.population import MAGNITUDE_LIMIT, PopulationSettings
 from catalogs.synthetic.truth import Clustered, Dipole, Patch, Pattern
 
-SKY_VERSION = 4  # grows when the same settings would give other galaxies or other pictures
+SKY_VERSION = 5  # grows when the same settings would give other galaxies or other pictures
 
 Pixels = Literal["jpeg", "float32"]
 
@@ -28,7 +28,7 @@ class SimulationSettings:
         How many. Those of a smaller survey of the same seed are among those of a larger one.
     seed : int
         Seed of everything random.
-    conditions : {"even", "uneven"}
+    conditions : {"even", "uneven", "survey"}
         Observing conditions; the galaxies of a seed are the same under both.
     size : int
         Pixels a side of a cutout; the frame on the sky does not depend on it.

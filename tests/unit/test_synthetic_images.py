@@ -23,9 +23,9 @@ from catalogs.synthetic.picture import (
     BRIGHTNESS,
     PEDESTAL,
     SOFTENING,
+    colour_cutout,
     compose,
     encode,
-    resample,
     stamp,
 )
 from catalogs.synthetic.population import PopulationSettings, draw_population
@@ -145,7 +145,7 @@ def test_a_cutout_shows_the_sky_at_its_scale_with_the_galaxy_in_the_middle(size,
     middle = (size - 1) / 2
     assert column == pytest.approx(middle + east / 2 / scale, abs=0.15)
     assert row == pytest.approx(middle + north / 2 / scale, abs=0.15)
-    assert resample(compose(seen), frame, grid).shape == (size, size, 3)
+    assert colour_cutout(seen, frame, grid).shape == (size, size, 3)
 
 
 def test_grey_light_is_stretched_by_astropys_asinh():

@@ -14,7 +14,7 @@ from catalogs.errors import InputError, SkytallyError
 from catalogs.sky import unit_vectors
 from catalogs.synthetic import parts
 from catalogs.synthetic.conditions import EVEN, RUN_SCALE, Conditions, conditions_at, run_field
-from catalogs.synthetic.observed import render_pictures
+from catalogs.synthetic.observed import in_batches, observe_sky, render_pictures
 from catalogs.synthetic.population import draw_population
 from catalogs.synthetic.simulate import SimulationSettings, simulate
 from export.bundle import Bundle, shipped
@@ -25,6 +25,11 @@ GALAXIES = draw_population(0, 4_000, SimulationSettings(seed=9).population)
 
 def conditions(name: str, seed: int = 9) -> Conditions:
     return conditions_at(GALAXIES["ra"], GALAXIES["dec"], name, seed)
+
+
+def cutouts(rows: np.ndarray, **settings: object) -> list[bytes]:
+    chosen = SimulationSettings(seed=9, **settings)
+    return render_pictures(GALAXIES[rows], observe_sky(GALAXIES[rows], chosen), chosen)
 
 
 def decode(files: list[bytes]) -> np.ndarray:
@@ -61,32 +66,25 @@ def test_observing_runs_are_smooth_of_unit_variance():
 
 
 def test_cutouts_do_not_depend_on_their_neighbours_in_the_batch():
-    settings, uneven = SimulationSettings(seed=9, conditions="uneven"), conditions("uneven")
     rows = np.arange(12)
-    together = render_pictures(GALAXIES[rows], uneven[rows], settings)
-    shuffled = rows[::-1].copy()
-    backwards = render_pictures(GALAXIES[shuffled], uneven[shuffled], settings)
-    alone = [
-        render_pictures(GALAXIES[r : r + 1], uneven[rows[r : r + 1]], settings)[0] for r in rows
-    ]
-    assert together == backwards[::-1] == alone
+    together = cutouts(rows, conditions="survey")
+    backwards = cutouts(rows[::-1], conditions="survey")
+    alone = [cutouts(rows[r : r + 1], conditions="survey")[0] for r in rows]
+    settings = SimulationSettings(seed=9, conditions="survey")
+    observation = observe_sky(GALAXIES[rows], settings)
+    batches = in_batches(GALAXIES[rows], observation, settings, 5)
+    assert together == backwards[::-1] == alone == [f for batch in batches for f in batch]
     assert len(set(together)) == len(rows)
 
 
 def test_two_surveys_see_the_same_galaxies_with_their_own_noise():
     rows = np.arange(24)
-    same = conditions("even")[rows]  # under the same sky only the noise may differ
-    pictures = [
-        decode(render_pictures(GALAXIES[rows], same, SimulationSettings(seed=9, conditions=name)))
-        for name in ("even", "uneven")
-    ]
-    assert not np.array_equal(*pictures)
-    difference = pictures[0].astype(float) - pictures[1]
-    assert np.abs(difference).mean() < 6
-    assert abs(difference.mean()) < 0.2
-    # Each picture is most like the other survey's picture of the same galaxy.
-    distance = np.abs(pictures[0][:, None].astype(float) - pictures[1][None]).mean(axis=(2, 3, 4))
-    assert np.array_equal(distance.argmin(axis=1), rows)
+    pictures = [decode(cutouts(rows, conditions=name)) for name in ("even", "uneven")]
+    sky = [p[:, :12, :12].astype(float) - p[:, :12, :12].mean() for p in pictures]
+    assert abs(np.corrcoef(sky[0].ravel(), sky[1].ravel())[0, 1]) < 0.5
+    # Nearly every picture is most like the other survey's of the same galaxy; by chance 1 in 24.
+    likeness = np.corrcoef(*(p.reshape(len(rows), -1) for p in pictures))[: len(rows), len(rows) :]
+    assert (likeness.argmax(axis=1) == rows).mean() > 0.75
 
 
 def files(store: Path) -> dict[str, bytes]:
@@ -166,7 +164,7 @@ def test_impossible_settings_are_refused(wrong):
 def test_a_network_trained_on_real_galaxies_tells_the_classes_apart():
     """ROC AUC was .976 when written; .90 leaves room for chance (sd .01 here) and new weights."""
     rows = np.arange(400)
-    files = render_pictures(GALAXIES[rows], conditions("even")[rows], SimulationSettings(seed=9))
+    files = cutouts(rows)
     session = Session(Bundle.open(shipped()), "cpu")
     pictures = decode(files)
     batches = [session.run(pictures[i : i + 50])["p_spiral"] for i in range(0, len(rows), 50)]

@@ -117,8 +117,15 @@ def train(
     label: Annotated[
         str | None, typer.Option(help="Column of class names; 'label' by default.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Network; shamir by default.")] = None,
-    preset: Annotated[str, typer.Option(help="default, or paper (250 epochs).")] = "default",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="shamir (the default), dieleman, resnet50, resnet101, deepgalaxy, or equivariant."
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="default, or paper: as the network's paper trains it.")
+    ] = "default",
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="TOML of every training setting.")
     ] = None,

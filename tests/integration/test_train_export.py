@@ -23,7 +23,7 @@ from training.checkpoint import Run
 from training.data import read_cutouts
 from training.models.shamir import ShamirShape
 from training.run import train
-from training.settings import SplitSettings, TrainSettings
+from training.settings import SplitSettings, TrainSettings, read_settings
 
 pytestmark = pytest.mark.shared
 
@@ -170,6 +170,39 @@ def test_a_region_without_galaxies_is_refused(survey: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match="0 galaxies labelled 'spiral'"):
         train(survey, tmp_path / "x.run", settings)
     assert not (tmp_path / "x.run").exists()
+
+
+NETWORKS = {
+    "dieleman": {"widths": (4, 4, 4, 4), "dense": 8},
+    "resnet50": {"blocks": (1, 1, 1, 1), "width": 4, "dense": 8, "size": 64},
+    "equivariant": {"fields": (2, 2, 4), "blocks": (0, 1, 1), "features": 8, "size": 60},
+}
+
+
+@pytest.mark.parametrize(
+    "model", [pytest.param("dieleman", marks=pytest.mark.train), "resnet50", "equivariant"]
+)
+def test_every_network_goes_from_galaxies_to_a_bundle(
+    model: str, survey: Path, tmp_path: Path
+) -> None:
+    changed = {"model": model, "shape": NETWORKS[model], "epochs": 1, "warmup": 2}
+    split = {"order": 5, "validation": 0.2, "test": 0.3}
+    settings = read_settings("default", None, {**changed, "split": split})
+    train(survey, tmp_path / "a.run", settings)
+    run = Run.open(tmp_path / "a.run")
+    bundle = export(run.path, tmp_path / "a.bundle")
+    contract = bundle.manifest.input
+    assert contract.crop == (294 if model == "dieleman" else 240)
+    assert contract.trained_size == {"dieleman": 294, "resnet50": 64, "equivariant": 60}[model]
+    assert bundle.manifest.provenance.settings["model"] == model
+    words = {"dieleman": "Dieleman, Willett", "resnet50": "ResNet-50", "equivariant": "eight"}
+    assert words[model] in (bundle.path / "card.md").read_text()
+    cutouts = read_cutouts(Survey.open(survey), np.arange(8), run.data.crop)
+    got = Session(bundle).run(cutouts)
+    with torch.inference_mode():
+        expected = answers_of(run)(torch.from_numpy(cutouts))
+    for name, values in zip(bundle.manifest.answers, expected, strict=True):
+        np.testing.assert_allclose(got[name], values.numpy(), atol=1e-5)
 
 
 @pytest.mark.train

@@ -1,0 +1,78 @@
+"""The training loop: rates, optimisers, and that a resumed training is the uninterrupted one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from catalogs.progress import Silent
+from training.fit import Sample, _optimiser, _rate, fit
+from training.models.registry import build
+from training.settings import AugmentSettings, TrainSettings, read_settings
+
+TINY = {"widths": (2, 2, 2, 2, 2), "dense": 4}
+SETTINGS = read_settings(
+    "default",
+    None,
+    {"epochs": 2, "batch": 8, "warmup": 0, "optimiser": "nesterov", "shape": TINY, "average": 0.5},
+)
+
+
+class Stop(Silent):
+    def event(self, name: str, **fields: object) -> None:
+        if name == "epoch" and fields["epoch"] == 1:
+            raise KeyboardInterrupt
+
+
+def sample(count: int, side: int) -> Sample:
+    torch.manual_seed(0)
+    wide = torch.randint(0, 256, (count, side + 20, side + 20, 3), dtype=torch.uint8)
+    cutouts = wide[:, 10:-10, 10:-10].contiguous()
+    return Sample(wide, cutouts, torch.arange(count) % 2)
+
+
+@pytest.mark.parametrize("augment", [None, AugmentSettings()])
+def test_nesterov_resumes_to_the_same_weights(
+    tmp_path: Path, augment: AugmentSettings | None
+) -> None:
+    settings = replace(SETTINGS, augment=augment)
+    data = sample(24, 120)
+    for name in ("whole", "halted"):
+        (tmp_path / name).mkdir()
+    whole = fit(data, data, settings, tmp_path / "whole", Silent())
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, data, settings, tmp_path / "halted", Stop())
+    again = fit(data, data, settings, tmp_path / "halted", Silent())
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_the_papers_rate_falls_to_a_tenth_twice() -> None:
+    paper = read_settings("paper", None, {"model": "dieleman"})
+    rates = [_rate(step, 2500, paper) for step in (0, 1799, 1800, 2299, 2300, 2499)]
+    assert rates == pytest.approx([0.04, 0.04, 0.004, 0.004, 0.0004, 0.0004])
+
+
+def test_the_optimiser_is_the_one_asked_for_and_spares_biases() -> None:
+    settings = TrainSettings(
+        model="dieleman",
+        shape={"widths": (2, 2, 2, 2), "dense": 4},  # type: ignore[arg-type]
+        weight_decay=0.1,
+    )
+    network = build("dieleman", settings.shape, 37)
+    decayed, spared = _optimiser(network, settings).param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    untied = {p.shape for p in spared["params"] if p.ndim == 3}
+    assert untied == {(2, 40, 40), (2, 16, 16), (2, 6, 6), (2, 4, 4)}
+    assert all(p.ndim > 1 for p in decayed["params"])
+    nesterov = _optimiser(network, read_settings("paper", None, {"model": "dieleman"}))
+    assert isinstance(nesterov, torch.optim.SGD)
+    assert nesterov.defaults["nesterov"]
+    assert nesterov.defaults["momentum"] == 0.9
+    adam = _optimiser(network, read_settings("paper", None, {"model": "resnet50"}))
+    assert isinstance(adam, torch.optim.AdamW)
+    assert adam.defaults["betas"] == (0.9, 0.99)
+    assert all(group["weight_decay"] == 0 for group in adam.param_groups)

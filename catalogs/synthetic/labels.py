@@ -20,7 +20,8 @@ from catalogs.synthetic.streams import uniforms
 THETA = 9.18  # of Galaxy Zoo 2 (Medina-Rosales & Cabrera-Vives 2021)
 VOTERS = 40  # of a typical galaxy in Galaxy Zoo
 SHARPNESS = 2.0  # log-odds of one vote per standard deviation of how conspicuous features are
-SMOOTH = "elliptical"
+SMOOTH, DISK = "elliptical", "spiral"
+NO_LABEL = ""  # a store's null
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class Labels:
     alpha : ndarray of float64
         Resolution: radius over the sigma of the point spread function.
     human_label : ndarray of str
-        The class that most voters name.
+        ``elliptical`` where most voters see none, ``spiral`` where they see a disk's features,
+        empty where they see those of an irregular or a merger: two classes to train on.
     votes : ndarray of int64
         Voters who see features, of ``voters``.
     vote_fraction : ndarray of float64
@@ -121,7 +123,7 @@ def label(
     fraction = votes / settings.voters
     return Labels(
         alpha=alpha,
-        human_label=np.where(seen, truth, SMOOTH),
+        human_label=np.where(seen, np.where(truth == DISK, DISK, NO_LABEL), SMOOTH),
         votes=votes,
         vote_fraction=fraction,
         certainty=np.maximum(fraction, 1 - fraction),

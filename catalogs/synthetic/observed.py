@@ -14,7 +14,7 @@ from catalogs.synthetic.biases import bias
 from catalogs.synthetic.frame import Image
 from catalogs.synthetic.galaxies.columns import catalogue_columns
 from catalogs.synthetic.galaxies.record import KINDS, SUBTYPES
-from catalogs.synthetic.labels import label
+from catalogs.synthetic.labels import DISK, SMOOTH, label
 from catalogs.synthetic.observation import Observation, expose, observation_of
 from catalogs.synthetic.picture import colour_cutout, encode, stamp
 from catalogs.synthetic.render import render
@@ -24,7 +24,12 @@ from catalogs.synthetic.streams import stream
 Galaxies = NDArray[np.void]
 Pictures = list[bytes] | Image
 
-CATEGORIES = {"truth": KINDS, "subtype": SUBTYPES, "human_label": KINDS, "missing_bands": MISSING}
+CATEGORIES = {
+    "truth": KINDS,
+    "subtype": SUBTYPES,
+    "human_label": (SMOOTH, DISK),
+    "missing_bands": tuple(filter(None, MISSING)),
+}
 """The values of the table's text columns."""
 
 

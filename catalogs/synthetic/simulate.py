@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from catalogs.cutouts.partition import Span, rows_per_partition, split_sky
 from catalogs.cutouts.store import Survey
@@ -47,6 +48,7 @@ from catalogs.synthetic.settings import SimulationSettings
 
 SETTINGS = "settings.json"
 LOCK = ".lock"
+CORE = ("id", "ra", "dec")
 
 __all__ = ["Simulated", "SimulationSettings", "simulate"]
 
@@ -204,7 +206,7 @@ def _put_together(
 
 def _sorted_part(job: Job, pieces: Sequence[Piece]) -> SortedPart:
     table = np.concatenate([read_columns(job, piece) for piece in pieces])
-    columns = {name: table[name] for name in table.dtype.names or () if name not in CORE}
+    columns = {name: _nullable(table[name]) for name in table.dtype.names or () if name not in CORE}
 
     def images() -> Iterator[Pictures]:
         for piece in pieces:
@@ -213,7 +215,13 @@ def _sorted_part(job: Job, pieces: Sequence[Piece]) -> SortedPart:
     return SortedPart(SurveyTable(table["id"], table["ra"], table["dec"], columns), images())
 
 
-CORE = ("id", "ra", "dec")
+def _nullable(values: NDArray[Any]) -> NDArray[Any]:
+    """Return text with null where it is empty; numbers as they are."""
+    if values.dtype.kind != "U":
+        return values
+    text = values.astype(object)
+    text[values == ""] = None
+    return text
 
 
 def _check_same(path: Path, settings: SimulationSettings) -> None:

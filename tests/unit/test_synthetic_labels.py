@@ -78,6 +78,18 @@ def test_votes_are_binomial_and_agree_with_the_label():
     assert (truth[certain & (labels.human_label == "elliptical")] == "spiral").mean() > 0.02
 
 
+def test_other_galaxies_have_votes_and_no_label_of_the_two():
+    truth, radius, seeing = mixed(4, 4000)
+    truth = np.where(np.arange(4000) % 3 == 0, "merger", truth)
+    labels = label(np.arange(4000), truth, radius, seeing, LabelSettings(), 5)
+    others = truth == "merger"
+    seen = labels.votes > 20
+    assert set(labels.human_label[others & seen]) == {""}
+    assert set(labels.human_label[others & ~seen]) == {"elliptical"}
+    assert set(labels.human_label[~others]) == {"elliptical", "spiral"}
+    assert abs(seen[others].mean() - seen[truth == "spiral"].mean()) < 0.06
+
+
 def test_votes_have_the_distribution_of_votes_given_their_majority():
     """Many people look at one kind of galaxy: against scipy's binomial, cut at the middle."""
     n, alpha = 200_000, 9.0

@@ -123,6 +123,8 @@ def test_truth_and_conditions_travel_with_the_survey(tmp_path):
     assert np.array_equal(survey.column("ra"), drawn["ra"])
     for name in ("seeing", "background", "depth"):
         np.testing.assert_allclose(survey.column(name), getattr(where, name), rtol=1e-12)
+    classes = set(survey.column("human_label"))
+    assert classes - {None} == {"elliptical", "spiral"}  # two, as training needs
     record = survey.attributes.provenance["simulation"]
     assert record["seed"] == 9
     assert record["conditions"] == "uneven"

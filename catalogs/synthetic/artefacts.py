@@ -36,7 +36,7 @@ ARTEFACT = np.dtype(
 )
 
 MISSING = tuple("".join(b for k, b in enumerate(BANDS) if bits >> k & 1) for bits in range(8))
-COLUMN_WIDTH = 0.5  # native pixels to each side
+COLUMN_WIDTH = 0.5  # pixels to each side
 
 
 def draw_artefacts(index: IntArray, settings: ObservationSettings, seed: int) -> NDArray[np.void]:
@@ -117,7 +117,7 @@ def add_light(
     if artefact["column"]:
         offset = float(artefact["column_offset"]) * width
         distance = _distance(grid, light.shape[-1], 90 + angle, offset)
-        line = np.clip(0.5 + COLUMN_WIDTH - np.abs(distance) / np.float32(NATIVE_PIXEL), 0, 1)
+        line = np.clip(0.5 + COLUMN_WIDTH - np.abs(distance) / np.float32(grid.scale), 0, 1)
         light += artefact["column_level"].astype(np.float32)[:, None, None] * line
 
 
@@ -131,7 +131,7 @@ def spoil(seen: Image, grid: Grid, width: float, artefact: NDArray[np.void], ang
         offset = float(artefact["seam_offset"]) * width
         distance = _distance(grid, seen.shape[-1], 90 + angle, offset)
         seen += artefact["seam_step"].astype(np.float32)[:, None, None] * (distance > 0)
-        seen[:, np.abs(distance) < 0.5 * NATIVE_PIXEL] = np.float32(-1)
+        seen[:, np.abs(distance) < 0.5 * grid.scale] = np.float32(-1)
     for band in range(len(BANDS)):
         if artefact["missing"] >> band & 1:
             seen[band] = np.nan

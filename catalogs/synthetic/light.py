@@ -36,14 +36,15 @@ def add_points(
         Total light in the scene's unit.
     """
     m = scene.shape[-1]
-    inside = (x >= 2) & (x < m - 3) & (y >= 2) & (y < m - 3)
-    x, y, fluxes = x[inside], y[inside], fluxes[:, inside]
     j, i = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    shares = _lagrange(y - i)[:, None, :] * _lagrange(x - j)[None, :, :]  # (6, 6, n)
-    rows, columns = (i + TAPS[:, None])[:, None, :], (j + TAPS[:, None])[None, :, :]
-    pixels = (rows * m + columns).ravel()
-    for band, flux in zip(scene, fluxes, strict=True):
-        np.add.at(band.reshape(-1), pixels, (shares * flux).ravel().astype(np.float32))
+    across, down = _lagrange(x - j), _lagrange(y - i)
+    light = (fluxes[:, None, :] * down).astype(np.float32)  # (bands, 6, n)
+    across = across.astype(np.float32)
+    first = int(TAPS[0])
+    for k, (left, top) in enumerate(zip((j + first).tolist(), (i + first).tolist(), strict=True)):
+        if 0 <= left <= m - len(TAPS) and 0 <= top <= m - len(TAPS):
+            box = scene[:, top : top + len(TAPS), left : left + len(TAPS)]
+            box += light[:, :, k, None] * across[:, k]
 
 
 def _lagrange(t: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ are drawn with it, and where stars are denser those of a thinner field are there
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from catalogs.synthetic.light import add_points
 from catalogs.synthetic.stars import BrightStar
 from catalogs.synthetic.streams import uniforms
 
-GALAXY_DENSITY = 12_000.0  # per square degree down to FAINTEST (Yasuda et al. 2001, AJ 122, 1104)
+GALAXY_DENSITY = 19_000.0  # per square degree down to FAINTEST (Yasuda et al. 2001, AJ 122, 1104)
 GALAXY_SLOPE = 0.4  # counts grow as 10^(.4 m), as in static Euclidean space
 BRIGHTEST_GALAXY = 16.5
 CLEAR = 0.10  # of the frame's width: the deblender leaves no bright neighbour so close
@@ -30,11 +29,15 @@ EXPONENTIAL = 1.67835  # half-light radius over scale length
 REACH = 4.0  # effective radii to which a galaxy is drawn
 BOX = 24  # pixels; half width beyond which a neighbour is not drawn
 
+BRIGHT_STAR, STAR, GALAXY = range(3)
+KINDS = 3
+
 NEIGHBOUR = np.dtype(
     [
         ("owner", np.int64),  # row of the galaxy that it lies beside
         ("x", np.float64),  # arcsec from the galaxy: to the right, which is west,
         ("y", np.float64),  # and down, which is south
+        ("kind", np.int64),  # BRIGHT_STAR, STAR or GALAXY
         ("mag", np.float64),  # r band
         ("gr", np.float64),
         ("ri", np.float64),
@@ -53,9 +56,9 @@ class Neighbours:
     Attributes
     ----------
     objects : ndarray of NEIGHBOUR
-        By owner.
-    offsets : ndarray of int64, shape (n + 1,)
-        Where each galaxy's neighbours begin.
+        By owner, then by kind.
+    offsets : ndarray of int64, shape (3 n + 1,)
+        Where each galaxy's neighbours of each kind begin.
     """
 
     objects: NDArray[np.void]
@@ -63,15 +66,21 @@ class Neighbours:
 
     def __getitem__(self, rows: slice) -> Neighbours:
         """Return the neighbours of consecutive galaxies."""
-        start, stop, _ = rows.indices(len(self.offsets) - 1)
-        offsets = self.offsets[start : stop + 1]
+        start, stop, _ = rows.indices(len(self.offsets) // KINDS)
+        offsets = self.offsets[KINDS * start : KINDS * stop + 1]
         objects = self.objects[offsets[0] : offsets[-1]].copy()
         objects["owner"] -= start
         return Neighbours(objects, offsets - offsets[0])
 
-    def of(self, row: int) -> NDArray[np.void]:
-        """Return the neighbours of one galaxy."""
-        return self.objects[self.offsets[row] : self.offsets[row + 1]]
+    def of(self, row: int, kind: int) -> NDArray[np.void]:
+        """Return the neighbours of one galaxy that are of one kind."""
+        start, stop = self.offsets[KINDS * row + kind : KINDS * row + kind + 2]
+        return self.objects[start:stop]
+
+    @property
+    def counts(self) -> IntArray:
+        """How many neighbours each galaxy has, shape (n,)."""
+        return np.diff(self.offsets[::KINDS])
 
 
 def draw_neighbours(
@@ -104,11 +113,11 @@ def draw_neighbours(
         _bright_stars(index, side, bright * circle, seed),
     ]
     objects = np.concatenate(parts)
-    keep = ~_too_close(objects, width[objects["owner"]])
-    objects = objects[keep]
-    objects = objects[np.argsort(objects["owner"], kind="stable")]
-    counts = np.bincount(objects["owner"], minlength=len(index))
-    return Neighbours(objects, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    objects = objects[~_too_close(objects, width[objects["owner"]])]
+    place = objects["owner"] * KINDS + objects["kind"]
+    ends = np.cumsum(np.bincount(place, minlength=KINDS * len(index)))
+    offsets = np.concatenate([[0], ends]).astype(np.int64)
+    return Neighbours(objects[np.argsort(place, kind="stable")], offsets)
 
 
 class _Draws:
@@ -138,6 +147,7 @@ class _Draws:
 def _galaxies(index: IntArray, side: FloatArray, mean: FloatArray, seed: int) -> NDArray[np.void]:
     draw = _Draws("galaxies", index, mean, seed)
     out = draw.table()
+    out["kind"] = GALAXY
     _scatter(out, draw, side)
     faintest = 10 ** (GALAXY_SLOPE * (BRIGHTEST_GALAXY - stars.FAINTEST))
     out["mag"] = stars.FAINTEST + np.log10(np.maximum(draw(), faintest)) / GALAXY_SLOPE
@@ -153,6 +163,7 @@ def _faint_stars(
 ) -> NDArray[np.void]:
     draw = _Draws("stars", index, mean, seed)
     out = draw.table()
+    out["kind"] = STAR
     _scatter(out, draw, side)
     out["mag"] = stars.magnitudes(draw(), stars.BRIGHT, stars.FAINTEST)
     out["gr"], out["ri"] = stars.colours(out["mag"], draw(), draw())
@@ -189,7 +200,7 @@ def _too_close(objects: NDArray[np.void], width: FloatArray) -> NDArray[np.bool_
     return np.asarray(near & (objects["mag"] < CLEAR_MAG))
 
 
-def add_neighbours(scene: Image, grid: Grid, objects: NDArray[np.void]) -> None:
+def add_neighbours(scene: Image, grid: Grid, neighbours: Neighbours, row: int) -> None:
     """Add the neighbours of one galaxy to its scene, but for bright stars.
 
     Parameters
@@ -197,30 +208,28 @@ def add_neighbours(scene: Image, grid: Grid, objects: NDArray[np.void]) -> None:
     scene : ndarray of float32, shape (3, m, m)
         Nanomaggies per native pixel. Changed in place.
     grid : Grid
-    objects : ndarray of NEIGHBOUR
+    neighbours : Neighbours
+    row : int
+        Of the galaxy.
     """
-    faint = objects[objects["mag"] >= stars.BRIGHT]
-    if len(faint) == 0:
-        return
-    fluxes = _fluxes(faint)
-    x, y = grid.x0 + faint["x"] / grid.scale, grid.y0 + faint["y"] / grid.scale
-    star = faint["re"] == 0
-    if star.any():
-        add_points(scene, x[star], y[star], fluxes[:, star])
-    for k in np.flatnonzero(~star):
-        _add_galaxy(scene, grid, faint[k], float(x[k]), float(y[k]), fluxes[:, k])
+    points, disks = neighbours.of(row, STAR), neighbours.of(row, GALAXY)
+    if len(points):
+        x, y = grid.x0 + points["x"] / grid.scale, grid.y0 + points["y"] / grid.scale
+        add_points(scene, x, y, _fluxes(points) * (NATIVE_PIXEL / grid.scale) ** 2)
+    if len(disks):
+        _add_disks(scene, grid, disks)
 
 
-def bright_stars(objects: NDArray[np.void]) -> list[BrightStar]:
-    """Return the bright stars among the neighbours of one galaxy."""
+def bright_stars(neighbours: Neighbours, row: int) -> list[BrightStar]:
+    """Return the bright stars beside one galaxy."""
     return [
         BrightStar(float(star["x"]), float(star["y"]), _fluxes(star), _levels(star["level"]))
-        for star in objects[objects["mag"] < stars.BRIGHT]
+        for star in neighbours.of(row, BRIGHT_STAR)
     ]
 
 
 def _levels(number: float) -> NDArray[np.float64]:
-    """Return what saturation leaves in g, r and i, .05 to 1, from one number."""
+    """Return what saturation leaves in g, r and i, .06 to 1, from one number."""
     digits = np.modf(number * np.array([1.0, 10.0, 100.0]))[0]
     return np.asarray(10 ** (1.2 * (digits - 1)))
 
@@ -233,26 +242,24 @@ def _fluxes(objects: NDArray[np.void]) -> NDArray[np.float64]:
     )
 
 
-def _add_galaxy(
-    scene: Image,
-    grid: Grid,
-    galaxy: NDArray[np.void],
-    x: float,
-    y: float,
-    fluxes: NDArray[np.float64],
-) -> None:
-    """Add an exponential disk on the pixels around it."""
+def _add_disks(scene: Image, grid: Grid, disks: NDArray[np.void]) -> None:
+    """Add exponential disks, each on the pixels around it."""
     m = scene.shape[-1]
-    half = min(ceil(REACH * float(galaxy["re"]) / grid.scale) + 1, BOX)
-    left, right = max(round(x) - half, 0), min(round(x) + half + 1, m)
-    top, bottom = max(round(y) - half, 0), min(round(y) + half + 1, m)
-    if left >= right or top >= bottom:
-        return
-    dx = ((np.arange(left, right) - x) * grid.scale).astype(np.float32)[None, :]
-    dy = ((np.arange(top, bottom) - y) * grid.scale).astype(np.float32)[:, None]
-    cos, sin = np.float32(np.cos(galaxy["angle"])), np.float32(np.sin(galaxy["angle"]))
-    rate = np.float32(EXPONENTIAL / galaxy["re"])
-    u, v = cos * dx + sin * dy, (cos * dy - sin * dx) / np.float32(galaxy["q"])
-    light = np.exp(-rate * np.sqrt(u * u + v * v)) * (rate**2 / (2 * np.pi * galaxy["q"]))
-    per_pixel = (fluxes * NATIVE_PIXEL**2).astype(np.float32)[:, None, None]
-    scene[:, top:bottom, left:right] += per_pixel * light.astype(np.float32)
+    axes = np.arange(m, dtype=np.float32)
+    x, y = grid.x0 + disks["x"] / grid.scale, grid.y0 + disks["y"] / grid.scale
+    rate, q = EXPONENTIAL * grid.scale / disks["re"], disks["q"]  # per pixel
+    half = np.minimum(np.ceil(REACH * disks["re"] / grid.scale) + 1, BOX)
+    peak = _fluxes(disks) * (rate**2 / (2 * np.pi * q) * (NATIVE_PIXEL / grid.scale) ** 2)
+    # The matrix that makes the disk round, with radii in scale lengths.
+    cos, sin = rate * np.cos(disks["angle"]), rate * np.sin(disks["angle"])
+    shape = np.stack([cos, sin, -sin / q, cos / q], axis=-1).astype(np.float32)
+    edges = np.stack([x - half, x + half + 1, y - half, y + half + 1], axis=-1)
+    boxes = np.clip(np.round(edges), 0, m).astype(np.int64).tolist()
+    for k, (left, right, top, bottom) in enumerate(boxes):
+        if left == right or top == bottom:
+            continue
+        dx, dy = axes[left:right] - np.float32(x[k]), axes[top:bottom, None] - np.float32(y[k])
+        u = shape[k, 0] * dx + shape[k, 1] * dy
+        v = shape[k, 2] * dx + shape[k, 3] * dy
+        light = np.exp(-np.hypot(u, v))
+        scene[:, top:bottom, left:right] += peak[:, k, None, None].astype(np.float32) * light

@@ -87,12 +87,11 @@ class Observation:
 
     def _brightest(self) -> tuple[FloatArray, FloatArray, IntArray]:
         """Return magnitude and distance of the brightest neighbour, and how many there are."""
-        objects, offsets = self.neighbours.objects, self.neighbours.offsets
-        counts = np.diff(offsets)
+        objects, counts = self.neighbours.objects, self.neighbours.counts
         order = np.lexsort((objects["mag"], objects["owner"]))
         some = counts > 0
         mag, distance = np.full((2, len(counts)), np.nan)
-        first = objects[order[offsets[:-1][some]]]
+        first = objects[order[(np.cumsum(counts) - counts)[some]]]
         mag[some], distance[some] = first["mag"], np.hypot(first["x"], first["y"])
         return mag, distance, counts
 
@@ -109,7 +108,7 @@ COLUMNS = {
     "camcol": ("", "camera column, 1 to 6; 0 without"),
     "extinction": ("mag", "by the Galaxy's dust in r"),
     "latitude": ("deg", "Galactic latitude"),
-    "star_density": ("arcmin-2", "mean number of stars down to r = 22.5"),
+    "star_density": ("arcmin-2", "mean number of stars down to r = 23"),
     "neighbours": ("", "stars and galaxies in the cutout, and bright stars that light it"),
     "neighbour_mag": ("mag", "r magnitude of the brightest of them; NaN without"),
     "neighbour_distance": ("arcsec", "of the brightest of them"),
@@ -210,7 +209,6 @@ def expose(
     """
     settings, conditions = observation.settings, observation.conditions
     artefact = observation.artefacts[row]
-    objects = observation.neighbours.of(row)
     angle = float(conditions.camera_angle[row])
     exposure = Exposure(
         seeing=float(conditions.seeing[row]),
@@ -224,11 +222,11 @@ def expose(
     )
 
     def after_telescope(light: Image) -> None:
-        for star in bright_stars(objects):
+        for star in bright_stars(observation.neighbours, row):
             stars.add_bright(light, grid, star, exposure, angle)
         add_light(light, grid, frame.width, artefact, angle)
 
-    add_neighbours(scene, grid, objects)
+    add_neighbours(scene, grid, observation.neighbours, row)
     seen = observe(scene, grid, exposure, rng, after_telescope)
     spoil(seen, grid, frame.width, artefact, angle)
     return seen

@@ -16,7 +16,7 @@ from catalogs.synthetic.frame import Frame, Grid, Image
 
 # Colour composition, Lupton et al. 2004 (PASP 116, 133); the numbers match the sky level, the
 # noise and the mean light profiles in three colours of Galaxy Zoo 1 cutouts.
-BAND_SCALE = (2.0, 1.2, 1.0)  # g, r, i
+BAND_SCALE = (2.0, 1.2, 1.08)  # g, r, i
 SOFTENING = 0.2  # nanomaggies per native pixel, where the stretch turns logarithmic
 BRIGHTNESS = 48.0  # grey levels per e-folding beyond it
 STORED_QUALITY = 75  # of the JPEG on detector pixels
@@ -41,11 +41,22 @@ def compose(seen: Image) -> NDArray[np.uint8]:
     -------
     ndarray of uint8, shape (h, w, 3)
     """
-    scaled = np.fmax(seen * _SCALE + _BLACK, 0)[::-1]  # a missing band, NaN, is black
-    mean = scaled.mean(axis=0) / np.float32(SOFTENING) + np.float32(1e-6)
-    rgb = scaled * (np.float32(BRIGHTNESS / SOFTENING) * np.arcsinh(mean) / mean)
-    rgb = np.minimum(rgb, np.float32(255))
-    return np.ascontiguousarray((rgb + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0))
+    scaled = seen * _SCALE
+    scaled += _BLACK
+    np.fmax(scaled, 0, out=scaled)  # a missing band, NaN, is black
+    mean = scaled[0] + scaled[1]
+    mean += scaled[2]
+    mean *= np.float32(1 / (3 * SOFTENING))
+    mean += np.float32(1e-6)
+    stretch = np.arcsinh(mean)
+    stretch /= mean
+    stretch *= np.float32(BRIGHTNESS / SOFTENING)
+    scaled *= stretch
+    scaled += np.float32(0.5)
+    np.minimum(scaled, np.float32(255), out=scaled)
+    picture = np.empty((*stretch.shape, 3), dtype=np.uint8)
+    picture[..., 0], picture[..., 1], picture[..., 2] = scaled[2], scaled[1], scaled[0]
+    return picture
 
 
 def colour_cutout(seen: Image, frame: Frame, grid: Grid) -> NDArray[np.uint8]:

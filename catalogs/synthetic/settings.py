@@ -13,7 +13,7 @@ from catalogs.synthetic.labels import LabelSettings
 from catalogs.synthetic.population import MAGNITUDE_LIMIT, PopulationSettings
 from catalogs.synthetic.truth import Clustered, Dipole, Patch, Pattern
 
-SKY_VERSION = 5  # grows when the same settings would give other galaxies or other pictures
+SKY_VERSION = 6  # grows when the same settings would give other galaxies or other pictures
 
 Pixels = Literal["jpeg", "float32"]
 
@@ -39,7 +39,8 @@ class SimulationSettings:
     irregulars, mergers, magnitude_limit
         See :class:`catalogs.synthetic.population.PopulationSettings`.
     neighbours : float
-        Stars and galaxies in the field, per square arcmin.
+        Stars and galaxies beside a galaxy, per square arcmin down to r = 23 at Galactic latitude
+        50 deg; 6.7 is the sky's.
     quality : int
         JPEG quality, 1 to 100.
     imitate : Dipole, Patch or Clustered, optional
@@ -66,7 +67,7 @@ class SimulationSettings:
     irregulars: float = 0.01
     mergers: float = 0.015
     magnitude_limit: float = MAGNITUDE_LIMIT
-    neighbours: float = 5.0
+    neighbours: float = 6.7
     quality: int = 90
     imitate: Pattern | None = None
     training: TrainingRegion | None = None

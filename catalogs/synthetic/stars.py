@@ -18,9 +18,9 @@ from catalogs.synthetic.observe import Exposure
 
 # Stars brighter than r per square degree at the Galactic pole: the shape of the Bahcall & Soneira
 # (1980, ApJS 44, 73) counts, rounded.
-COUNTS_AT = np.array([6.0, 8.0, 10.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0, 21.0, 22.5])
-COUNTS = np.array([0.12, 0.8, 4.5, 21.0, 42.0, 80.0, 230.0, 580.0, 1300.0, 1900.0, 3200.0])
-FAINTEST = 22.5
+COUNTS_AT = np.array([6.0, 8.0, 10.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0, 21.0, 23.0])
+COUNTS = np.array([0.12, 0.8, 4.5, 21.0, 42.0, 80.0, 230.0, 580.0, 1300.0, 1900.0, 3700.0])
+FAINTEST = 23.0
 BRIGHT = 13.0  # brighter stars are drawn with aureole and spikes
 LATITUDE_POWER = 1.3  # counts grow as the cosecant of the latitude to this power
 EVEN_LATITUDE = 50.0  # deg; where a survey without latitudes has its stars
@@ -97,7 +97,7 @@ def felt(mag: FloatArray, distance: FloatArray) -> NDArray[np.bool_]:
     """Say which stars light the sky at a distance [arcsec] by a noticeable part of its noise."""
     flux = 10 ** (-0.4 * (mag - 22.5))
     light = flux * AUREOLE * NATIVE_PIXEL**2 / np.maximum(distance, AUREOLE_CORE) ** 2
-    return np.asarray(light > 2e-3)
+    return np.asarray(light > 4e-3)
 
 
 def add_bright(
@@ -126,7 +126,7 @@ def add_bright(
     ]
     squared = x * x + y * y
     aureole = np.float32(AUREOLE) / (squared + np.float32(AUREOLE_CORE**2))
-    area = grid.scale**2
+    area = NATIVE_PIXEL**2
     beta = exposure.beta
     for band, (flux, fwhm) in enumerate(zip(star.fluxes, exposure.fwhm(), strict=True)):
         alpha = 0.5 * fwhm / np.sqrt(2 ** (1 / beta) - 1)

@@ -7,11 +7,12 @@ import pytest
 from astropy.modeling.models import Moffat2D
 from astropy.visualization import AsinhStretch
 from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from catalogs.synthetic.frame import MARGIN, NATIVE_PIXEL, Frame, Grid
 from catalogs.synthetic.light import add_points
 from catalogs.synthetic.observe import (
+    NOISE_OF_BAND,
     Exposure,
     blur,
     detector_noise,
@@ -76,17 +77,30 @@ def test_depth_is_five_sigma_of_a_point_source():
     assert flux * np.sqrt((psf**2).sum()) / noise_per_pixel(22.95) == pytest.approx(5, rel=0.01)
 
 
-@pytest.mark.parametrize(("depth", "correlation"), [(22.5, 0.0), (23.2, 0.0), (22.9, 0.4)])
-def test_noise_follows_depth(depth, correlation):
+@pytest.mark.parametrize(
+    ("depth", "correlation", "binning"),
+    [(22.5, 0.0, 1), (23.2, 0.0, 1), (22.9, 0.4, 1), (22.6, 0.0, 2)],
+)
+def test_noise_follows_depth(depth, correlation, binning):
     """The mean over a stamp scatters as white noise does, correlated among neighbours or not."""
-    grid = Grid(40 + 2 * MARGIN, NATIVE_PIXEL, 30.0, 30.0)
+    grid = Grid(40 + 2 * MARGIN, binning * NATIVE_PIXEL, 30.0, 30.0)
     rng = stream(1, "test", 1)
     exposure = Exposure(1.3, 0.0, depth, correlation=correlation)
     empty = np.zeros((3, grid.size, grid.size), dtype=np.float32)
-    means = [observe(empty.copy(), grid, exposure, rng)[1].mean() for _ in range(400)]
-    # 95% of a chi-square of 400 is within 7%; correlated noise loses a little at the edges.
-    assert np.std(means) == pytest.approx(noise_per_pixel(depth) / 40, rel=0.1)
+    means = [observe(empty.copy(), grid, exposure, rng).mean(axis=(1, 2)) for _ in range(400)]
+    scatter = np.std(np.array(means) / NOISE_OF_BAND)
+    # Of 1,200 means it is good to 2%; correlated noise loses a little at the edges.
+    assert scatter == pytest.approx(noise_per_pixel(depth) / (40 * binning), rel=0.08)
     assert noise_per_pixel(22.0) / noise_per_pixel(22.5) == pytest.approx(10**0.2)
+
+
+def test_noise_is_normal():
+    noise = detector_noise(stream(1, "test", 9), 3, 200)
+    assert stats.kstest(noise.ravel(), "norm").pvalue > 1e-3
+    assert noise.var() == pytest.approx(1, abs=4 * np.sqrt(2 / noise.size))
+    assert stats.kurtosis(noise.ravel()) == pytest.approx(0, abs=4 * np.sqrt(24 / noise.size))
+    bands = np.corrcoef(noise.reshape(3, -1))[np.triu_indices(3, 1)]
+    assert np.abs(bands).max() < 4 / np.sqrt(noise[0].size)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.25, 0.5])
@@ -132,9 +146,9 @@ def test_a_cutout_shows_the_sky_at_its_scale_with_the_galaxy_in_the_middle(size,
     grid = frame.detector(np.array([0.4, -0.3]))
     east, north = 0.3 * frame.width, -0.2 * frame.width
     scene = np.zeros((3, grid.size, grid.size), dtype=np.float32)
-    x = grid.x0 + np.array([0.0, east]) / NATIVE_PIXEL
-    y = grid.y0 + np.array([0.0, north]) / NATIVE_PIXEL
-    add_points(scene, x, y, np.full((3, 2), 100.0))
+    x = grid.x0 + np.array([0.0, east]) / grid.scale
+    y = grid.y0 + np.array([0.0, north]) / grid.scale
+    add_points(scene, x, y, np.full((3, 2), 100.0 * (NATIVE_PIXEL / grid.scale) ** 2))
     seen = blur(scene, np.full(3, 4.0))
     numbers = stamp(seen, frame, grid)
     assert numbers.shape == (size, size, 3)

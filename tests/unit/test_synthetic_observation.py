@@ -16,7 +16,7 @@ from catalogs.synthetic.conditions import (
     dust,
 )
 from catalogs.synthetic.drift import scan_at, survey_coordinates
-from catalogs.synthetic.frame import Frame
+from catalogs.synthetic.frame import MARGIN, NATIVE_PIXEL, Frame
 from catalogs.synthetic.neighbours import GALAXY_DENSITY, REAL_DENSITY, draw_neighbours
 from catalogs.synthetic.observation import COLUMNS, expose, observation_columns, observation_of
 from catalogs.synthetic.observe import Exposure
@@ -99,20 +99,20 @@ def test_neighbours_are_as_many_as_the_sky_has(latitude):
     drawn = draw_neighbours(INDEX, width, np.full(len(INDEX), latitude), REAL_DENSITY, 5)
     objects = drawn.objects
     faint = objects[objects["mag"] > 20]
-    area = len(INDEX) * ((60.0 + 2 * 8 * 0.396) / 3600) ** 2
+    area = len(INDEX) * ((60.0 + 2 * MARGIN * NATIVE_PIXEL) / 3600) ** 2
     galaxies, found = (faint["re"] > 0).sum(), (faint["re"] == 0).sum()
-    expected = GALAXY_DENSITY * area * (1 - 10 ** (0.4 * (20 - 22.5)))
+    expected = GALAXY_DENSITY * area * (1 - 10 ** (0.4 * (20 - 23.0)))
     assert galaxies == pytest.approx(expected, abs=4 * np.sqrt(expected))
     between = stars.density(np.array(latitude)) - stars.density(np.array(latitude), 20.0)
     assert found == pytest.approx(between * area, abs=4 * np.sqrt(between * area))
 
 
 def test_star_counts_follow_the_table():
-    mags = stars.magnitudes(uniforms(2, "test", np.arange(40_000)), 13.0, 22.5)
+    mags = stars.magnitudes(uniforms(2, "test", np.arange(40_000)), 13.0, 23.0)
     assert mags.min() >= 13.0
-    assert mags.max() <= 22.5
+    assert mags.max() <= 23.0
     brighter = (mags < 18.0).mean()
-    assert brighter == pytest.approx((580 - 42) / (3200 - 42), rel=0.03)
+    assert brighter == pytest.approx((580 - 42) / (3700 - 42), rel=0.03)
 
 
 def test_a_thinner_field_is_part_of_a_denser_one():
@@ -197,7 +197,7 @@ def test_a_bright_star_lights_its_surroundings_as_the_literature_says():
     star = stars.BrightStar(0.0, 0.0, np.full(3, 10 ** (-0.4 * (12.0 - 22.5))), np.ones(3))
     frame = Frame(400, 0.396)
     grid = frame.detector(np.zeros(2))
-    n = grid.size - 16
+    n = grid.size - 2 * MARGIN
     light = np.zeros((3, n, n), dtype=np.float32)
     stars.add_bright(light, grid, star, Exposure(1.3, 0.0, 28.0), 0.0)
     middle = (n - 1) / 2

@@ -157,7 +157,7 @@ def thick_disk(
     place = np.clip((n - DISK_INDICES[0]) / 0.1, 0, len(DISK_INDICES) - 1.001)
     low, part = int(place), np.float32(place - int(place))
     table = _disk_transforms()
-    radial = np.interp(wave, WAVES, table[low] * (1 - part) + table[low + 1] * part)
+    radial = np.interp(wave, WAVES, table[low] * (1 - part) + table[low + 1] * part, right=0)
     t = np.float32(np.pi / 2 * height * np.sin(inclination)) * np.abs(across) + np.float32(1e-4)
     decay = np.exp(-t)
     layer = np.float32(2) * t * decay / (1 - decay * decay)  # t / sinh t

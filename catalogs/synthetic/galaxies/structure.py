@@ -134,8 +134,8 @@ def smooth_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     gr = observed_colour(rest, redshift, EARLY)
     ri = second_colour(gr) + 0.02 * rng.normal(size=size)
     # Index and luminosity: Graham & Guzman 2003 (AJ 125, 2936), eq. 13, with B - r = 1.3; less
-    # a quarter: so concentrated are the smooth galaxies of Galaxy Zoo's pictures.
-    index = 0.75 * 10 ** (-(absolute + 1.3 + 14.3) / 9.4 + 0.15 * rng.normal(size=size))
+    # a third: so concentrated are the smooth galaxies of Galaxy Zoo's pictures.
+    index = 0.68 * 10 ** (-(absolute + 1.3 + 14.3) / 9.4 + 0.15 * rng.normal(size=size))
     bulge = np.where(lenticular, rng.uniform(0.2, 0.7, size), 1.0)
     # Those nearer to edge-on count as spirals in Galaxy Zoo 1.
     inclined = apparent_ratio(rng.uniform(0.3, 1.0, size), np.full(size, 0.25))

@@ -149,6 +149,7 @@ def test_the_wheel_holds_the_product_and_nothing_else(tmp_path):
     assert sum(i.file_size for i in shipped) <= 6 * 1024 * 1024
     on_disk = {str(path.relative_to(ROOT)) for path in sources()}
     assert on_disk <= set(names)
+    assert "catalogs/trees/gz2.toml" in names
 
 
 def test_modules_fit_in_a_head():

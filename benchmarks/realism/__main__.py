@@ -30,7 +30,8 @@ from benchmarks.realism.samples import (
     real_sample,
     real_table,
 )
-from catalogs.synthetic.simulate import SimulationSettings, simulate
+from catalogs.synthetic.settings import SimulationSettings
+from engine.simulate import simulate
 
 # Two measures that say the same: only one of them may count.
 INDEPENDENT = [name for name in MEASURES if name != "half-light over frame"]
@@ -79,7 +80,7 @@ def samples(given: argparse.Namespace, simulated: Simulated) -> list[Pair]:
 def write_pages(given: argparse.Namespace, simulated: Simulated, chosen: list[Pair]) -> None:
     """Write the gallery and the pairs."""
     parts = {}
-    for kind in np.unique(simulated.truth):
+    for kind in np.unique(simulated.classes):
         rows = draw(simulated.rows_of(kind), 72, given.seed)
         pictures = list(simulated.sample(rows).pictures)
         parts[str(kind)] = (f"{len(rows)} drawn at random", sheet(pictures, 8), "sheet")
@@ -151,6 +152,7 @@ def main() -> int:
     parser.add_argument("--store", type=Path, help="simulated when it is not there yet")
     parser.add_argument("--galaxies", type=int, default=4000)
     parser.add_argument("--size", type=int, default=120)
+    parser.add_argument("--label", choices=("truth", "human_label"), default="truth")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--limit", type=int, default=200, help="galaxies per sample")
     parser.add_argument("--workers", type=int, default=2)
@@ -158,14 +160,14 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     given = parser.parse_args()
     given.store = given.store or given.to / "sky.zarr"
-    if not given.store.exists():
-        given.store.parent.mkdir(parents=True, exist_ok=True)
-        settings = SimulationSettings(
-            given.galaxies, given.seed, size=given.size, workers=given.workers
-        )
-        simulate(given.store, settings)
-    simulated = Simulated.open(given.store)
-    result: dict[str, object] = {"store": str(given.store), "size": simulated.size}
+    sky = SimulationSettings(given.galaxies, given.seed, size=given.size, workers=given.workers)
+    make(given.store, sky)
+    simulated = Simulated.open(given.store, given.label)
+    result: dict[str, object] = {
+        "store": str(given.store),
+        "label": given.label,
+        "size": simulated.size,
+    }
     if {"pages", "distances"} & set(given.only):
         chosen = samples(given, simulated)
         if "pages" in given.only:
@@ -176,7 +178,10 @@ def main() -> int:
         auc = networks.shipped_on_simulated(simulated, 3000, given.seed)
         print(f"real to simulated: {told(auc)}", flush=True)
         table = real_table(given.data)
-        back = networks.simulated_on_real(given.store, given.data, table, given.to)
+        # Other galaxies than those measured, and of the two classes only.
+        lessons, seed = given.to / "lessons.zarr", given.seed + 1
+        make(lessons, dataclasses.replace(sky, seed=seed, irregulars=0.0, mergers=0.0))
+        back = networks.simulated_on_real(lessons, given.label, given.data, table, given.to)
         print(f"simulated to real: {told(back)}")
         result["networks"] = {
             "real to simulated": dataclasses.asdict(auc),
@@ -184,6 +189,13 @@ def main() -> int:
         }
     (given.to / "realism.json").write_text(json.dumps(result, indent=1) + "\n")
     return 0
+
+
+def make(store: Path, settings: SimulationSettings) -> None:
+    """Simulate a store, unless there is one."""
+    if not store.exists():
+        store.parent.mkdir(parents=True, exist_ok=True)
+        simulate(store, settings)
 
 
 def told(auc: networks.Measured) -> str:

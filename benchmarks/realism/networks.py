@@ -19,27 +19,31 @@ from training.metrics import CONFIDENCE, Measured, roc_auc
 BATCH = 64
 RESAMPLES = 1000
 # Augmentation, balancing and the network itself are those of every `skytally train`.
-EPOCHS = 12
+EPOCHS = 8
 
 
 def shipped_on_simulated(simulated: Simulated, most: int, seed: int) -> Measured:
     """Return the ROC AUC of the shipped bundle, trained on real galaxies, on simulated ones."""
-    rows = np.flatnonzero(np.isin(simulated.truth, list(CLASSES)))
+    rows = np.flatnonzero(np.isin(simulated.classes, list(CLASSES)))
     rows = draw(rows, most, seed)
     pictures = simulated.sample(rows).pictures
     batches = (pictures[i : i + BATCH] for i in range(0, len(rows), BATCH))
     return bootstrapped(
-        _answers(shipped(), batches), (simulated.truth[rows] == "spiral").astype(np.int64)
+        _answers(shipped(), batches), (simulated.classes[rows] == "spiral").astype(np.int64)
     )
 
 
-def simulated_on_real(store: Path, data: Path, table: pd.DataFrame, to: Path) -> Measured:
+def simulated_on_real(
+    store: Path, label: str, data: Path, table: pd.DataFrame, to: Path
+) -> Measured:
     """Train and export with skytally's own commands on a simulated survey, test on real galaxies.
 
     Parameters
     ----------
     store : Path
         A simulated survey of ellipticals and spirals.
+    label : str
+        Its column of classes.
     data : Path
         The real galaxies.
     table : DataFrame
@@ -49,7 +53,7 @@ def simulated_on_real(store: Path, data: Path, table: pd.DataFrame, to: Path) ->
     """
     run, bundle = to / "simulated.run", to / "simulated.bundle"
     skytally = (sys.executable, "-m", "skytally")
-    train = ("train", store, "--to", run, "--label", "truth", "--epochs", EPOCHS)
+    train = ("train", store, "--to", run, "--label", label, "--epochs", EPOCHS)
     subprocess.run([*skytally, *map(str, train)], check=True)
     subprocess.run([*skytally, "export", str(run), "--to", str(bundle), "--replace"], check=True)
 

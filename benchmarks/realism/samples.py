@@ -52,23 +52,23 @@ class Simulated:
 
     store: Survey
     size: int
-    truth: NDArray[np.str_]
+    classes: NDArray[np.str_]
     radius: NDArray[np.float64]
     ids: NDArray[np.int64]
 
     @classmethod
-    def open(cls, path: Path) -> Simulated:
-        """Open a store that ``skytally simulate`` made."""
+    def open(cls, path: Path, column: str) -> Simulated:
+        """Open a simulated store; ``column`` says who decides the class: truth or people."""
         store = Survey.open(path)
         if "simulation" not in store.attributes.provenance:
             raise InputError(f"{path} is no simulated survey; give one that was simulated")
         ids = np.concatenate([store.read_rows(p).id for p in store.partitions])
-        truth = store.column("truth").astype(np.str_)
-        return cls(store, crop_of(store, None), truth, store.column("radius"), ids)
+        classes = store.column(column).astype(np.str_)
+        return cls(store, crop_of(store, None), classes, store.column("radius"), ids)
 
     def rows_of(self, kind: str) -> NDArray[np.int64]:
-        """Return the rows of one true class."""
-        return np.flatnonzero(self.truth == kind)
+        """Return the rows of one class."""
+        return np.flatnonzero(self.classes == kind)
 
     def sample(self, rows: NDArray[np.int64]) -> Sample:
         """Return some galaxies, in the order asked for."""

@@ -30,6 +30,7 @@ from benchmarks.realism.samples import (
     real_sample,
     real_table,
 )
+from catalogs.synthetic.neighbours import REAL_DENSITY
 from catalogs.synthetic.settings import SimulationSettings
 from engine.simulate import simulate
 
@@ -160,7 +161,14 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     given = parser.parse_args()
     given.store = given.store or given.to / "sky.zarr"
-    sky = SimulationSettings(given.galaxies, given.seed, size=given.size, workers=given.workers)
+    sky = SimulationSettings(
+        given.galaxies,
+        given.seed,
+        conditions="survey",  # a drift-scan survey's, with its accidents: what Galaxy Zoo saw
+        neighbours=REAL_DENSITY,
+        size=given.size,
+        workers=given.workers,
+    )
     make(given.store, sky)
     simulated = Simulated.open(given.store, given.label)
     result: dict[str, object] = {

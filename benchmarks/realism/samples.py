@@ -13,7 +13,7 @@ from PIL import Image
 
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
-from training.data import crop_of, read_cutouts
+from training.data import read_cutouts
 
 REAL_CROP = 240  # of 423 px: Galaxy Zoo's framing, 4.8 radii of 90% of the light
 CLASSES = {
@@ -64,7 +64,7 @@ class Simulated:
             raise InputError(f"{path} is no simulated survey; give one that was simulated")
         ids = np.concatenate([store.read_rows(p).id for p in store.partitions])
         classes = store.column(column).astype(np.str_)
-        return cls(store, crop_of(store, None), classes, store.column("radius"), ids)
+        return cls(store, store.attributes.crop or 0, classes, store.column("radius"), ids)
 
     def rows_of(self, kind: str) -> NDArray[np.int64]:
         """Return the rows of one class."""

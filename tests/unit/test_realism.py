@@ -183,7 +183,7 @@ def test_real_pictures_are_the_centre_that_the_engine_sees(shared_data: Path) ->
 @pytest.mark.shared
 def test_the_whole_comparison_is_made(shared_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.realism", "--data", str(shared_data)]
-    command += ["--to", str(tmp_path), "--galaxies", "120", "--limit", "6", "--size", "96"]
+    command += ["--to", str(tmp_path), "--galaxies", "120", "--limit", "6", "--size", "64"]
     command += ["--only", "pages", "distances"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr

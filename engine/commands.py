@@ -17,7 +17,9 @@ def simulate(
     to: Annotated[Path, typer.Argument(callback=on_disk, help="Survey store to make, NAME.zarr.")],
     galaxies: Annotated[int, typer.Option(min=1, help="How many.")] = 20_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 1,
-    conditions: Annotated[str, typer.Option(help="How the sky is observed.")] = "even",
+    conditions: Annotated[
+        str, typer.Option(help="even, uneven, survey, or a TOML file of observing conditions.")
+    ] = "even",
     spiral_fraction: Annotated[float, typer.Option(min=0, max=1, help="The truth's mean.")] = 0.49,
     dipole: Annotated[
         str | None, typer.Option(help="AMPLITUDE,RA,DEC of the true spiral fraction.")
@@ -73,7 +75,7 @@ def simulate(
     settings = SimulationSettings(
         galaxies=galaxies,
         seed=seed,
-        conditions=conditions,  # type: ignore[arg-type]
+        conditions=words.read_conditions(conditions),
         size=size,
         workers=workers,
         spiral_fraction=spiral_fraction,

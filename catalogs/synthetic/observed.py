@@ -117,7 +117,7 @@ def render_pictures(
         grid = frame.detector(scene_stream.uniform(-0.5, 0.5, 2))
         scene = render(galaxy, grid, scene_stream)
         # The same galaxy under other conditions is another exposure, with noise of its own.
-        noise_stream = stream(settings.seed, f"noise of {settings.conditions}", index)
+        noise_stream = stream(settings.seed, f"noise of {settings.conditions_name}", index)
         seen = expose(scene, frame, grid, observation, row, noise_stream)
         if settings.pixels == "jpeg":
             files.append(encode(colour_cutout(seen, frame, grid), settings.quality))

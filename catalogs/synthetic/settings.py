@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from catalogs.errors import InputError
 from catalogs.synthetic.biases import TrainingRegion, check_imitation
-from catalogs.synthetic.conditions import ConditionsName, check_name
+from catalogs.synthetic.conditions import ConditionsName, ObservationSettings, settings_of
 from catalogs.synthetic.frame import FRAME, Frame
 from catalogs.synthetic.labels import LabelSettings
 from catalogs.synthetic.population import MAGNITUDE_LIMIT, PopulationSettings
@@ -28,8 +28,8 @@ class SimulationSettings:
         How many. Those of a smaller survey of the same seed are among those of a larger one.
     seed : int
         Seed of everything random.
-    conditions : {"even", "uneven", "survey"}
-        Observing conditions; the galaxies of a seed are the same under both.
+    conditions : {"even", "uneven", "survey"} or ObservationSettings
+        How the sky is observed; the galaxies of a seed are the same under all.
     size : int
         Pixels a side of a cutout; the frame on the sky does not depend on it.
     workers : int
@@ -57,7 +57,7 @@ class SimulationSettings:
 
     galaxies: int = 20_000
     seed: int = 1
-    conditions: ConditionsName = "even"
+    conditions: ConditionsName | ObservationSettings = "even"
     size: int = 120
     workers: int = 2
     spiral_fraction: float = 0.49
@@ -76,7 +76,7 @@ class SimulationSettings:
     pixels: Pixels = "jpeg"
 
     def __post_init__(self) -> None:
-        check_name(self.conditions)
+        settings_of(self.conditions)  # says what is no name
         check_imitation(self.imitate)
         if self.galaxies < 1:
             raise InputError(f"galaxies {self.galaxies}: expected 1 or more")
@@ -108,6 +108,11 @@ class SimulationSettings:
             mergers=self.mergers,
             magnitude_limit=self.magnitude_limit,
         )
+
+    @property
+    def conditions_name(self) -> str:
+        """The name of the conditions, for people and random streams."""
+        return self.conditions if isinstance(self.conditions, str) else "chosen"
 
     @property
     def framing(self) -> str:

@@ -188,7 +188,7 @@ def _put_together(
 ) -> None:
     settings = job.settings
     info = SurveyInfo(
-        name=f"simulated sky, {settings.conditions} conditions, seed {settings.seed}",
+        name=f"simulated sky, {settings.conditions_name} conditions, seed {settings.seed}",
         provenance={"simulation": settings.record()},
         framing=settings.framing,
         crop=settings.size,

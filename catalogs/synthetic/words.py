@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
+from typing import cast
+
+from catalogs.config import read_flags
 from catalogs.errors import InputError
 from catalogs.sky import Region
 from catalogs.synthetic.biases import TrainingRegion
+from catalogs.synthetic.conditions import ConditionsName, ObservationSettings, check_name
 from catalogs.synthetic.truth import Clustered, Dipole, Patch, Pattern
 
 
@@ -54,6 +60,28 @@ def read_clustered(text: str) -> Clustered:
     if lmax != int(lmax):
         raise InputError(f"clustered field {text!r}: LMAX must be a whole number")
     return Clustered(rms, slope, int(lmax))
+
+
+def read_conditions(text: str) -> ConditionsName | ObservationSettings:
+    """Read ``even``, ``uneven``, ``survey``, or a TOML file of `ObservationSettings`.
+
+    Raises
+    ------
+    InputError
+        No conditions have this name, or the file cannot be used; all unknown keys are named.
+    """
+    if not text.endswith(".toml"):
+        check_name(text)
+        return cast(ConditionsName, text)
+    kinds = {field.name: type(field.default) for field in fields(ObservationSettings)}
+    known = {name.replace("_", "-"): name for name in kinds} | {name: name for name in kinds}
+    values = read_flags(Path(text), "conditions", known)
+    for name, value in values.items():
+        wanted = (bool,) if kinds[name] is bool else (int, float)
+        if isinstance(value, bool) != (kinds[name] is bool) or not isinstance(value, wanted):
+            what = "true or false" if kinds[name] is bool else "a number"
+            raise InputError(f"conditions {text}: {name} = {value!r}: expected {what}")
+    return ObservationSettings(**values)
 
 
 def read_pattern(text: str) -> Pattern:

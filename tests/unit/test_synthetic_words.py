@@ -6,6 +6,7 @@ from catalogs.errors import InputError
 from catalogs.sky import Region
 from catalogs.synthetic import words
 from catalogs.synthetic.biases import TrainingRegion
+from catalogs.synthetic.conditions import ObservationSettings
 from catalogs.synthetic.truth import Clustered, Dipole, Patch
 
 
@@ -42,3 +43,27 @@ def test_other_words_are_refused_in_one_line(reading, text):
         reading(text)
     assert text.rpartition(":")[2] in str(refused.value) or "condition" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_conditions_are_a_name_or_a_file(tmp_path):
+    file = tmp_path / "night.toml"
+    assert words.read_conditions("survey") == "survey"
+    file.write_text("seeing = 1.7\ndrift-scan = true\n")
+    assert words.read_conditions(str(file)) == ObservationSettings(seeing=1.7, drift_scan=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("fog = 1\nrain = 2\n", "'fog', 'rain'; 'conditions' knows .*moffat-beta"),
+        ('seeing = "bad"\n', "seeing = 'bad': expected a number"),
+        ("seeing = true\n", "seeing = True: expected a number"),
+        ("drift_scan = 1\n", "drift_scan = 1: expected true or false"),
+        ("seeing = 50\n", "seeing 50: expected"),
+    ],
+)
+def test_conditions_that_cannot_be_are_refused(tmp_path, content, said):
+    file = tmp_path / "night.toml"
+    file.write_text(content)
+    with pytest.raises(InputError, match=said):
+        words.read_conditions(str(file))

@@ -18,7 +18,10 @@ COLUMNS = {
     "mag_g": ("mag", "total, g band"),
     "mag_r": ("mag", "total, r band, as mag"),
     "mag_i": ("mag", "total, i band"),
-    "radius": ("arcsec", "of 90% of the Petrosian flux, mean seeing included: what frames follow"),
+    "radius": (
+        "arcsec",
+        "of 90% of the Petrosian flux as catalogued: mean seeing, wings lost; frames follow it",
+    ),
     "petro_radius": ("arcsec", "Petrosian radius before the seeing"),
     "petro_r50": ("arcsec", "of 50% of the Petrosian flux before the seeing"),
     "petro_r90": ("arcsec", "of 90% of the Petrosian flux before the seeing"),

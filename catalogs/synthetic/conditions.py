@@ -69,7 +69,7 @@ class ObservationSettings:
 
     seeing: float = REFERENCE_SEEING
     moffat_beta: float = MOFFAT_BETA
-    depth: float = 22.6
+    depth: float = 22.5
     sky: float = 21.0
     background: float = 0.0
     background_scatter: float = 0.0

@@ -20,7 +20,7 @@ BAND_SCALE = (2.0, 1.2, 1.08)  # g, r, i
 SOFTENING = 0.2  # nanomaggies per native pixel, where the stretch turns logarithmic
 BRIGHTNESS = 48.0  # grey levels per e-folding beyond it
 STORED_QUALITY = 75  # of the JPEG on detector pixels
-PEDESTAL = (-2.5, 0.7, -0.5)  # grey levels of an empty sky in g, r, i
+PEDESTAL = (-4.0, 0.3, -1.2)  # grey levels of an empty sky in g, r, i
 
 _SCALE = np.array(BAND_SCALE, dtype=np.float32)[:, None, None]
 _BLACK = np.array(PEDESTAL, dtype=np.float32)[:, None, None] * np.float32(SOFTENING / BRIGHTNESS)

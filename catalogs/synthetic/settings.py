@@ -13,7 +13,7 @@ from catalogs.synthetic.labels import LabelSettings
 from catalogs.synthetic.population import MAGNITUDE_LIMIT, PopulationSettings
 from catalogs.synthetic.truth import Clustered, Dipole, Patch, Pattern
 
-SKY_VERSION = 6  # grows when the same settings would give other galaxies or other pictures
+SKY_VERSION = 7  # grows when the same settings would give other galaxies or other pictures
 
 Pixels = Literal["jpeg", "float32"]
 

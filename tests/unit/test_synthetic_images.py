@@ -58,6 +58,19 @@ def test_a_star_is_astropys_moffat(fwhm, beta, phase):
     assert seen.sum() == pytest.approx(1000, rel=2e-3)
 
 
+@pytest.mark.parametrize(("fwhm", "beta", "x", "y"), [(3.3, 3.0, 0.3, -0.45), (4.5, 2.5, 0.5, 0.2)])
+def test_a_star_off_its_pixel_and_shifted_is_galsims(fwhm, beta, x, y):
+    galsim = pytest.importorskip("galsim")
+    shift = np.array([[0.4, -0.35]])
+    seen = blur(star(64 + x, 64 + y, size=128), np.array([fwhm]), shift, beta=beta, margin=0)[0]
+    profile = galsim.Moffat(beta=beta, fwhm=fwhm, flux=1000.0)
+    image = profile.drawImage(
+        nx=128, ny=128, scale=1.0, method="no_pixel", offset=(x + 0.9, y + 0.15), dtype=float
+    )
+    # GalSim's middle of 128 pixels lies between two of them.
+    assert np.abs(seen - image.array).max() < 0.02 * image.array.max()
+
+
 def test_bands_are_shifted_by_what_is_asked():
     scene = np.repeat(star(80.0, 80.0), 3, axis=0)
     shift = np.array([[0.7, -0.3], [0.0, 0.0], [-0.25, 0.5]])

@@ -14,6 +14,7 @@ from catalogs import sky
 from catalogs.audit import dipole as dipoles
 from catalogs.audit import fractions, uniformity, verdict
 from catalogs.audit.battery import Battery, monte_carlo_p
+from catalogs.audit.correlated import Correlated
 from catalogs.audit.settings import FINEST_ORDER, AuditSettings
 from catalogs.audit.tiles import TileCounts, order_to_test
 
@@ -30,7 +31,8 @@ class Outcome:
     """One test: its statistic and p, and the effect with its 95% interval in plain terms.
 
     ``p`` decides; ``p_asymptotic`` is the large-sample value where one is known, useful where
-    ``p`` has reached the floor of the simulations. None where the test could not be made.
+    ``p`` has reached the floor of the simulations; ``p_correlated`` takes the sky for a clustered
+    one. None where the test could not be made.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Outcome:
     p: float | None
     effect_name: str
     p_asymptotic: float | None = None
+    p_correlated: float | None = None
     effect: float | None = None
     interval: tuple[float, float] | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -79,7 +82,7 @@ class Analysis:
 
 
 def analyse(counts: TileCounts, settings: AuditSettings) -> Analysis:
-    """Audit counts per tile (steps 1 to 5 of the procedure, binomial tests).
+    """Audit counts per tile (steps 1 to 5 of the procedure).
 
     Parameters
     ----------
@@ -168,10 +171,11 @@ def _tests(
         null = np.concatenate([getattr(block, name) for block in blocks])
         return _number(monte_carlo_p(getattr(observed, name), null)[0])
 
+    judged = battery.correlated(k, counts.variance, settings.simulations, rng)
     outcomes = (
         _global(counts, battery, float(observed.x2[0]), p_of("x2"), settings),
-        _dipole(counts, battery, p_of("dipole")),
-        _scan(counts, battery, p_of("scan")),
+        _dipole(counts, battery, p_of("dipole"), judged),
+        _scan(counts, battery, p_of("scan"), judged),
         _tiles(counts, table),
     )
     if not battery.dipole.solvable:
@@ -208,13 +212,16 @@ def _global(
         p,
         name,
         float(stats.chi2.sf(x2, tiles - 1)),
+        None,
         float(np.sqrt(excess)),
         (float(np.sqrt(low)), float(np.sqrt(high))),
         {"degrees_of_freedom": tiles - 1, "tiles": tiles, "sigma_x_by_nside": by_nside},
     )
 
 
-def _dipole(counts: TileCounts, battery: Battery, p: float | None) -> Outcome:
+def _dipole(
+    counts: TileCounts, battery: Battery, p: float | None, judged: Correlated | None
+) -> Outcome:
     if p is None:
         return Outcome("dipole", None, None, _NAMES["dipole"])
     fit = battery.dipole.fit(battery.at_scan(battery.cells.k), counts.variance)
@@ -225,6 +232,7 @@ def _dipole(counts: TileCounts, battery: Battery, p: float | None) -> Outcome:
         p,
         _NAMES["dipole"],
         float(stats.chi2.sf(fit.chi2, 3)),
+        None if judged is None else judged.dipole_p,
         fit.amplitude,
         dipoles.amplitude_interval(fit),
         {
@@ -233,11 +241,16 @@ def _dipole(counts: TileCounts, battery: Battery, p: float | None) -> Outcome:
             "vector": fit.vector.tolist(),
             "covariance": fit.covariance.tolist(),
             "degrees_of_freedom": 3,
+            "clustering": None
+            if judged is None
+            else {"sigma": judged.sigma, "slope": judged.slope if judged.sigma else None},
         },
     )
 
 
-def _scan(counts: TileCounts, battery: Battery, p: float | None) -> Outcome:
+def _scan(
+    counts: TileCounts, battery: Battery, p: float | None, judged: Correlated | None
+) -> Outcome:
     if p is None:
         return Outcome("scan", None, None, _NAMES["scan"], details={"caps": 0})
     k = battery.at_scan(battery.cells.k)
@@ -252,7 +265,10 @@ def _scan(counts: TileCounts, battery: Battery, p: float | None) -> Outcome:
         "n": round(cap.n),
         "caps": len(battery.scan),
     }
-    return Outcome("scan", abs(cap.z), p, _NAMES["scan"], None, effect, interval, details)
+    p_correlated = None if judged is None else judged.scan_p
+    return Outcome(
+        "scan", abs(cap.z), p, _NAMES["scan"], None, p_correlated, effect, interval, details
+    )
 
 
 def _tiles(counts: TileCounts, table: TileTable) -> Outcome:
@@ -276,6 +292,7 @@ def _tiles(counts: TileCounts, table: TileTable) -> Outcome:
         float(abs(table.z[best])),
         float(np.nanmin(table.q)),
         _NAMES["tiles"],
+        None,
         None,
         effect,
         interval,

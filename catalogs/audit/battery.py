@@ -8,22 +8,24 @@ Appl. Genet. Mol. Biol. 9, 39).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalogs import sky
 from catalogs.audit import fractions, uniformity
+from catalogs.audit.correlated import FEWEST_TILES, Correlated, CorrelatedSky
 from catalogs.audit.dipole import DipoleDesign
 from catalogs.audit.scan import CapScan
-from catalogs.audit.settings import AuditSettings
+from catalogs.audit.settings import TESTING_ORDER, AuditSettings
 from catalogs.audit.tiles import TileCounts
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 CELL_ORDER = 4
+HALF_SKY = 45.0  # deg; a cap with a larger radius is one
 # numpy's sampler takes totals below 1e9; such counts are normal to every digit that matters.
 _LARGEST_HYPERGEOMETRIC = 10**9
 
@@ -53,6 +55,7 @@ class Battery:
 
     def __init__(self, counts: TileCounts, order: int, settings: AuditSettings) -> None:
         self.order = order
+        self._radii, self._min_n = settings.radii, settings.min_n
         self.cells = counts.merged(max(CELL_ORDER, order))
         self.labels = counts.labels
         self._fixed_variance = None if counts.labels else counts.variance
@@ -111,6 +114,40 @@ class Battery:
             return fractions.leave_one_out_p(k_tile, self.n, whole)
         variance = float(self.variance(k, self.cells.n))
         return fractions.normal_p(fractions.leave_one_out_z(k_tile, self.n, variance, whole))
+
+    def correlated(
+        self, k: FloatArray, variance: float, simulations: int, rng: np.random.Generator
+    ) -> Correlated | None:
+        """Judge dipole and scan on a clustered sky, at nside 8 or coarser.
+
+        Parameters
+        ----------
+        k : ndarray of float64, shape (cells,)
+        variance : float
+            Of one answer.
+        simulations : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        Correlated or None
+            None when too few tiles hold enough answers.
+        """
+        sky_ = replace(self.cells, k=k).merged(min(self.order, TESTING_ORDER))
+        kept = sky_.n >= self._min_n
+        if not self.dipole.solvable or kept.sum() < FEWEST_TILES:
+            return None
+        n, directions = sky_.n[kept], _directions(sky_.tiles[kept], sky_.order)
+        inside = [
+            around @ directions.T >= np.cos(np.radians(radius)) - 1e-12
+            for radius in self._radii
+            for around in [directions if radius <= HALF_SKY else _whole_sky()]
+        ]
+        caps = np.unique(np.concatenate(inside), axis=0)
+        held = caps @ n
+        caps = caps[(held >= self._min_n) & (n.sum() - held >= self._min_n)]
+        clustered = CorrelatedSky(directions, n, variance, caps, 2**sky_.order)
+        return clustered.judge(sky_.k[kept] / n, simulations, rng)
 
     def permuted(self, k_total: float, skies: int, rng: np.random.Generator) -> FloatArray:
         """Deal the answers out anew over the fixed positions.
@@ -175,6 +212,11 @@ def _directions(tiles: IntArray, order: int) -> FloatArray:
 def _cap_centres(cells: TileCounts, radius: float) -> FloatArray:
     """Return centres about half a radius apart: occupied tiles, or the sphere for half skies."""
     order = 4 if radius <= 10 else 3 if radius <= 20 else 2
-    if radius > 45:
-        return _directions(np.arange(12 * 4**order), order)
+    if radius > HALF_SKY:
+        return _whole_sky()
     return _directions(cells.merged(order).tiles, order)
+
+
+def _whole_sky() -> FloatArray:
+    """Return directions 15 degrees apart: half skies may be centred where nothing was seen."""
+    return _directions(np.arange(12 * 4**2), 2)

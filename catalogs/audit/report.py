@@ -38,6 +38,7 @@ def render(document: dict[str, Any], folder: Path) -> str:
         names=sentences.TEST_NAMES,
         p_text=lambda p: sentences.p_text(p, simulations),
         effect_text=sentences.effect_text,
+        clustering=sentences.clustering_text(document),
         asymptotic=_asymptotic(document),
         images={name: _inline(folder / f"map_{name}.svg") for name in MAPS},
         shown=_SHOWN_TILES,

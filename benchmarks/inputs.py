@@ -42,8 +42,9 @@ class Sizes:
         Times that subject and baseline are measured, one after the other.
     galaxies : int
         In the survey that most is measured on.
-    many, remembered : int
-        In the surveys of the same images again and again: for rates, and for what is kept.
+    steady, many, remembered : int
+        In the surveys of the same images again and again: for rates with a network and without
+        one, and for what is kept.
     files : int
         Images of the PyTorch loops.
     raw : int
@@ -57,6 +58,7 @@ class Sizes:
 
     turns: int = 3
     galaxies: int = 8_000
+    steady: int = 40_000
     many: int = 200_000
     remembered: int = 400_000
     files: int = 3_000
@@ -69,6 +71,7 @@ class Sizes:
 QUICK = Sizes(
     turns=1,
     galaxies=800,
+    steady=2_000,
     many=16_000,
     remembered=24_000,
     files=192,
@@ -91,6 +94,11 @@ class Inputs:
         path = self.folder / "galaxies.zarr"
         simulate(path, SimulationSettings(galaxies=self.sizes.galaxies, workers=self.sizes.workers))
         return path
+
+    @cached_property
+    def steady(self) -> Path:
+        """The same images as often as the steady rate of a network takes to show."""
+        return self._repeated(self.sizes.steady)
 
     @cached_property
     def many(self) -> Path:

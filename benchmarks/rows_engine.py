@@ -31,9 +31,9 @@ def compute_bound(inputs: Inputs) -> list[Row]:
     workers = inputs.sizes.workers
     for _ in range(inputs.sizes.turns):
         for mine, precision in ((row, "fp32"), (eight, "int8")):
-            stage, rates = bound(inputs.survey, inputs.network, workers, precision)
+            stage, rates = bound(inputs.steady, inputs.network, workers, precision)
             settings = AnnotateSettings(workers=workers, precision=precision)
-            ours = annotated(inputs.survey, inputs.network, settings)
+            ours = annotated(inputs.steady, inputs.network, settings)
             mine.turns.append(ours.rate / rates[stage])
             mine.bound = f"{stage} alone, {rates[stage]:,.0f}/s"
             note(mine, alone=rates, steady=ours.rate, start_up=ours.start_up)

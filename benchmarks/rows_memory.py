@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 import tempfile
@@ -137,6 +138,7 @@ def _plan_and_begin(table: Path, folder: Path) -> None:
         runtime_version=placement.runtime_version,
         threads=placement.threads,
         columns=(),
+        skytally_version=importlib.metadata.version("skytally"),
     )
     whole = Plan("0" * 32, "planned", "0" * 64, options, partitions)
     ledger = Ledger(open_place(folder / "catalog"))

@@ -60,7 +60,7 @@ class Sizes:
     galaxies: int = 8_000
     steady: int = 40_000
     many: int = 200_000
-    remembered: int = 400_000
+    remembered: int = 800_000
     files: int = 3_000
     raw: int = 10_000_000
     planned: int = 100_000_000

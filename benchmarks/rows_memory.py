@@ -73,7 +73,11 @@ def raw(inputs: Inputs) -> list[Row]:
         "driver_mb": start,
         "stages": ours.result.to_json()["stage_seconds"],
     }
-    return [row]
+    workers = Row("worker memory meanwhile, per 100,000 cutouts", reach=1, at_most=True, unit="MB")
+    late = [pair for pair in _over_objects(ours, ours.memory.worker) if pair[0] > rows / 2]
+    workers.turns = [slope(late) * 1e5]
+    workers.bound = f"least squares over the last {rows // 2:,}, up to {late[-1][1]:,.0f} MB"
+    return [row, workers]
 
 
 def _over_objects(ours: Annotated, memory: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -18,6 +18,7 @@ from benchmarks.measure import annotated
 from benchmarks.rows_engine import note
 from benchmarks.table import Row
 from engine.run import AnnotateSettings
+from export.session import Precision
 
 SECONDS_TO_COMPILE = 300
 BEST_ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
@@ -35,21 +36,26 @@ def against_torch(inputs: Inputs) -> list[Row]:
     }
     eight = Row("labels equal, int8 and fp32 catalogs", reach=99.5, unit="%")
     tuned, tried = _tune(inputs)
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    how = {
+        precision: AnnotateSettings(workers=inputs.sizes.workers, precision=precision)
+        for precision in precisions
+    }
+    found = {}
+    for precision, settings in how.items():
+        catalog = inputs.folder / f"catalog-{precision}"
+        annotated(inputs.survey, inputs.network, settings, catalog)
+        found[precision] = _catalog_labels(catalog)
     for _ in range(inputs.sizes.turns):
-        rates, found = {}, {}
-        for precision in ("fp32", "int8"):
-            catalog = inputs.folder / f"catalog-{precision}"
-            again = catalog.exists()
-            settings = AnnotateSettings(workers=inputs.sizes.workers, precision=precision)
-            ours = annotated(inputs.survey, inputs.network, settings, None if again else catalog)
-            rates[precision] = ours.rate
-            found[precision] = _catalog_labels(catalog)
+        rates = {
+            precision: annotated(inputs.steady, inputs.network, settings).rate
+            for precision, settings in how.items()
+        }
         for kind, options in (("plain", []), ("best", tuned)):
             said = _loop(inputs, kind, options)
             rates[kind] = said["rate"]
             found[kind] = _csv_labels(inputs.folder / f"{kind}.csv")
             labels[kind].turns.append(_equal(found["fp32"], found[kind]))
-        eight.turns.append(_equal(found["int8"], found["fp32"]))
         for row, ours, theirs in (
             (fp32, "fp32", "plain"),
             (int8, "int8", "plain"),
@@ -59,6 +65,7 @@ def against_torch(inputs: Inputs) -> list[Row]:
             row.turns.append(rates[ours] / rates[theirs])
             row.bound = f"{theirs} loop, {rates[theirs]:,.0f}/s"
             note(row, **rates)
+    eight.turns.append(_equal(found["int8"], found["fp32"]))
     best.measured["tried"] = tried
     best.bound += f" ({' '.join(tuned)})"
     return [fp32, int8, best, fair, *labels.values(), eight]

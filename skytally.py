@@ -236,6 +236,10 @@ def annotate(
     columns: Annotated[
         str | None, typer.Option(help="Survey columns to carry, comma-separated; all by default.")
     ] = None,
+    redo: Annotated[
+        str | None,
+        typer.Option("--redo", help="Statuses, with commas; pixels that have them are done again."),
+    ] = None,
     max_bad: MaxBad = 0.05,
     stall_seconds: Annotated[
         float, typer.Option(min=1, help="Give up a worker in which nothing moves for so long.")
@@ -258,6 +262,7 @@ def annotate(
         workers=workers,
         crop=crop,
         columns=wanted,
+        redo=tuple(status.strip() for status in redo.split(",")) if redo else (),
         max_bad=max_bad,
         stall_seconds=stall_seconds,
     )
@@ -335,7 +340,11 @@ def status(
     verified = verify_catalog(catalog) if verify else 0
     head, *rest = found.lines()
     rest += [f"  {verified} files are what was written"] if verify else []
-    show(json_, [f"{catalog}: {head}", *rest], fields(found) | {"verified": verified})
+    show(
+        json_,
+        [f"{catalog}: {head}", *rest],
+        fields(found) | {"verified": verified if verify else None},
+    )
 
 
 @app.command()

@@ -23,6 +23,7 @@ BLANK = "blank"
 TOO_SMALL = "too_small"
 BAD_PIXELS = "bad_pixels"
 NO_ANSWER = "no_answer"
+STATUSES = (OK, DECODE_ERROR, CHECKSUM_ERROR, BLANK, TOO_SMALL, BAD_PIXELS, NO_ANSWER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 
 from catalogs.progress import Reporter
-from engine.ledger import Ledger, Progress
+from engine.ledger import Ledger
+from engine.machine import began
+from engine.notes import Progress
 from engine.summary import Tally
 
 SECONDS_BETWEEN_RECORDS = 2.0
@@ -43,7 +46,16 @@ class Heard:
             self._recorded = now
             self._record(now - self._began)
 
-    def _record(self, seconds: float) -> None:
+    def damage(self, chunk: str, survey: str) -> None:
+        """Tell of a part of the survey store that is not what was written."""
+        self._reporter.event("damage", chunk=chunk, survey=survey)
+
+    def stop(self, why: str) -> None:
+        """Tell that the driver ends here, with work left."""
+        with suppress(Exception):  # the disk may be what it ends of
+            self._record(time.monotonic() - self._began, why)
+
+    def _record(self, seconds: float, ended: str = "") -> None:
         tally = self._tally
         rate = (tally.seen - self._before) / seconds if seconds else 0.0
         self._ledger.write_progress(
@@ -57,5 +69,7 @@ class Heard:
                 objects_per_second=round(rate, 1),
                 seconds_left=round((tally.objects - tally.seen) / rate) if rate else None,
                 shares=tally.shares(),
+                began=began(os.getpid()) or 0,
+                ended=ended,
             )
         )

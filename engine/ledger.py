@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
 from catalogs.errors import InputError, IntegrityError
 from catalogs.storage.place import Lock, Place, each
+from engine.notes import Progress, Summary
 from engine.plan import Plan, Work, check_resumable
 
 Text = str | bytes
@@ -80,6 +82,11 @@ class Receipt:
         """Rows in the file, one per object."""
         return sum(part.rows for part in self.parts)
 
+    @property
+    def statuses(self) -> set[str]:
+        """The statuses that its rows have."""
+        return {status for part in self.parts for status in part.statuses}
+
     def to_json(self) -> str:
         """Return the receipt as it lies on disk."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)
@@ -101,54 +108,10 @@ class Receipt:
             where = ".".join(map(str, first["loc"])) or "JSON"
             raise IntegrityError(f"{name} is damaged ({where}: {first['msg']}); {remedy}") from None
         # Nobody is led out of the catalog, or to another pixel's file.
-        if receipt.file != names.pixel_file(names.pixel_of(name)[0]):
+        pixel = names.pixel_of(f"{names.RECEIPTS}/{name.rpartition('/')[2]}")
+        if pixel is None or receipt.file != names.pixel_file(pixel):
             raise IntegrityError(f"{name} is damaged (file: {receipt.file!r}); {remedy}")
         return receipt
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a driver is, for other shells.
-
-    Attributes
-    ----------
-    host : str
-    process : int
-        The driver's.
-    time : float
-        When it said so [s since 1970].
-    seen, rows, bad : int
-        Objects that are done or under way, all objects, and bad ones among those seen.
-    objects_per_second : float
-    seconds_left : int or None
-        None while there is no rate.
-    shares : dict of str to float
-        Each stage's share of the workers' time.
-    """
-
-    host: str
-    process: int
-    time: float
-    seen: int
-    rows: int
-    bad: int
-    objects_per_second: float
-    seconds_left: int | None
-    shares: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One sentence of a summary."""
-
-    said: str
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What of a run's summary is read back."""
-
-    limit: Said | None
 
 
 Note = TypeVar("Note", Progress, Summary)
@@ -235,7 +198,9 @@ class Ledger:
         """Finish or undo what a killed process left half done; the lock must be held."""
         newest = self._newest()
         for name in self.catalog.names(names.NEXT):
-            pixel, _ = names.pixel_of(name)
+            pixel = names.pixel_of(name)
+            if pixel is None:
+                continue  # not ours
             receipt = newest.get(pixel)
             digest = hashlib.sha256(self.catalog.read(name)).hexdigest()
             if receipt is not None and self._read(receipt).sha256 == digest:
@@ -246,7 +211,8 @@ class Ledger:
             else:
                 self.catalog.remove(name)
         for name in self.catalog.names(names.RECEIPTS):
-            if newest.get(names.pixel_of(name)[0]) != name:
+            pixel = names.pixel_of(name)
+            if pixel is not None and newest[pixel] != name:
                 self.catalog.remove(name)
         self.catalog.remove_leftovers()
 
@@ -281,6 +247,14 @@ class Ledger:
         works = [work for work in plan.work() if work.pixel in newest]
         found = zip(works, each(self.catalog, read, works), strict=True)
         return {work.pixel: receipt for work, receipt in found if receipt is not None}
+
+    def forget(self, receipts: Iterable[Receipt]) -> None:
+        """Take back that these pixels are done; a catalog without them is not whole."""
+        newest = self._newest()
+        self.catalog.remove(names.PROPERTIES)
+        for receipt in receipts:
+            order, number = receipt.pixel.split("-")
+            self.catalog.remove(newest[Pixel(int(order), int(number))])
 
     def held(self, work: Work) -> Held:
         """Return what the catalog holds of a pixel already, verified.
@@ -366,8 +340,8 @@ class Ledger:
         """Return each pixel's newest receipt by name. One that is missed is only done again."""
         found: dict[Pixel, str] = {}
         for name in self.catalog.names(names.RECEIPTS):
-            if name.endswith(".json"):
-                found[names.pixel_of(name)[0]] = name  # sorted: later appends come later
+            if (pixel := names.pixel_of(name)) is not None:
+                found[pixel] = name  # sorted: later appends come later
         return found
 
     def _read(self, name: str) -> Receipt:

@@ -21,6 +21,15 @@ CPU_FEATURES = (
 _MINUTE = 60
 
 
+def began(process: int) -> int | None:
+    """Return when a process of this machine began, in the system's ticks; None without one."""
+    try:
+        said = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return None
+    return int(said.rpartition(")")[2].split()[19])  # proc(5): field 22, after the name
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """An NVIDIA card.

@@ -12,6 +12,7 @@ from catalogs.annotated.metadata import is_described, write_metadata
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
+from catalogs.schema import STATUSES
 from catalogs.storage.place import Lock, open_place
 from engine.clusters.spec import read_cluster
 from engine.heard import Heard
@@ -48,6 +49,9 @@ class AnnotateSettings:
         Columns of the survey that travel into the catalog; all by default.
     max_bad : float
         Largest fraction of objects whose cutout may be unusable.
+    redo : tuple of str
+        Pixels with a row of one of these statuses are annotated again, as after a survey store
+        was mended.
     stall_seconds : float
         A worker in which nothing moves for so long is given up, and its pixel examined.
     """
@@ -62,6 +66,7 @@ class AnnotateSettings:
     crop: int | None = None
     columns: tuple[str, ...] | None = None
     max_bad: float = 0.05
+    redo: tuple[str, ...] = ()
     stall_seconds: float = 300.0
 
 
@@ -98,6 +103,8 @@ def annotate(
     """
     started = time.perf_counter()
     settings = settings or AnnotateSettings()
+    for status in set(settings.redo) - set(STATUSES):
+        raise InputError(f"redo {status!r} is no status; use some of {', '.join(STATUSES)}")
     reporter = reporter or Silent()
     store = Survey.open(survey)
     bundle = Bundle.open(model or shipped())
@@ -123,6 +130,10 @@ def annotate(
         plan = ledger.begin(asked)
         ledger.recover()
         receipts = ledger.receipts(plan)
+        again = [r for r in receipts.values() if r.statuses & set(settings.redo)]
+        if again:
+            ledger.forget(again)
+            receipts = ledger.receipts(plan)
         missing = [
             replace(work, done=len(receipts[work.pixel].parts)) if work.pixel in receipts else work
             for work in plan.work()
@@ -140,6 +151,7 @@ def annotate(
         tally = Tally(plan.rows, settings.max_bad)
         tally.resume(receipts.values())
         tally.check()
+        heard = Heard(tally, ledger, reporter)
         limit = None
         if missing:
             job = Job(
@@ -152,7 +164,11 @@ def annotate(
                 stall_seconds=settings.stall_seconds,
                 code=code_id(),
             )
-            limit = _work(job, missing, tally, settings, placement, ledger, lock, reporter)
+            try:
+                limit = _work(job, missing, tally, settings, placement, heard, lock)
+            except BaseException as error:
+                heard.stop(str(error) or type(error).__name__)
+                raise
             catalog.remove_leftovers()
         if missing or not is_described(catalog, plan.rows):
             lock.check()
@@ -169,7 +185,8 @@ def annotate(
             limit=limit,
             damaged=tuple(sorted(tally.damaged)),
         )
-        if missing or ledger.summary() is None:
+        last = ledger.summary()
+        if missing or last is None or last.rows != tally.rows:
             ledger.write_summary(result.to_json())
         ledger.end_progress()
     return result
@@ -181,14 +198,13 @@ def _work(
     tally: Tally,
     settings: AnnotateSettings,
     placement: Placement,
-    ledger: Ledger,
+    heard: Heard,
     lock: Lock,
-    reporter: Reporter,
 ) -> Limit | None:
     """Hand out what is missing, and keep the tally, until all of it is done."""
     from engine.clusters.crew import connect
 
-    heard = Heard(tally, ledger, reporter)
+    heard.show()  # starting workers takes a while
     with connect(settings.cluster, placement.workers, insecure=settings.insecure) as crew:
         began = time.perf_counter()
         for outcome in crew.run(
@@ -197,7 +213,7 @@ def _work(
             new = set(outcome.damaged) - tally.damaged
             tally.add(outcome)
             for chunk in sorted(new):
-                reporter.event("damage", chunk=chunk, survey=job.survey)
+                heard.damage(chunk, job.survey)
             heard.show()
             tally.check()
             lock.check()

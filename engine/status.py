@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from catalogs.annotated import names
-from catalogs.annotated.metadata import is_described, metadata
+from catalogs.annotated.metadata import is_described, metadata, name_of
 from catalogs.errors import BusyError, IntegrityError
 from catalogs.storage.place import Place, each, open_place
-from engine.ledger import Ledger, Progress
+from engine.ledger import Ledger
+from engine.machine import began
+from engine.notes import Progress
 
 SILENT_SECONDS = 15.0  # a driver that is at work tells of itself far more often
 
@@ -34,9 +35,10 @@ class CatalogStatus:
     complete : bool
         Everything is done, and the catalog's metadata say so.
     running : bool
-        A driver told of itself a moment ago.
+        A driver is at work: its process is there; on another machine, it told so a moment ago.
     progress : Progress or None
-        What the driver told last: rate, time left, bad rows; None when it ended in order.
+        What the driver told last: rate, time left, bad rows, why it stopped; None when it came to
+        its end.
     limit : str or None
         What limited the latest command that ended in order.
     """
@@ -67,6 +69,8 @@ class CatalogStatus:
                     f"  running: {who} has seen {told.seen} objects, {told.bad} bad, "
                     f"{told.objects_per_second:,.0f} a second{left}"
                 )
+            elif told.ended:
+                lines.append(f"  stopped {age:,.0f} s ago: {told.ended}")
             else:
                 lines.append(f"  {who} was at work and has been silent for {age:,.0f} s")
         if self.limit and told is None:
@@ -140,11 +144,19 @@ def verify_catalog(where: str | Path) -> int:
     progress = ledger.progress()
     if progress is not None and _at_work(progress):
         raise BusyError(f"{catalog.url}: process {progress.process} is at work; wait for its end")
-    receipts = ledger.receipts(plan, compare_files=False).values()
-    expected = {receipt.file: receipt.sha256 for receipt in receipts}
+    receipts = ledger.receipts(plan, compare_files=False)
+    expected = {receipt.file: receipt.sha256 for receipt in receipts.values()}
     wrong = _others(catalog, expected)
     if not wrong and is_described(catalog, plan.rows):
-        described = metadata(catalog, *plan.description(catalog.url))
+        pixels, facts = plan.description(catalog.url)
+        lost = [str(pixel) for pixel in pixels if pixel not in receipts]
+        if lost:
+            raise IntegrityError(
+                f"{catalog.url}: {len(lost)} receipts are missing (of pixel "
+                f"{', '.join(lost[:3])}); annotate again to redo these pixels"
+            )
+        # A catalog may be renamed or copied elsewhere: its own name is what was written.
+        described = metadata(catalog, pixels, replace(facts, name=name_of(catalog)))
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in described.items()}
         expected |= digests
         wrong = _others(catalog, digests)
@@ -171,14 +183,8 @@ def _others(catalog: Place, expected: dict[str, str]) -> list[str]:
 
 
 def _at_work(progress: Progress) -> bool:
-    if time.time() - progress.time > SILENT_SECONDS:
+    if progress.ended:
         return False
-    if progress.host != socket.gethostname():
-        return True
-    try:
-        os.kill(progress.process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
+    if progress.host == socket.gethostname():
+        return began(progress.process) == progress.began
+    return abs(time.time() - progress.time) < SILENT_SECONDS

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.errors import TooManyBadError
-from catalogs.schema import OK
+from catalogs.schema import CHECKSUM_ERROR, OK
 from engine.infer import StageTimes
 from engine.ledger import Receipt
 from engine.placement import Placement
@@ -211,8 +211,13 @@ class Tally:
         bad = {status: count for status, count in self.statuses.items() if status != OK}
         if sum(bad.values()) > self.max_bad * self.objects:
             why = ", ".join(f"{count} {status}" for status, count in sorted(bad.items()))
+            mended = (
+                "; once the store is mended, --redo checksum_error does its pixels again"
+                if CHECKSUM_ERROR in bad
+                else ""
+            )
             raise TooManyBadError(
                 f"{sum(bad.values())} of the first {self.rows} cutouts are unusable ({why}), more "
                 f"than --max-bad {self.max_bad:g} of the survey; see to the images, or go on "
-                "with a larger --max-bad"
+                f"with a larger --max-bad{mended}"
             )

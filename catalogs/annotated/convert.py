@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def convert(catalog: str | Path, to: Path) -> int:
             _astropy(table).write(partial, format=kind, overwrite=True)
         partial.replace(to)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that takes no file has none to remove
+            partial.unlink(missing_ok=True)
         raise disk_error(to, error) from error
     except (TypeError, UnicodeError, ValueError) as error:
         partial.unlink(missing_ok=True)

@@ -83,6 +83,15 @@ def metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts) -> di
     return found
 
 
+def name_of(catalog: Place) -> str:
+    """Return the name that the properties of a described catalog give it, "" without one."""
+    for line in catalog.read(names.PROPERTIES).splitlines():
+        key, _, value = line.partition(b"=")
+        if key.strip() == b"obs_collection":
+            return value.decode(errors="replace").strip()
+    return ""
+
+
 def is_described(catalog: Place, rows: int) -> bool:
     """Say whether the metadata are there and speak of so many rows; they are written last."""
     try:

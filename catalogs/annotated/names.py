@@ -18,6 +18,8 @@
 
 from __future__ import annotations
 
+import re
+
 from catalogs.cutouts.partition import Pixel
 
 DATASET = "dataset"
@@ -33,6 +35,7 @@ RECEIPTS = f"{RUN}/receipts"
 TIMINGS = f"{RUN}/timings"
 NEXT = f"{RUN}/next"
 PROGRESS = f"{RUN}/progress.json"
+_PIXEL = r"(\d+)-(\d+)"
 PIXELS_PER_FOLDER = 10_000  # HATS' Dir= groups
 
 
@@ -57,8 +60,10 @@ def timing_file(pixel: Pixel, append: str) -> str:
     return f"{TIMINGS}/{pixel}.{append}.json"
 
 
-def pixel_of(name: str) -> tuple[Pixel, str]:
-    """Return pixel and append (or file type) from the name of a receipt or a waiting file."""
-    stem, rest = name.rpartition("/")[2].split(".", 1)
-    order, number = stem.split("-")
-    return Pixel(int(order), int(number)), rest.removesuffix(".json")
+def pixel_of(name: str) -> Pixel | None:
+    """Return the pixel from the name of a receipt or a waiting file; None for a stranger's."""
+    found = re.fullmatch(rf"(?:{RECEIPTS}/{_PIXEL}\.\d+\.json|{NEXT}/{_PIXEL}\.parquet)", name)
+    if found is None:
+        return None
+    order, number = (int(group) for group in found.groups() if group is not None)
+    return Pixel(order, number)

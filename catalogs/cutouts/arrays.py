@@ -98,6 +98,10 @@ class Arrays:
                 f"{str(error).splitlines()[0] if str(error) else error!r}; {REMEDY}"
             ) from error
 
+    def has(self, name: str) -> bool:
+        """Say whether the store has a file."""
+        return self._place.size(name) is not None
+
     def salvage(self, array: zarr.Array[Any], chunk: int) -> NDArray[np.uint8] | None:
         """Return a damaged chunk of the images' bytes, for the images in it that are whole."""
         return salvage(self._place, array.path, chunk)

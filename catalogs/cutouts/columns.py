@@ -119,7 +119,7 @@ def as_kind(name: str, values: NDArray[Any], kind: str) -> NDArray[Any]:
         return np.full(len(values), None, dtype=object)
     if kind.startswith("float") and empty:
         return np.full(len(values), np.nan, dtype=kind)
-    if kind not in (TEXT, "bool") and values.dtype.kind in "iuf":
+    if kind not in (TEXT, "bool") and values.dtype.kind in "biuf":
         with np.errstate(invalid="ignore", over="ignore"):
             cast = values.astype(kind)
             back = cast.astype(values.dtype)

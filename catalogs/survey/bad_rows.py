@@ -16,6 +16,8 @@ from catalogs.errors import InputError, TooManyBadError
 from catalogs.sky import BoolArray, FloatArray
 from catalogs.survey.columns import quarantine_names
 
+ALREADY_STORED = "already_stored"
+
 
 @dataclass(frozen=True, slots=True)
 class BadRows:
@@ -42,8 +44,8 @@ class BadRows:
 
     @property
     def all_stored(self) -> bool:
-        """Whether no row is left to store, as the survey has every one that could be."""
-        return "already_stored" in self.counts and not self.good.any()
+        """Whether the survey has every row already."""
+        return set(self.counts) == {ALREADY_STORED} and not self.good.any()
 
     def check(self, max_bad: float) -> None:
         """Refuse to go on with too many.
@@ -56,9 +58,10 @@ class BadRows:
             They are more than the fraction ``max_bad``.
         """
         rows, counts = len(self.reasons), self.counts
-        bad = sum(counts.values())
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-        if bad == rows:
+        # Objects that were observed before are no fault of the table.
+        bad = sum(count for reason, count in counts.items() if reason != ALREADY_STORED)
+        if not self.good.any():
             raise InputError(
                 f"none of the {rows} rows can be stored ({why}); check table and images"
             )
@@ -100,7 +103,7 @@ def find_bad_rows(
     possible = (dec >= -90) & (dec <= 90) & (ra >= -360) & (ra <= 360)
     reasons[~possible] = "impossible_position"
     reasons[~(np.isfinite(ra) & np.isfinite(dec))] = "no_position"
-    reasons[known] = "already_stored"
+    reasons[known] = ALREADY_STORED
     reasons[_mask(pc.is_null(ids))] = "no_id"
     if pa.types.is_string(ids.type):
         reasons[_mask(pc.greater(pc.binary_length(ids), WIDEST_TEXT))] = "id_too_long"

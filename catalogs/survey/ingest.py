@@ -145,7 +145,7 @@ def _prepare(
     good, counts = given.bad.good, given.bad.counts
     kept = np.flatnonzero(good).astype(np.int64)
     survey_table = None
-    if night is None or night.name is not None or not given.bad.all_stored:
+    if night is None or not given.bad.all_stored:
         given.bad.check(settings.max_bad)
         survey_table = SurveyTable(
             ids=id_values(given.ids.filter(pa.array(good))),

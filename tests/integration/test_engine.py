@@ -22,6 +22,7 @@ from catalogs.storage.place import open_place
 from catalogs.survey.tables import read_table
 from engine.ledger import Ledger
 from engine.run import AnnotateSettings, annotate
+from engine.status import catalog_status
 from engine.write import agreement
 
 ROWS = 2000
@@ -122,6 +123,32 @@ def test_stored_bytes_that_changed_are_a_checksum_error(brightness, small_survey
     assert result.damaged == (f"appends/00000/blob: chunk {32 * int(shard.name)}",)
 
 
+def test_a_missing_shard_is_named_and_its_pixels_are_done_again_when_it_is_back(
+    brightness, small_survey, catalog, tmp_path
+):
+    survey = Path(shutil.copytree(small_survey, tmp_path / "copy.zarr"))
+    shard = max((survey / "appends/00000/blob/c").iterdir(), key=lambda p: p.stat().st_size)
+    shard.rename(tmp_path / "kept")
+    settings = AnnotateSettings(workers=1, max_bad=1.0)
+    to = tmp_path / "catalog"
+    result = annotate(survey, to, brightness.path, settings)
+    name = f"appends/00000/blob/c/{shard.name}"
+    assert result.damaged == (f"{name} is missing",)
+    assert result.statuses == {"checksum_error": ROWS}  # there is no other
+    reasons = {row["reason"] for row in read_table(to).to_pylist() if row["status"] != "ok"}
+    assert reasons == {f"{name} is missing"}
+    with pytest.raises(TooManyBadError, match="--redo checksum_error"):
+        annotate(survey, to, brightness.path, ONE)
+    (tmp_path / "kept").rename(shard)
+    with pytest.raises(InputError, match="redo 'checksum' is no status; use some of ok, "):
+        annotate(survey, to, brightness.path, AnnotateSettings(workers=1, redo=("checksum",)))
+    again = annotate(
+        survey, to, brightness.path, AnnotateSettings(workers=1, redo=("checksum_error",))
+    )
+    assert again.statuses == {"ok": ROWS}
+    assert tree(to) == tree(catalog)
+
+
 def test_too_many_bad_cutouts_stop_the_run_and_it_can_go_on(brightness, tmp_path):
     write_small_survey(tmp_path / "bad.zarr", damaged=dict.fromkeys(range(0, ROWS, 10), b""))
     to = tmp_path / "catalog"
@@ -130,6 +157,10 @@ def test_too_many_bad_cutouts_stop_the_run_and_it_can_go_on(brightness, tmp_path
     assert not (to / "hats.properties").exists()
     with pytest.raises(TooManyBadError):
         annotate(tmp_path / "bad.zarr", to, brightness.path, ONE)
+    told = catalog_status(to)
+    assert not told.running
+    assert "unusable" in told.progress.ended
+    assert any("stopped" in line and "--max-bad" in line for line in told.lines())
     result = annotate(
         tmp_path / "bad.zarr", to, brightness.path, AnnotateSettings(workers=1, max_bad=0.2)
     )
@@ -292,6 +323,24 @@ def test_a_damaged_plan_or_receipt_is_named(catalog, tmp_path):
     plan.write_text(json.dumps(whole | {"plan_version": 99}))
     with pytest.raises(InputError, match=r"version 99; this skytally resumes"):
         ledger.plan()
+
+
+def test_files_of_others_in_the_ledger_are_left_alone(catalog, small_survey, brightness, tmp_path):
+    again = Path(shutil.copytree(catalog, tmp_path / "catalog"))
+    receipt = next((again / "run/receipts").iterdir())
+    strays = [
+        again / "run/receipts" / name
+        for name in (".DS_Store", "notes.json", f"._{receipt.name}", f"{receipt.name}.bak")
+    ]
+    (again / "run/next").mkdir(exist_ok=True)
+    strays += [again / "run/next/.DS_Store", again / "run/next/0-1.parquet~"]
+    for stray in strays:
+        stray.write_bytes(b"?")
+    receipt.unlink()
+    assert annotate(small_survey, again, brightness.path, ONE).annotated > 0
+    assert receipt.exists()
+    assert catalog_status(again).complete
+    assert all(stray.exists() for stray in strays)
 
 
 def test_receipts_say_what_made_them(catalog):

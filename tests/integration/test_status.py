@@ -72,12 +72,21 @@ def test_a_stage_limits_only_workers_that_are_at_work(seconds, said):
     assert ("gain 10% at most" in found) == (seconds == 10.0)  # 2 of the workers' 20 seconds
 
 
+def told(to):
+    """What status says; None before there is a plan, and while nothing was told."""
+    try:
+        found = status.catalog_status(to)
+    except InputError:
+        return None
+    return found if found.progress else None
+
+
 def test_another_shell_sees_a_run_at_work_and_after_it_died(small_survey, brightness, tmp_path):
     to = tmp_path / "c"
     command = [sys.executable, "-m", "skytally", "annotate", str(small_survey)]
     options = ["--model", str(brightness.path), "--to", str(to), "--workers", "1"]
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE) as process:
-        while not (to / "run/progress.json").exists():
+        while not (told(to) and told(to).progress.seen):
             assert process.poll() is None, process.stderr.read().decode()
         process.kill()
         process.stderr.read()
@@ -117,6 +126,12 @@ def test_every_byte_of_a_complete_catalog_is_verified(small_survey, brightness, 
                 status.verify_catalog(to)
         path.write_bytes(good)
     assert status.verify_catalog(to) == len(files)
+    renamed = to.rename(tmp_path / "release-1")
+    assert status.verify_catalog(renamed) == len(files)
+    receipt = next((renamed / "run/receipts").iterdir())
+    receipt.unlink()
+    with pytest.raises(IntegrityError, match="1 receipts are missing"):
+        status.verify_catalog(renamed)
 
 
 @pytest.mark.parametrize(

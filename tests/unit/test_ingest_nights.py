@@ -12,7 +12,7 @@ from s3 import BUCKET, environment, objects, s3_server
 from surveys import encode, scattered, small_image
 
 from catalogs.cutouts.store import Survey
-from catalogs.errors import InputError, TooManyBadError
+from catalogs.errors import InputError
 from catalogs.progress import Silent
 from catalogs.schema import ClassMap
 from catalogs.survey.ingest import IngestSettings, ingest
@@ -131,12 +131,18 @@ def test_a_night_of_the_same_name_with_other_objects_is_refused(sky):
     assert sky.tree() == before
 
 
-def test_a_night_of_stored_objects_only_is_refused_under_a_new_name(sky):
-    with pytest.raises(InputError, match=f"none of the {ROWS} rows .*{ROWS} already_stored"):
-        sky.ingest(FIRST, name=SECOND, append=True)
+def test_objects_that_were_observed_before_are_no_fault_of_a_night(sky):
+    """The first one stays; a night of nothing else brings nothing."""
+    before = sky.tree()
+    result = sky.ingest(FIRST, name=SECOND, append=True)
+    assert (result.written, result.reasons) == (False, {"already_stored": ROWS})
+    assert sky.tree() == before
     sky.write(SECOND, range(ROWS // 2, ROWS // 2 + ROWS))
-    with pytest.raises(TooManyBadError, match=f"{ROWS // 2} of {ROWS} .* already_stored"):
-        sky.ingest(SECOND)
+    result = sky.ingest(SECOND)
+    assert (result.stored, result.reasons) == (ROWS // 2, {"already_stored": ROWS // 2})
+    sky.write("third", [*range(ROWS), None, None, None])
+    with pytest.raises(InputError, match=f"none of the {ROWS + 3} rows .*3 no_id"):
+        sky.ingest("third")
 
 
 @pytest.mark.parametrize(

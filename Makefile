@@ -44,7 +44,7 @@ check: lint test  ## What CI runs: format, lint, types, import contracts, all te
 bench: $(VENV)/.dev  ## Measure every speed to be reached, against its bound or a baseline (1 h)
 	$(BIN)/python -m benchmarks.bench
 
-realism: $(VENV)/.dev  ## Compare simulated galaxies with real ones: pages, distances, networks (40 minutes)
+realism: $(VENV)/.dev  ## Compare simulated galaxies with real ones: pages, distances, networks
 	$(BIN)/python -m benchmarks.realism --to $(OUT)/realism
 
 gpu-check: $(VENV)/bin/python  ## On a machine with a card and its ONNX Runtime: compare with the CPU

@@ -156,6 +156,7 @@ def main() -> int:
     parser.add_argument("--label", choices=("truth", "human_label"), default="truth")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--limit", type=int, default=200, help="galaxies per sample")
+    parser.add_argument("--tested", type=int, default=6000, help="real galaxies of a network")
     parser.add_argument("--workers", type=int, default=2)
     parts = ("pages", "distances", "networks")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
@@ -186,6 +187,7 @@ def main() -> int:
         auc = networks.shipped_on_simulated(simulated, 3000, given.seed)
         print(f"real to simulated: {told(auc)}", flush=True)
         table = real_table(given.data)
+        table = table.iloc[draw(np.arange(len(table)), given.tested, given.seed)]
         # Other galaxies than those measured, and of the two classes only.
         lessons, seed = given.to / "lessons.zarr", given.seed + 1
         make(lessons, dataclasses.replace(sky, seed=seed, irregulars=0.0, mergers=0.0))

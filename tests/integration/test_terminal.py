@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -124,6 +125,8 @@ def test_a_signal_ends_in_one_line_and_the_run_can_be_resumed(number, said, brig
     assert lines == [f"skytally: {said}; run the same command again to go on"]
     assert not [path for path in scratch.rglob("*") if "worker-" in path.name]  # Dask's
     assert not (tmp_path / "catalog/hats.properties").exists()
+    ended = json.loads((tmp_path / "catalog/run/progress.json").read_text())["ended"]
+    assert ended == ("interrupted" if number == signal.SIGINT else said)
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "6000 objects (6000 ok)" in again.stdout

@@ -47,6 +47,9 @@ MOST_PART_BYTES = 64 << 20
 PICTURES_AT_ONCE = 64
 
 _one_renders = threading.Lock()  # in a process; another thread reads and writes meanwhile
+# numpy reads the head of a .npy with ast.literal_eval, which in Python 3.11 fails in one thread
+# when another does the same (SystemError, "AST constructor recursion depth mismatch").
+_one_reads = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,8 @@ def read_pictures(job: Job, piece: Piece) -> Iterator[Pictures]:
 
 
 def _mapped(path: Path) -> NDArray[Any]:
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    with _one_reads:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _npy(values: NDArray[Any]) -> memoryview:
@@ -175,7 +179,8 @@ def _put(stream: BinaryIO | io.BytesIO, values: NDArray[Any]) -> None:
 
 
 def _get(stream: BinaryIO) -> NDArray[Any]:
-    return np.asarray(npy.read_array(stream, allow_pickle=False))
+    with _one_reads:
+        return np.asarray(npy.read_array(stream, allow_pickle=False))
 
 
 def tiles_of(job: Job) -> IntArray:

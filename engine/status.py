@@ -136,7 +136,8 @@ def verify_catalog(where: str | Path) -> int:
     BusyError
         A driver is replacing files at this moment.
     IntegrityError
-        Files are missing or not what was written; the message names the first ones.
+        Files are missing or not what was written, or a complete catalog holds others beside
+        them; the message names the first ones.
     """
     catalog = open_place(where)
     ledger = Ledger(catalog)
@@ -160,6 +161,13 @@ def verify_catalog(where: str | Path) -> int:
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in described.items()}
         expected |= digests
         wrong = _others(catalog, digests)
+        # Readers of a folder of Parquet files would take a stranger's rows for the catalog's.
+        strange = sorted(set(catalog.names(names.DATASET)) - set(expected))
+        if strange and not wrong:
+            raise IntegrityError(
+                f"{catalog.url}: {len(strange)} files under {names.DATASET} are not of this "
+                f"catalog ({', '.join(strange[:3])}); move them elsewhere"
+            )
     if wrong:
         raise IntegrityError(
             f"{catalog.url}: {len(wrong)} of {len(expected)} files are not what was written "

@@ -128,6 +128,11 @@ def test_every_byte_of_a_complete_catalog_is_verified(small_survey, brightness, 
     assert status.verify_catalog(to) == len(files)
     renamed = to.rename(tmp_path / "release-1")
     assert status.verify_catalog(renamed) == len(files)
+    stranger = next((renamed / "dataset").rglob("Npix=*.parquet")).with_name("copy.parquet")
+    stranger.write_bytes(b"PAR1")
+    with pytest.raises(IntegrityError, match="1 files under dataset are not of this catalog"):
+        status.verify_catalog(renamed)
+    stranger.unlink()
     receipt = next((renamed / "run/receipts").iterdir())
     receipt.unlink()
     with pytest.raises(IntegrityError, match="1 receipts are missing"):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from catalogs.errors import InputError
@@ -27,10 +27,9 @@ from export.card import card
 from export.parity import compare
 from export.quantize import add_variant
 from training import checkpoint
-from training.calibrate import Calibration
 from training.checkpoint import Run
 from training.models.base import Plain
-from training.network import Classifier
+from training.network import Annotator, Classifier
 from training.settings import dump
 
 OPSET = 20
@@ -39,20 +38,6 @@ SPIRAL = "spiral"
 
 # Settings that the provenance names by themselves.
 _ELSEWHERE = frozenset({"label", "seed", "regions", "framing", "credit"})
-
-
-class Answers(nn.Module):
-    """The exported graph: a classifier, its calibration, and one probability per class."""
-
-    def __init__(self, classifier: Classifier, calibration: Calibration) -> None:
-        super().__init__()
-        self.classifier, self.calibration = classifier, calibration
-
-    def forward(self, cutouts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the probabilities of the first and of the second class, each (n,)."""
-        z = self.classifier(cutouts) * self.calibration.scale + self.calibration.bias
-        # A sigmoid each: 1 - p would lose small probabilities.
-        return torch.sigmoid(-z), torch.sigmoid(z)
 
 
 def export(
@@ -132,11 +117,9 @@ def _export_run(run: Path, to: Path, reporter: Reporter, replace: bool) -> Bundl
     model = to_onnx(module, answers)
     reporter.event("converted", run=str(run), opset=OPSET, bytes=len(model))
     examples = checkpoint.read_tensors(run / checkpoint.EXAMPLES)["cutouts"].numpy()
-    parity = compare(
-        model, module, answers, examples, module.classifier.size, trained.result.threshold
-    )
+    parity = compare(model, module, answers, examples, module.size, trained.result.threshold)
     reporter.event("parity", **parity.model_dump())
-    manifest = _manifest(to.name, trained, module.classifier.size, answers, parity)
+    manifest = _manifest(to.name, trained, module.size, answers, parity)
     files = {
         bundles.MODEL: model,
         bundles.SKY: (run / checkpoint.SKY).read_bytes(),
@@ -145,11 +128,11 @@ def _export_run(run: Path, to: Path, reporter: Reporter, replace: bool) -> Bundl
     return bundles.write(to, manifest, files, replace=replace)
 
 
-def answers_of(run: Run) -> Answers:
+def answers_of(run: Run) -> Annotator:
     """Return the network of a run with its trained weights, ready to answer."""
-    classifier = Classifier(run.settings)
+    classifier = Classifier(run.settings, run.answers)
     classifier.load_state_dict(run.weights)
-    return Answers(classifier, run.result.calibration).eval()
+    return Annotator(classifier, run.result.calibration).eval()
 
 
 def to_onnx(module: nn.Module, answers: Sequence[str]) -> bytes:

@@ -30,6 +30,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from catalogs.errors import InputError, IntegrityError
+from catalogs.trees.tree import Tree
+from training.answers import AnswerLayer, answer_layer
 from training.calibrate import Calibration
 from training.metrics import Measured
 from training.settings import TrainSettings, dump, parse_settings
@@ -42,7 +44,15 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class RunData(BaseModel):
-    """What a run was trained on."""
+    """What a run was trained on.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The answers, in order.
+    questions : Tree, optional
+        The decision tree to which they belong, whole: the file it came from may change.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,6 +63,7 @@ class RunData(BaseModel):
     fingerprint: str
     counts: dict[str, dict[str, int]]
     code_version: str
+    questions: Tree | None = None
 
 
 class RunResult(BaseModel):
@@ -76,6 +87,11 @@ class Run:
     data: RunData
     result: RunResult
     weights: dict[str, Tensor]
+
+    @property
+    def answers(self) -> AnswerLayer:
+        """What the network's raw outputs mean."""
+        return answer_layer(self.data.names, self.data.questions, self.settings.normalisation)
 
     @classmethod
     def open(cls, path: Path) -> Run:

@@ -84,7 +84,7 @@ def fit(
 def predict(model: Classifier, cutouts: Tensor) -> NDArray[np.float64]:
     """Return the logit of each cutout, float64 (n,), computed in fp32."""
     with torch.inference_mode():
-        parts = [model(batch) for batch in torch.split(cutouts, EVALUATION_BATCH)]
+        parts = [model(batch).squeeze(1) for batch in torch.split(cutouts, EVALUATION_BATCH)]
     return np.concatenate([part.numpy() for part in parts] or [np.zeros(0)]).astype(np.float64)
 
 

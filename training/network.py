@@ -1,20 +1,30 @@
-"""The whole answer, from cutouts to log-odds: what training fits and export writes."""
+"""The whole answer, from cutouts to probabilities: what training fits and export writes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from training.answers import AnswerLayer, TwoClasses
+from training.calibrate import Calibration
 from training.models.registry import build
 from training.settings import TrainSettings
 
 
 class Classifier(nn.Module):
-    """Preprocessing and network: uint8 or float cutouts (n, h, w, 3) to one logit, (n,)."""
+    """Preprocessing and network: uint8 or float cutouts (n, h, w, 3) to raw outputs.
 
-    def __init__(self, settings: TrainSettings) -> None:
+    Parameters
+    ----------
+    settings : TrainSettings
+    answers : AnswerLayer, optional
+        What the raw outputs mean; it has no weights. By default two classes.
+    """
+
+    def __init__(self, settings: TrainSettings, answers: AnswerLayer | None = None) -> None:
         super().__init__()
-        self.network = build(settings.model, settings.shape, outputs=1)
+        self.answers = TwoClasses() if answers is None else answers
+        self.network = build(settings.model, settings.shape, self.answers.outputs)
         self.preprocess = self.network.preprocess()
         self.views = settings.views
 
@@ -24,7 +34,7 @@ class Classifier(nn.Module):
         return self.network.size
 
     def forward(self, cutouts: Tensor) -> Tensor:
-        """Return the log-odds of the second class, averaged over the views."""
+        """Return raw outputs, (n, outputs), averaged over the views."""
         images = self.preprocess(cutouts)
         views = [images]
         # A mirrored or turned galaxy is as good a galaxy; the square grid allows these exactly.
@@ -32,5 +42,28 @@ class Classifier(nn.Module):
             views.append(images.transpose(2, 3))
         if self.views >= 4:
             views += [view.flip(2, 3) for view in tuple(views)]
-        logits = [self.network(view).squeeze(1) for view in views]
-        return torch.stack(logits).mean(dim=0)
+        return torch.stack([self.network(view) for view in views]).mean(dim=0)
+
+
+class Annotator(nn.Module):
+    """A classifier that answers: cutouts to one calibrated probability per answer.
+
+    What is exported. Several of them together have the same face (`training.averaging`).
+
+    Attributes
+    ----------
+    answers : tuple of str
+        Names of what ``forward`` returns, in order.
+    size : int
+        Side of the cutouts that it is trained on [px].
+    """
+
+    def __init__(self, classifier: Classifier, calibration: Calibration) -> None:
+        super().__init__()
+        self.classifier, self.calibration = classifier, calibration
+        self.answers, self.size = classifier.answers.names, classifier.size
+
+    def forward(self, cutouts: Tensor) -> tuple[Tensor, ...]:
+        """Return one float32 tensor (n,) per answer."""
+        raw = self.classifier(cutouts) * self.calibration.scale + self.calibration.bias
+        return self.classifier.answers.columns(raw)

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from catalogs.errors import InputError
+from training.answers import Normalise
 from training.augment import AugmentSettings
 from training.models import registry
 from training.models.dieleman import CROP
@@ -29,6 +30,7 @@ from training.models.shamir import ShamirShape
 _STRICT = ConfigDict(extra="forbid")
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+Loss = Literal["cross_entropy", "squared_error", "dirichlet", "debiased"]
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -55,6 +57,17 @@ class TrainSettings:
         The network, one of `training.models.registry.NETWORKS`.
     label : str
         Column of the survey store with class names; null or empty where there is no label.
+    tree : str, optional
+        The decision tree whose questions the network answers instead: ``gz2``, or a TOML file.
+    unscaled : tuple of str
+        The tree's questions that count as if everybody had been asked; for the Galaxy Challenge
+        ``q06``.
+    loss : {"cross_entropy", "squared_error", "dirichlet", "debiased"}, optional
+        See `training.losses`. By default the cross-entropy for classes, the squared error of
+        cumulative fractions for a tree.
+    normalise : {"rectify", "softmax"}, optional
+        How raw outputs become the fractions of a question, see `training.answers`. By default
+        softmax, but for the network of Dieleman et al. 2015, who rectify.
     crop : int, optional
         Central square of the survey's cutouts [px]; by default what the survey asks for, else
         the network's own of Galaxy Zoo's 424.
@@ -94,6 +107,10 @@ class TrainSettings:
 
     model: registry.Name = "shamir"
     label: str = "label"
+    tree: str | None = None
+    unscaled: tuple[str, ...] = ()
+    loss: Loss | None = None
+    normalise: Literal["rectify", "softmax"] | None = None
     crop: Annotated[int, Field(gt=0, le=8192)] | None = None
     epochs: Annotated[int, Field(gt=0)] = 40
     batch: Annotated[int, Field(gt=1)] = 64
@@ -140,6 +157,18 @@ class TrainSettings:
         if self.views > 1 and not NETWORKS[self.model].network.turns:
             raise ValueError(f"views: the {self.model} network turns its images itself; leave it 1")
         return self
+
+    @property
+    def objective(self) -> Loss:
+        """The loss, settled."""
+        return self.loss or ("cross_entropy" if self.tree is None else "squared_error")
+
+    @property
+    def normalisation(self) -> Normalise:
+        """How raw outputs become the fractions of a question, settled."""
+        if self.objective == "dirichlet":
+            return "dirichlet"
+        return self.normalise or ("rectify" if self.model == "dieleman" else "softmax")
 
 
 def _default_shape(given: Mapping[str, Any]) -> Shape:

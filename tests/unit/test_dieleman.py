@@ -11,6 +11,7 @@ from torch import nn
 
 from catalogs.trees.tree import read_tree
 from export.convert import INPUT, to_onnx
+from training.answers import TreeAnswers
 from training.augment import AugmentSettings, augment
 from training.models.base import multiply_accumulates, parameter_count
 from training.models.dieleman import (
@@ -24,7 +25,6 @@ from training.models.dieleman import (
     UntiedConv,
     viewpoints,
 )
-from training.trees import TreeAnswers
 
 OFF = AugmentSettings(False, False, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.convert import INPUT, Answers, fold_batch_norm, to_onnx
+from export.convert import INPUT, fold_batch_norm, to_onnx
 from training.calibrate import Calibration
 from training.models.base import Plain, multiply_accumulates, parameter_count
 from training.models.equivariant import (
@@ -22,7 +22,7 @@ from training.models.equivariant import (
     symmetries,
 )
 from training.models.shamir import ShamirNet
-from training.network import Classifier
+from training.network import Annotator, Classifier
 from training.settings import TrainSettings
 
 SMALL = EquivariantShape(fields=(2, 3, 4), blocks=(1, 1, 1), features=8, size=60)
@@ -157,7 +157,7 @@ def test_one_answer_in_training_too() -> None:
 def test_the_exported_graph_is_plain_and_has_one_answer_for_eight_symmetries(
     classifier: Classifier,
 ) -> None:
-    answers = Answers(classifier, Calibration(1.3, 0.2)).eval()
+    answers = Annotator(classifier, Calibration(1.3, 0.2)).eval()
     names = ["p_elliptical", "p_spiral"]
     model = to_onnx(answers, names)
     graph = onnx.load_from_string(model)

@@ -8,18 +8,18 @@ import torch
 
 from catalogs.errors import IntegrityError
 from export.bundle import OPERATOR_DOMAINS, Bundle, shipped
-from export.convert import INPUT, Answers, fold_batch_norm, to_onnx
+from export.convert import INPUT, fold_batch_norm, to_onnx
 from export.parity import compare
 from training.calibrate import Calibration
 from training.models.shamir import ShamirShape
-from training.network import Classifier
+from training.network import Annotator, Classifier
 from training.settings import TrainSettings
 
 NAMES = ["p_elliptical", "p_spiral"]
 
 
 @pytest.fixture(scope="module")
-def answers() -> Answers:
+def answers() -> Annotator:
     torch.manual_seed(0)
     shape = ShamirShape(widths=(6, 8, 8, 8, 8), dense=16)
     classifier = Classifier(TrainSettings(shape=shape))
@@ -28,11 +28,11 @@ def answers() -> Answers:
     with torch.no_grad():
         for _ in range(20):
             classifier(torch.randint(0, 256, (8, 120, 120, 3), dtype=torch.uint8))
-    return Answers(classifier, Calibration(1.7, -0.4)).eval()
+    return Annotator(classifier, Calibration(1.7, -0.4)).eval()
 
 
 @pytest.fixture(scope="module")
-def model(answers: Answers) -> bytes:
+def model(answers: Annotator) -> bytes:
     return to_onnx(answers, NAMES)
 
 
@@ -52,7 +52,7 @@ def test_the_graph_is_plain_onnx_with_free_batch_and_size(model: bytes) -> None:
     assert [value.name for value in graph.graph.output] == NAMES
 
 
-def test_folding_changes_no_answer(answers: Answers) -> None:
+def test_folding_changes_no_answer(answers: Annotator) -> None:
     folded = fold_batch_norm(answers)
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
     batch = torch.from_numpy(examples(120))
@@ -62,7 +62,7 @@ def test_folding_changes_no_answer(answers: Answers) -> None:
 
 @pytest.mark.parametrize("size", [(1, 120, 120), (3, 240, 240), (2, 131, 200), (2, 64, 64)])
 def test_onnx_runtime_answers_what_torch_answers(
-    answers: Answers, model: bytes, size: tuple[int, int, int]
+    answers: Annotator, model: bytes, size: tuple[int, int, int]
 ) -> None:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     batch = np.random.default_rng(2).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -71,7 +71,7 @@ def test_onnx_runtime_answers_what_torch_answers(
         np.testing.assert_allclose(mine, torchs.detach().numpy(), atol=1e-5)
 
 
-def test_parity_reports_what_it_compared(answers: Answers, model: bytes) -> None:
+def test_parity_reports_what_it_compared(answers: Annotator, model: bytes) -> None:
     report = compare(model, answers, NAMES, examples(), 120)
     assert report.max_abs_difference < 1e-5
     assert report.label_differences == 0
@@ -79,13 +79,13 @@ def test_parity_reports_what_it_compared(answers: Answers, model: bytes) -> None
     assert report.images == 6 + 6 + 2 * 8 + 2 * 5
 
 
-def test_another_network_is_not_passed_off(answers: Answers, model: bytes) -> None:
-    other = Answers(answers.classifier, Calibration(1.7, -0.39)).eval()
+def test_another_network_is_not_passed_off(answers: Annotator, model: bytes) -> None:
+    other = Annotator(answers.classifier, Calibration(1.7, -0.39)).eval()
     with pytest.raises(IntegrityError, match="no bundle was written"):
         compare(model, other, NAMES, examples(), 120)
 
 
-def test_answers_that_are_not_numbers_are_not_passed_off(answers: Answers, model: bytes) -> None:
+def test_answers_that_are_not_numbers_are_not_passed_off(answers: Annotator, model: bytes) -> None:
     broken = onnx.load_from_string(model)
     for tensor in broken.graph.initializer:
         if list(tensor.dims) == [1, 16]:  # weights of the last dense layer

@@ -5,18 +5,60 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit, softmax
 
 from catalogs.trees.tree import Tree, read_tree
-from training.trees import TreeAnswers
+from training.answers import TreeAnswers, answer_layer
+from training.calibrate import Calibration
+from training.network import Annotator, Classifier
+from training.settings import read_settings
 
 
 def conditional(tree: Tree, raw: np.ndarray, normalise: str) -> np.ndarray:
-    positive = np.maximum(raw, 0) if normalise == "rectify" else np.exp(raw)
+    positive = {
+        "rectify": np.maximum(raw, 0),
+        "softmax": np.exp(raw),
+        "dirichlet": 1 + 100 * expit(raw),
+    }[normalise]
     parts = [positive[:, s] for s in tree.slices]
     return np.concatenate([p / (p.sum(axis=1, keepdims=True) + 1e-12) for p in parts], axis=1)
 
 
-@pytest.mark.parametrize("normalise", ["rectify", "softmax"])
+def test_classes_are_a_sigmoid_or_a_softmax() -> None:
+    raw = torch.linspace(-40, 40, 21).reshape(7, 3)
+    three = answer_layer(("a", "b", "c"))
+    assert (three.outputs, three.names) == (3, ("a", "b", "c"))
+    np.testing.assert_allclose(three(raw).numpy(), softmax(raw.numpy(), axis=1), rtol=1e-5)
+    two = answer_layer(("a", "b"))
+    assert two.outputs == 1
+    got = two(raw[:, :1]).numpy()
+    np.testing.assert_allclose(got, expit(raw.numpy()[:, :1] * [-1, 1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("names", "tree", "loss"),
+    [
+        (("a", "b"), None, None),
+        (("a", "b", "c"), None, None),
+        ((), "gz2", None),
+        ((), "gz2", "dirichlet"),
+    ],
+)
+def test_whatever_is_asked_there_is_one_named_probability_each(
+    names: tuple[str, ...], tree: str | None, loss: str | None
+) -> None:
+    shape = {"widths": (2, 2, 2, 2, 2), "dense": 4}
+    settings = read_settings("default", None, {"tree": tree, "loss": loss, "shape": shape})
+    answers = answer_layer(names, tree and read_tree(tree), settings.normalisation)
+    annotator = Annotator(Classifier(settings, answers), Calibration(1.5, 0.0)).eval()
+    got = annotator(torch.randint(0, 256, (3, 90, 90, 3), dtype=torch.uint8))
+    assert len(got) == len(annotator.answers) == (37 if tree else len(names))
+    assert all(p.shape == (3,) and bool(((p >= 0) & (p <= 1)).all()) for p in got)
+    first = slice(0, 3) if tree else slice(None)
+    torch.testing.assert_close(torch.stack(got[first]).sum(0), torch.ones(3))
+
+
+@pytest.mark.parametrize("normalise", ["rectify", "softmax", "dirichlet"])
 @pytest.mark.parametrize("unscaled", [(), ("q06",)])
 def test_outputs_are_normalised_and_scaled_down_the_tree(
     normalise: str, unscaled: tuple[str, ...]

@@ -30,7 +30,7 @@ AT_ONCE = 1_000_000
 
 def workers(inputs: Inputs) -> list[Row]:
     """One worker over many objects: its resident memory after the first 16,000."""
-    ours = annotated(inputs.remembered, inputs.nothing, AnnotateSettings(workers=1))
+    ours = annotated(inputs.remembered, inputs.nothing, AnnotateSettings(workers=1), remember=True)
     growth = Row(
         "worker memory, growth after the first 16,000 objects", reach=64, at_most=True, unit="MB"
     )
@@ -53,7 +53,8 @@ def raw(inputs: Inputs) -> list[Row]:
     began = time.perf_counter()
     survey = inputs.raw
     written = time.perf_counter() - began
-    ours = annotated(survey, inputs.nothing, AnnotateSettings(workers=inputs.sizes.workers))
+    settings = AnnotateSettings(workers=inputs.sizes.workers)
+    ours = annotated(survey, inputs.nothing, settings, remember=True)
     rows = ours.result.rows
     row = Row(
         f"driver memory over {rows:,} raw 8x8 cutouts, growth after a tenth of them",

@@ -153,6 +153,14 @@ def orphans() -> None:
 
 
 @_named
+def early_success() -> None:
+    """End as if all were done when the last file is still to be written."""
+    import engine.run
+
+    engine.run.write_metadata = lambda *_: None
+
+
+@_named
 def no_lock() -> None:
     """Let every driver in."""
 

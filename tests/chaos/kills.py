@@ -31,7 +31,7 @@ ALLOWED = {
     "everything": {-9},
     "worker": {0},
     "workers": {0, 75},
-    "scheduler": {20, 75},
+    "scheduler": {0, 20, 75},  # 0 when the last pixel was done: writing metadata needs no cluster
 }
 
 
@@ -51,7 +51,10 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """What was there after a kill, when every process had ended, and after resuming."""
+    """What was there after a kill, when every process had ended, and after resuming.
+
+    ``missing`` tells what differed from an uninterrupted run before anything was resumed.
+    """
 
     kill: Kill
     happened: bool
@@ -59,6 +62,7 @@ class Killed:
     said: list[str]
     left_behind: list[int]
     false: list[str]
+    missing: list[str]
     receipts: int
     redone: int
     resumed: list[str]
@@ -72,6 +76,8 @@ class Killed:
         if self.status not in allowed:
             wrong.append(f"exit status {self.status}, not one of {sorted(allowed)}")
             wrong += self.said[-1:]
+        if self.status == 0:
+            wrong += [f"exit status 0, but {line}" for line in self.missing]
         if self.status in (20, 75) and len(self.said) != 1:
             wrong.append(f"said {len(self.said)} lines: {self.said}")
         bound = IN_FLIGHT * (1 if self.kill.victim == "worker" else WORKERS)
@@ -120,17 +126,18 @@ def kill_and_resume(
         left = run.left_behind()
     files = files_of(command.catalog)
     false = false_receipts(files)
+    missing = differences(command.catalog, clean)
     receipts = sum(name.startswith("run/receipts/") for name in files)
     before = _rows(files)
-    missing = _rows(files_of(clean)) - before
+    left_to_do = _rows(files_of(clean)) - before
     resumed = []
     try:
         annotated = resume(command)
     except SkytallyError as error:
         resumed.append(str(error))
     else:
-        if annotated != missing:
-            resumed.append(f"{annotated} objects were annotated, {missing} had no receipt")
+        if annotated != left_to_do:
+            resumed.append(f"{annotated} objects were annotated, {left_to_do} had no receipt")
     resumed += differences(command.catalog, clean) + false_receipts(files_of(command.catalog))
     return Killed(
         kill,
@@ -139,6 +146,7 @@ def kill_and_resume(
         said_by(run.said),
         left,
         false,
+        missing,
         receipts,
         _redone(shim.operations()),
         resumed,

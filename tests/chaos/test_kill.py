@@ -64,6 +64,7 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(seed, killed):
     [
         ("short_file", "everything", "receipt after the kill"),
         ("orphans", "driver", "was left behind"),
+        ("early_success", "worker", "exit status 0, but hats.properties is missing"),
     ],
 )
 def test_a_broken_engine_is_found(broken, victim, said, killed, monkeypatch):

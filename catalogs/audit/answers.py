@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,22 @@ class Columns:
         """Return each column once."""
         wanted = (self.ra, self.dec, self.answer, self.status)
         return list(dict.fromkeys(name for name in wanted if name is not None))
+
+
+class Beside(Protocol):
+    """Numbers that are read beside each answer, such as covariates."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of the table that they need."""
+        ...
+
+    def values(self, batch: pa.RecordBatch, ra: FloatArray, dec: FloatArray) -> FloatArray:
+        """Return one number or more for each row, shape (m, width); NaN where missing.
+
+        Positions [deg] are NaN, or impossible, in rows that will not be used.
+        """
+        ...
 
 
 @dataclass(slots=True)
@@ -110,16 +127,21 @@ def _answer_column(names: list[str], settings: AuditSettings, where: str) -> str
 
 
 def iter_answers(
-    source: str | Path, columns: Columns, settings: AuditSettings, tally: Tally
+    source: str | Path,
+    columns: Columns,
+    settings: AuditSettings,
+    tally: Tally,
+    beside: Sequence[Beside] = (),
 ) -> Iterator[tuple[IntArray, FloatArray]]:
-    """Yield (healpix_29, answer) of the usable rows, counting the others in ``tally``.
+    """Yield (healpix_29, values) of the usable rows, counting the others in ``tally``.
 
     Yields
     ------
     healpix_29 : ndarray of int64, shape (m,)
         Nested pixels of order 29.
-    answers : ndarray of float64, shape (m,)
-        1 or 0, or probabilities when they are asked for.
+    values : ndarray of float64, shape (m, width)
+        First the answer: 1 or 0, or a probability when these are asked for. Then what is read
+        ``beside`` it, in its order.
 
     Raises
     ------
@@ -127,7 +149,8 @@ def iter_answers(
         The answer column holds values that are neither labels nor within [0, 1].
     """
     reader = _Reader(columns.answer, settings)
-    for batch in tables.iter_batches(source, columns.names()):
+    names = [*columns.names(), *(name for more in beside for name in more.columns)]
+    for batch in tables.iter_batches(source, list(dict.fromkeys(names))):
         answer = reader.values(batch.column(columns.answer), tally)
         ra, dec = tables.positions(batch, columns.ra, columns.dec)
         ok = np.ones(batch.num_rows, np.bool_)
@@ -140,7 +163,8 @@ def iter_answers(
         tally.no_position += int(np.sum(ok & ~placed))
         tally.no_answer += int(np.sum(ok & placed & ~answered))
         use = ok & placed & answered
-        yield sky.tile_of(ra[use], dec[use], sky.FINEST_ORDER), answer[use]
+        values = [answer[:, None], *(more.values(batch, ra, dec) for more in beside)]
+        yield sky.tile_of(ra[use], dec[use], sky.FINEST_ORDER), np.hstack(values)[use]
 
 
 class _Reader:

@@ -18,24 +18,29 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-IN_MEMORY = 1 << 21
+IN_MEMORY = 1 << 22  # numbers; two million rows of an answer and its pixel
 _BUCKETS = 64
-_ROW = np.dtype([("pixel", np.int64), ("answer", np.float64)])
 
 
 class FirstAtPosition:
-    """Collects rows, then gives back the first of every position.
+    """Collects rows, then gives back the first of every position, as often as asked.
 
     Use as a context manager: temporary files vanish with it.
 
     Parameters
     ----------
+    width : int
+        Numbers of a row: its answer, and whatever goes with it.
+    every : bool
+        Give back every row of a position instead.
     in_memory : int
-        Rows held before they go to temporary files.
+        Numbers, pixels among them, held before they go to temporary files.
     """
 
-    def __init__(self, in_memory: int = IN_MEMORY) -> None:
-        self._limit = in_memory
+    def __init__(self, width: int = 1, *, every: bool = False, in_memory: int = IN_MEMORY) -> None:
+        self._row = np.dtype([("pixel", np.int64), ("values", np.float64, (width,))])
+        self._every = every
+        self._limit = in_memory // (1 + width)
         self._waiting: list[NDArray[np.void]] = []
         self._rows = 0
         self._files: list[BinaryIO] = []
@@ -52,10 +57,10 @@ class FirstAtPosition:
         for file in self._files:
             file.close()
 
-    def add(self, healpix_29: IntArray, answers: FloatArray) -> None:
-        """Add rows, in the order of the table."""
-        rows = np.empty(len(answers), _ROW)
-        rows["pixel"], rows["answer"] = healpix_29, answers
+    def add(self, healpix_29: IntArray, values: FloatArray) -> None:
+        """Add rows, in the order of the table; ``values`` has shape (m, width)."""
+        rows = np.empty(len(values), self._row)
+        rows["pixel"], rows["values"] = healpix_29, values
         self._waiting.append(rows)
         self._rows += len(rows)
         if self._rows > self._limit:
@@ -76,19 +81,19 @@ class FirstAtPosition:
         self._waiting, self._rows = [], 0
 
     def unique(self) -> Iterator[tuple[IntArray, FloatArray]]:
-        """Yield (healpix_29, answers) without repeated positions, in parts."""
+        """Yield (healpix_29, values) without repeated positions, in parts."""
         if not self._files:
             if self._waiting:
-                yield _first(np.concatenate(self._waiting))
+                self._waiting = [np.concatenate(self._waiting)]
+                yield self._kept(self._waiting[0])
             return
         if self._waiting:
             self._spill()
         for file in self._files:
             file.seek(0)
-            yield _first(np.frombuffer(file.read(), _ROW))
+            yield self._kept(np.frombuffer(file.read(), self._row))
 
-
-def _first(rows: NDArray[np.void]) -> tuple[IntArray, FloatArray]:
-    _, index = np.unique(rows["pixel"], return_index=True)
-    kept = rows[index]
-    return np.ascontiguousarray(kept["pixel"]), np.ascontiguousarray(kept["answer"])
+    def _kept(self, rows: NDArray[np.void]) -> tuple[IntArray, FloatArray]:
+        if not self._every:
+            rows = rows[np.unique(rows["pixel"], return_index=True)[1]]
+        return np.ascontiguousarray(rows["pixel"]), np.ascontiguousarray(rows["values"])

@@ -114,15 +114,13 @@ def count(
     tally = Tally()
     rows = tables.row_count(source)
     tiles = TileAccumulator(max(FINEST_ORDER, settings.order or 0))
-    with FirstAtPosition() as first:
-        keep = tiles if settings.keep_duplicates else first
-        for pixels, answers in iter_answers(source, columns, settings, tally):
-            keep.add(pixels, answers)
+    with FirstAtPosition(every=settings.keep_duplicates) as kept:
+        for pixels, values in iter_answers(source, columns, settings, tally):
+            kept.add(pixels, values)
             tally.used += len(pixels)
             reporter.progress("read", tally.rows, max(rows or 0, tally.rows), "rows")
-        if not settings.keep_duplicates:
-            for pixels, answers in first.unique():
-                tiles.add(pixels, answers)
+        for pixels, values in kept.unique():
+            tiles.add(pixels, values[:, 0])
     check_answer_occurs(tally, columns, settings)
     if tally.used == 0:
         raise InputError(

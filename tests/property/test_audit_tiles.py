@@ -46,18 +46,27 @@ def test_first_of_each_position_is_kept_in_memory_or_on_disk(
     pixels = rng.integers(0, 12 * 4**29, max(rows // 2, 1))[
         rng.integers(0, max(rows // 2, 1), rows)
     ]
-    answers = rng.random(rows)
-    expected: dict[int, float] = {}
-    for pixel, answer in zip(pixels.tolist(), answers.tolist(), strict=True):
-        expected.setdefault(pixel, answer)
-    found: dict[int, float] = {}
-    with FirstAtPosition(in_memory=limit) as first:
+    both = rng.random((rows, 2))
+    expected: dict[int, list[float]] = {}
+    for pixel, pair in zip(pixels.tolist(), both.tolist(), strict=True):
+        expected.setdefault(pixel, pair)
+    with (
+        FirstAtPosition(2, in_memory=limit) as first,
+        FirstAtPosition(2, every=True, in_memory=limit) as every,
+    ):
         for piece in np.array_split(np.arange(rows), 4):
-            first.add(pixels[piece], answers[piece])
-        for kept, values in first.unique():
-            assert found.keys().isdisjoint(kept.tolist())
-            found.update(zip(kept.tolist(), values.tolist(), strict=True))
-    assert found == expected
+            first.add(pixels[piece], both[piece])
+            every.add(pixels[piece], both[piece])
+        for _ in range(2):
+            found: dict[int, list[float]] = {}
+            for kept, values in first.unique():
+                assert found.keys().isdisjoint(kept.tolist())
+                found.update(zip(kept.tolist(), values.tolist(), strict=True))
+            assert found == expected
+            again = [values for _, values in every.unique()]
+            assert sorted(np.concatenate([np.empty((0, 2)), *again]).tolist()) == sorted(
+                both.tolist()
+            )
 
 
 @settings(max_examples=60, deadline=None)

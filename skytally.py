@@ -294,6 +294,10 @@ def audit(
     probabilities: Annotated[bool, typer.Option(help="Sum probabilities, not labels.")] = False,
     order: Annotated[int | None, typer.Option(help="HEALPix order of the tests.")] = None,
     effect: Annotated[float, typer.Option(help="Dipole that must be detectable.")] = 0.02,
+    covariates: Annotated[
+        str | None,
+        typer.Option(help="alpha,seeing,ebv=MAP.fits: columns or maps to be regressed on."),
+    ] = None,
     alpha: Annotated[float, typer.Option(help="Level of the alarm.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the Monte Carlo.")] = 0,
     fail_on: Annotated[str | None, typer.Option(help="anisotropic: exit 4 when found.")] = None,
@@ -317,6 +321,7 @@ def audit(
         effect=effect,
         alpha=alpha,
         seed=seed,
+        covariates=tuple(name.strip() for name in (covariates or "").split(",") if covariates),
     )
     result = run(source, to, settings, reporter())
     show(json_, summary_lines(result), {"audit": str(to), "verdict": result.verdict})

@@ -53,11 +53,35 @@ def tile_centres(tiles: ArrayLike, order: int) -> tuple[FloatArray, FloatArray]:
     return np.asarray(lon.deg, dtype=np.float64), np.asarray(lat.deg, dtype=np.float64)
 
 
+def ring_of(tiles: ArrayLike, order: int) -> IntArray:
+    """Return the numbers that nested tiles have in HEALPix' ring scheme."""
+    from cdshealpix import to_ring
+
+    return np.asarray(to_ring(np.asarray(tiles, np.uint64), order), np.int64)
+
+
 def unit_vectors(ra: ArrayLike, dec: ArrayLike) -> FloatArray:
     """Return the Cartesian unit vectors of positions in degrees, shape (n, 3)."""
     lon = np.radians(np.atleast_1d(np.asarray(ra, dtype=np.float64)))
     lat = np.radians(np.atleast_1d(np.asarray(dec, dtype=np.float64)))
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
+
+
+# Rows: the Galactic axes in ICRS (Hipparcos Catalogue vol. 1, section 1.5.3, eq. 1.5.11).
+_GALACTIC = np.array(
+    [
+        [-0.0548755604, -0.8734370902, -0.4838350155],
+        [+0.4941094279, -0.4448296300, +0.7469822445],
+        [-0.8676661490, -0.1980763734, +0.4559837762],
+    ]
+)
+
+
+def galactic(ra: ArrayLike, dec: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return Galactic longitude, 0 to 360, and latitude [deg] of ICRS positions [deg]."""
+    x, y, z = _GALACTIC @ unit_vectors(ra, dec).T
+    lat = np.degrees(np.arcsin(np.clip(z, -1.0, 1.0)))
+    return np.degrees(np.arctan2(y, x)) % 360, np.asarray(lat, np.float64)
 
 
 def galactic_latitude(ra: ArrayLike, dec: ArrayLike) -> FloatArray:

@@ -70,19 +70,19 @@ class Battery:
         self._to_scan = np.searchsorted(
             scanned.tiles, self.cells.tiles >> (2 * (self.cells.order - CELL_ORDER))
         )
-        directions = _directions(scanned.tiles, CELL_ORDER)
+        directions = directions_of(scanned.tiles, CELL_ORDER)
         self.dipole = DipoleDesign(directions, scanned.n)
-        centres = tuple(_cap_centres(scanned, radius) for radius in settings.radii)
+        centres = cap_centres(scanned, settings.radii)
         self.scan = CapScan(directions, scanned.n, centres, settings.radii, settings.min_n)
 
     def at_tiles(self, k: FloatArray) -> FloatArray:
         """Sum counts per cell, shape (..., cells), to the tested tiles, shape (..., tiles)."""
-        summed = _grouped(k, self._to_tile, len(self._all_tiles.tiles))
+        summed = grouped(k, self._to_tile, len(self._all_tiles.tiles))
         return np.asarray(summed[..., self.tested])
 
     def at_scan(self, k: FloatArray) -> FloatArray:
         """Sum counts per cell to the cells of the dipole and the scan."""
-        return _grouped(k, self._to_scan, int(self._to_scan.max()) + 1)
+        return grouped(k, self._to_scan, int(self._to_scan.max()) + 1)
 
     def variance(self, k: FloatArray, n: IntArray) -> FloatArray:
         """Return the null variance of one answer, shape (...,): p(1 - p) for labels."""
@@ -137,7 +137,7 @@ class Battery:
         kept = sky_.n >= self._min_n
         if not self.dipole.solvable or kept.sum() < FEWEST_TILES:
             return None
-        n, directions = sky_.n[kept], _directions(sky_.tiles[kept], sky_.order)
+        n, directions = sky_.n[kept], directions_of(sky_.tiles[kept], sky_.order)
         inside = [
             around @ directions.T >= np.cos(np.radians(radius)) - 1e-12
             for radius in self._radii
@@ -197,7 +197,7 @@ def monte_carlo_p(observed: FloatArray, null: FloatArray) -> FloatArray:
     return np.where(np.isnan(observed), np.nan, (1 + above) / (1 + len(null)))
 
 
-def _grouped(k: FloatArray, group: IntArray, groups: int) -> FloatArray:
+def grouped(k: FloatArray, group: IntArray, groups: int) -> FloatArray:
     """Sum the last axis by group; groups are contiguous because nested tiles ascend."""
     if groups == k.shape[-1]:
         return k
@@ -205,18 +205,23 @@ def _grouped(k: FloatArray, group: IntArray, groups: int) -> FloatArray:
     return np.asarray(np.add.reduceat(k, starts, axis=-1))
 
 
-def _directions(tiles: IntArray, order: int) -> FloatArray:
+def directions_of(tiles: IntArray, order: int) -> FloatArray:
+    """Return the unit vectors of the centres of tiles, shape (t, 3)."""
     return sky.unit_vectors(*sky.tile_centres(tiles, order))
 
 
-def _cap_centres(cells: TileCounts, radius: float) -> FloatArray:
+def cap_centres(cells: TileCounts, radii: tuple[float, ...]) -> tuple[FloatArray, ...]:
     """Return centres about half a radius apart: occupied tiles, or the sphere for half skies."""
+    return tuple(_cap_centres(cells, radius) for radius in radii)
+
+
+def _cap_centres(cells: TileCounts, radius: float) -> FloatArray:
     order = 4 if radius <= 10 else 3 if radius <= 20 else 2
     if radius > HALF_SKY:
         return _whole_sky()
-    return _directions(cells.merged(order).tiles, order)
+    return directions_of(cells.merged(order).tiles, order)
 
 
 def _whole_sky() -> FloatArray:
     """Return directions 15 degrees apart: half skies may be centred where nothing was seen."""
-    return _directions(np.arange(12 * 4**2), 2)
+    return directions_of(np.arange(12 * 4**2), 2)

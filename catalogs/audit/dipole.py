@@ -51,12 +51,18 @@ class DipoleDesign:
         Unit vectors of the tiles' centres.
     n : array_like of float, shape (t,)
         Answers per tile.
+    taken : array_like of float, shape (t, q), optional
+        L, where counts are residuals of a regression: their covariance is s^2 (diag n - L L^T).
+        By default that of counts whose mean was fitted, L = n/sqrt(N).
     """
 
-    def __init__(self, directions: ArrayLike, n: ArrayLike) -> None:
+    def __init__(self, directions: ArrayLike, n: ArrayLike, taken: ArrayLike | None = None) -> None:
         v, n = np.asarray(directions, np.float64), np.asarray(n, np.float64)
         self.centred = v - (n @ v) / n.sum()
         self.scatter = (self.centred * n[:, None]).T @ self.centred
+        if taken is not None:
+            along = self.centred.T @ np.asarray(taken, np.float64)
+            self.scatter = self.scatter - along @ along.T
         eigenvalues = np.linalg.eigvalsh(self.scatter)
         self.solvable = bool(eigenvalues[0] > _DEGENERATE * max(eigenvalues[-1], 1e-300))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from catalogs.audit import verdict
+from catalogs.audit import nuisance_document, verdict
 from catalogs.audit.analysis import Analysis, TileTable, tile_positions
 from catalogs.audit.answers import Columns, Tally
 from catalogs.audit.dipole import Detectable
@@ -73,7 +73,7 @@ def build(
     table = analysis.tables[0]
     judged = any(outcome.p_correlated is not None for outcome in analysis.outcomes)
     clustering_note = CORRELATED_NOTE if judged else NOT_CORRELATED_NOTE
-    document: dict[str, Any] = _plain(
+    document: dict[str, Any] = plain(
         {
             "schema_version": SCHEMA_VERSION,
             "verdict": decided.verdict,
@@ -112,6 +112,7 @@ def build(
                 "tiles_tested": np.isfinite(table.p).sum(),
             },
             "flagged": _flagged(table),
+            "nuisances": None,
             "counts": {
                 "rows": tally.rows,
                 "not_ok": tally.not_ok,
@@ -186,12 +187,12 @@ def _digest(counts: TileCounts) -> str:
     return digest.hexdigest()
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+def plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     """Convert to JSON types; floats to ten digits, as the last bits depend on the machine."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
@@ -306,6 +307,7 @@ def summary(document: dict[str, Any]) -> list[str]:
         lines.append(
             f"Smallest dipole found with 80% power: {document['detectable']['dipole']['mean']:.4f}"
         )
+    lines += nuisance_document.lines(document)
     usual = (CORRELATED_NOTE, NOT_CORRELATED_NOTE, CAUSE_NOTE)
     lines += [note for note in document["notes"] if note not in usual]
     out = left_out(document)

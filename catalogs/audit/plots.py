@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float64]
 
 MAPS = ("fraction", "z", "n")
 FILES = tuple(f"map_{name}.{ending}" for name in MAPS for ending in ("png", "svg"))
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "svg.fonttype": "path",
@@ -73,7 +73,7 @@ def draw_maps(analysis: Analysis, answer: str, folder: Path, *, alpha: float) ->
     alpha : float
         Level below which a Holm-adjusted test is marked.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         for name in MAPS:
             figure = _figure(analysis, name, answer, alpha)
             figure.savefig(folder / f"map_{name}.png", dpi=200, metadata={"Software": None})
@@ -161,13 +161,13 @@ def _quantity(
         values,
         norm,
         diverging,
-        (f"fraction {_drawable(answer)} (white: whole sky, {analysis.fraction:.4f})"),
+        (f"fraction {drawable(answer)} (white: whole sky, {analysis.fraction:.4f})"),
     )
 
 
-def _drawable(answer: str) -> str:
+def drawable(answer: str) -> str:
     """Return an answer as the font can write it: short, and in general terms without glyphs."""
-    font = get_font(findfont(_STYLE["font.family"]))
+    font = get_font(findfont(STYLE["font.family"]))
     if not all(font.get_char_index(ord(letter)) for letter in answer):
         return "of the answers asked for"
     return answer if len(answer) <= 40 else f"{answer[:39]}…"

@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from catalogs.audit import document as sentences
+from catalogs.audit import nuisance_document
 from catalogs.audit.plots import MAPS
 
 _SHOWN_TILES = 40
@@ -27,7 +28,11 @@ def render(document: dict[str, Any], folder: Path) -> str:
     style = (here / "report.css").read_text(encoding="utf-8")
     template = (here / "report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(lambda name: (here / name).read_text(encoding="utf-8")),
     )
     simulations = document["settings"]["simulations"]
     return environment.from_string(template).render(
@@ -41,6 +46,8 @@ def render(document: dict[str, Any], folder: Path) -> str:
         clustering=sentences.clustering_text(document),
         asymptotic=_asymptotic(document),
         images={name: _inline(folder / f"map_{name}.svg") for name in MAPS},
+        conditions=None if document["nuisances"] is None else nuisance_document.lines(document),
+        curves=_inline(curves) if (curves := folder / "covariates.svg").exists() else None,
         shown=_SHOWN_TILES,
     )
 

@@ -10,8 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from catalogs.audit import covariate_plots, nuisance_document, plots, products, report
 from catalogs.audit import document as documents
-from catalogs.audit import plots, products, report
 from catalogs.audit.analysis import Analysis, analyse
 from catalogs.audit.answers import (
     Columns,
@@ -20,7 +20,10 @@ from catalogs.audit.answers import (
     find_columns,
     iter_answers,
 )
+from catalogs.audit.covariates import Covariates
 from catalogs.audit.duplicates import FirstAtPosition
+from catalogs.audit.explained import explain
+from catalogs.audit.nuisances import Gathered, gather
 from catalogs.audit.settings import FINEST_ORDER, AuditSettings
 from catalogs.audit.tiles import TileAccumulator, TileCounts
 from catalogs.errors import InputError, SkytallyError
@@ -80,10 +83,17 @@ def audit(
     # A URL stays text: as a path it would lose a slash.
     source, to = source if isinstance(source, str) else Path(source), Path(to)
     _refuse_foreign(to)
-    counts, tally, columns = count(source, settings, reporter)
+    covariates = Covariates(settings.covariates, tables.column_names(source), str(source))
+    counts, tally, columns, gathered = count(source, settings, covariates, reporter)
     reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))
     analysis = analyse(counts, settings)
     document = documents.build(analysis, counts, tally, columns, settings, str(source))
+    if gathered is not None:
+        evidence = gathered.evidence
+        explained = None if evidence is None else explain(evidence, analysis.order, settings)
+        document["nuisances"] = documents.plain(
+            nuisance_document.build(gathered, explained, covariates, settings)
+        )
     try:
         _write(to, document, analysis, settings)
     except OSError as error:
@@ -101,9 +111,9 @@ def summary_lines(result: AuditResult) -> list[str]:
 
 
 def count(
-    source: str | Path, settings: AuditSettings, reporter: Reporter
-) -> tuple[TileCounts, Tally, Columns]:
-    """Read a table once, in bounded memory, into counts per tile.
+    source: str | Path, settings: AuditSettings, covariates: Covariates, reporter: Reporter
+) -> tuple[TileCounts, Tally, Columns, Gathered | None]:
+    """Read a table once, in bounded memory, into counts per tile and what covariates say.
 
     Raises
     ------
@@ -113,14 +123,19 @@ def count(
     columns = find_columns(source, settings)
     tally = Tally()
     rows = tables.row_count(source)
-    tiles = TileAccumulator(max(FINEST_ORDER, settings.order or 0))
-    with FirstAtPosition(every=settings.keep_duplicates) as kept:
-        for pixels, values in iter_answers(source, columns, settings, tally):
+    order = max(FINEST_ORDER, settings.order or 0)
+    tiles = TileAccumulator(order)
+    gathered = None
+    beside = [covariates] if covariates.names else []
+    with FirstAtPosition(1 + len(covariates.names), every=settings.keep_duplicates) as kept:
+        for pixels, values in iter_answers(source, columns, settings, tally, beside):
             kept.add(pixels, values)
             tally.used += len(pixels)
             reporter.progress("read", tally.rows, max(rows or 0, tally.rows), "rows")
         for pixels, values in kept.unique():
             tiles.add(pixels, values[:, 0])
+        if covariates.names:
+            gathered = gather(kept.unique, covariates.names, order)
     check_answer_occurs(tally, columns, settings)
     if tally.used == 0:
         raise InputError(
@@ -130,7 +145,7 @@ def count(
     counts = tiles.counts()
     tally.duplicates = tally.used - counts.total
     tally.used = counts.total
-    return counts, tally, columns
+    return counts, tally, columns, gathered
 
 
 def _write(to: Path, document: dict[str, Any], analysis: Analysis, settings: AuditSettings) -> None:
@@ -143,6 +158,8 @@ def _write(to: Path, document: dict[str, Any], analysis: Analysis, settings: Aud
         products.write_map(table, settings.answer, made / "map.fits")
         products.write_flagged(table, made / "flagged.moc.fits")
         plots.draw_maps(analysis, settings.answer, made, alpha=settings.alpha)
+        if document["nuisances"] is not None:
+            covariate_plots.draw(document["nuisances"], settings.answer, made)
         (made / "report.html").write_text(report.render(document, made), encoding="utf-8")
         (made / "audit.json").write_text(documents.to_json(document), encoding="utf-8")
         made.chmod(0o755)
@@ -178,7 +195,7 @@ def _refuse_foreign(to: Path) -> None:
         raise InputError(f"{to}: is not a folder; name a new folder for the audit")
     if not to.exists() or not any(to.iterdir()):
         return
-    own = {"audit.json", "report.html", *products.FILES, *plots.FILES}
+    own = {"audit.json", "report.html", *products.FILES, *plots.FILES, *covariate_plots.FILES}
     strangers = sorted(e.name for e in to.iterdir() if e.name not in own or not e.is_file())
     if strangers:
         raise InputError(

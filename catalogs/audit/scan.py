@@ -43,6 +43,9 @@ class CapScan:
         Degrees.
     min_n : float
         A cap and its complement must both hold at least so many answers.
+    taken : array_like of float, shape (t, q), optional
+        L, where counts are residuals of a regression: their covariance is s^2 (diag n - L L^T).
+        Caps of which it leaves less than a hundredth are not scanned.
     """
 
     def __init__(
@@ -52,14 +55,21 @@ class CapScan:
         centres: tuple[FloatArray, ...],
         radii: tuple[float, ...] = DEFAULT_RADII,
         min_n: float = 100,
+        taken: ArrayLike | None = None,
     ) -> None:
         v, n = np.asarray(directions, np.float64), np.asarray(n, np.float64)
         self.total = float(n.sum())
-        inside, axes, sizes = [], [], []
+        inside, axes, sizes, spreads = [], [], [], []
         for radius, around in zip(radii, centres, strict=True):
             member = around @ v.T >= np.cos(np.radians(radius)) - 1e-12
             counts = member @ n
             usable = (counts >= min_n) & (self.total - counts >= min_n)
+            squared = counts * (self.total - counts) / self.total
+            if taken is not None:
+                left = counts - np.sum((member @ np.asarray(taken, np.float64)) ** 2, axis=1)
+                usable &= left > 0.01 * squared
+                squared = left
+            spreads.append(np.sqrt(squared[usable]))
             inside.append(member[usable])
             axes.append(around[usable])
             sizes.append(np.full(int(usable.sum()), radius))
@@ -67,7 +77,7 @@ class CapScan:
         self.radii = np.concatenate(sizes)
         member = np.concatenate(inside).astype(np.float64)
         self.n = member @ n
-        spread = np.sqrt(self.n * (self.total - self.n) / self.total)
+        self._spread = spread = np.concatenate(spreads)
         # z is linear in the counts: subtract n/N from membership, divide by the spread, once.
         self._weights = ((member - (self.n / self.total)[:, None]) / spread[:, None]).T
 
@@ -108,7 +118,7 @@ class CapScan:
         z = self.z(k, np.float64(variance))
         index = int(np.argmax(np.abs(z)))
         n = self.n[index]
-        spread = np.sqrt(variance * n * (self.total - n) / self.total)
+        spread = np.sqrt(variance) * self._spread[index]
         return Cap(index, float(z[index]), float(z[index] * spread + n * k.sum() / self.total), n)
 
     def centre(self, index: int) -> tuple[float, float]:

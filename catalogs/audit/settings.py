@@ -11,6 +11,7 @@ TESTING_ORDER = 3
 FINEST_ORDER = 5
 LARGEST_ORDER = 6
 MEDIAN_N = 200
+MOST_COVARIATES = 20
 DEFAULT_ANSWER = "spiral"
 
 
@@ -49,6 +50,9 @@ class AuditSettings:
         Seed of the permutations.
     keep_duplicates : bool
         Count every row of a position that occurs more than once; by default the first only.
+    covariates : tuple of str
+        Observing conditions whose part in the fraction is estimated: columns, or ``NAME=PATH`` of
+        HEALPix maps in FITS.
 
     Raises
     ------
@@ -70,6 +74,7 @@ class AuditSettings:
     simulations: int = 2000
     seed: int = 0
     keep_duplicates: bool = False
+    covariates: tuple[str, ...] = ()
 
     @property
     def values(self) -> list[str]:
@@ -94,5 +99,13 @@ class AuditSettings:
             )
         if not self.radii or not all(0 < radius <= 90 for radius in self.radii):
             raise InputError(f"radii {self.radii}: expected degrees above 0 and up to 90")
+        names = [one.partition("=")[0] for one in self.covariates]
+        if not all(names) or len(set(names)) < len(names):
+            raise InputError(
+                f"covariates {','.join(self.covariates)!r}: expected different names, each a "
+                "column or NAME=MAP.fits"
+            )
+        if len(names) > MOST_COVARIATES:
+            raise InputError(f"{len(names)} covariates: expected at most {MOST_COVARIATES}")
         if self.seed < 0:
             raise InputError(f"seed {self.seed}: expected 0 or more")

@@ -300,6 +300,13 @@ def audit(
     ] = None,
     alpha: Annotated[float, typer.Option(help="Level of the alarm.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the Monte Carlo.")] = 0,
+    truth: Annotated[
+        str | None, typer.Option(help="Labels: a column, or TABLE[:COLUMN] by id or position.")
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Where labels are compared: ra=0:20,dec=0:20 or cap:RA,DEC,RADIUS."),
+    ] = None,
     fail_on: Annotated[str | None, typer.Option(help="anisotropic: exit 4 when found.")] = None,
     json_: Json = False,
     config: Config = None,
@@ -322,9 +329,12 @@ def audit(
         alpha=alpha,
         seed=seed,
         covariates=tuple(name.strip() for name in (covariates or "").split(",") if covariates),
+        truth=truth,
+        region=region,
     )
     result = run(source, to, settings, reporter())
-    show(json_, summary_lines(result), {"audit": str(to), "verdict": result.verdict})
+    found = {"verdict": result.verdict, "cause": result.document["cause"]}
+    show(json_, summary_lines(result), {"audit": str(to), **found})
     if fail_on == "anisotropic" and result.verdict == "anisotropic":
         raise typer.Exit(ANISOTROPIC_STATUS)
 

@@ -148,7 +148,7 @@ def iter_answers(
     InputError
         The answer column holds values that are neither labels nor within [0, 1].
     """
-    reader = _Reader(columns.answer, settings)
+    reader = AnswerReader(columns.answer, settings)
     names = [*columns.names(), *(name for more in beside for name in more.columns)]
     for batch in tables.iter_batches(source, list(dict.fromkeys(names))):
         answer = reader.values(batch.column(columns.answer), tally)
@@ -167,7 +167,7 @@ def iter_answers(
         yield sky.tile_of(ra[use], dec[use], sky.FINEST_ORDER), np.hstack(values)[use]
 
 
-class _Reader:
+class AnswerReader:
     """Turns a column of any kind into answers between 0 and 1, NaN for null."""
 
     def __init__(self, name: str, settings: AuditSettings) -> None:
@@ -176,6 +176,7 @@ class _Reader:
         self.thresholded = False
 
     def values(self, column: pa.Array, tally: Tally) -> FloatArray:
+        """Return the answers of a column, shape (m,), and note in ``tally`` what was counted."""
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         kind = column.type

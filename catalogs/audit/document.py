@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from catalogs.audit import nuisance_document, verdict
+from catalogs.audit import label_document, nuisance_document, verdict
 from catalogs.audit.analysis import Analysis, TileTable, tile_positions
 from catalogs.audit.answers import Columns, Tally
 from catalogs.audit.dipole import Detectable
@@ -43,6 +43,12 @@ CAUSE_NOTE = (
     "One map alone cannot tell a sky that varies from a classifier that varies over the sky: no "
     "cause is named without labels, or without the same objects annotated by another network."
 )
+_CAUSES = {
+    "undetermined": "whether the sky or the classifier varies is undetermined",
+    "classifier": "labels show that the classifier varies, and no variation of the sky",
+    "sky": "labels show that the sky varies, and no variation of the classifier",
+    "both": "labels show that both the sky and the classifier vary",
+}
 TEST_NAMES = {
     "global": "Global uniformity (Pearson X²)",
     "dipole": "Dipole (weighted least squares, χ²)",
@@ -113,6 +119,7 @@ def build(
             },
             "flagged": _flagged(table),
             "nuisances": None,
+            "labels": None,
             "counts": {
                 "rows": tally.rows,
                 "not_ok": tally.not_ok,
@@ -238,10 +245,13 @@ def headline(document: dict[str, Any]) -> str:
     answer = document["settings"]["answer"]
     alpha = document["alarm"]["alpha"]
     if document["verdict"] == verdict.ANISOTROPIC:
-        return (
-            f"The fraction of {answer} answers varies over the sky more than chance allows; "
-            "whether the sky or the classifier varies is undetermined."
-        )
+        varies = f"The fraction of {answer} answers varies over the sky more than chance allows"
+        if document["alarm"]["p"] is None or document["alarm"]["p"] >= alpha:
+            varies = (
+                f"The fraction of {answer} answers looks even over the sky, but labels inside the "
+                "named region differ from those outside"
+            )
+        return f"{varies}; {_CAUSES[document['cause']]}."
     if document["verdict"] == verdict.INSUFFICIENT:
         return f"These data do not suffice for a verdict: {'; '.join(document['reasons'])}."
     smallest = document["detectable"]["dipole"]["mean"]
@@ -308,6 +318,7 @@ def summary(document: dict[str, Any]) -> list[str]:
             f"Smallest dipole found with 80% power: {document['detectable']['dipole']['mean']:.4f}"
         )
     lines += nuisance_document.lines(document)
+    lines += label_document.lines(document)
     usual = (CORRELATED_NOTE, NOT_CORRELATED_NOTE, CAUSE_NOTE)
     lines += [note for note in document["notes"] if note not in usual]
     out = left_out(document)

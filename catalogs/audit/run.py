@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from catalogs.audit import covariate_plots, nuisance_document, plots, products, report
+from catalogs.audit import (
+    covariate_plots,
+    label_document,
+    labelled,
+    nuisance_document,
+    plots,
+    products,
+    report,
+    verdict,
+)
 from catalogs.audit import document as documents
 from catalogs.audit.analysis import Analysis, analyse
 from catalogs.audit.answers import (
+    Beside,
     Columns,
     Tally,
     check_answer_occurs,
@@ -21,11 +32,14 @@ from catalogs.audit.answers import (
     iter_answers,
 )
 from catalogs.audit.covariates import Covariates
-from catalogs.audit.duplicates import FirstAtPosition
+from catalogs.audit.duplicates import FirstAtPosition, FloatArray, IntArray
 from catalogs.audit.explained import explain
+from catalogs.audit.labelled import Attribution, Labelled
 from catalogs.audit.nuisances import Gathered, gather
+from catalogs.audit.region import parse_part
 from catalogs.audit.settings import FINEST_ORDER, AuditSettings
 from catalogs.audit.tiles import TileAccumulator, TileCounts
+from catalogs.audit.truth import Matched, Truth
 from catalogs.errors import InputError, SkytallyError
 from catalogs.progress import Reporter, Silent
 from catalogs.survey import tables
@@ -84,15 +98,23 @@ def audit(
     source, to = source if isinstance(source, str) else Path(source), Path(to)
     _refuse_foreign(to)
     covariates = Covariates(settings.covariates, tables.column_names(source), str(source))
-    counts, tally, columns, gathered = count(source, settings, covariates, reporter)
+    read = count(source, settings, covariates, reporter)
+    counts = read.counts
     reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))
     analysis = analyse(counts, settings)
-    document = documents.build(analysis, counts, tally, columns, settings, str(source))
-    if gathered is not None:
-        evidence = gathered.evidence
+    found = None
+    if read.labelled is not None:
+        analysis, found = attribute(analysis, read.labelled, settings)
+    document = documents.build(analysis, counts, read.tally, read.columns, settings, str(source))
+    if read.labelled is not None and read.matched is not None:
+        document["labels"] = documents.plain(
+            label_document.build(read.labelled, read.matched, found)
+        )
+    if read.gathered is not None:
+        evidence = read.gathered.evidence
         explained = None if evidence is None else explain(evidence, analysis.order, settings)
         document["nuisances"] = documents.plain(
-            nuisance_document.build(gathered, explained, covariates, settings)
+            nuisance_document.build(read.gathered, explained, covariates, settings)
         )
     try:
         _write(to, document, analysis, settings)
@@ -110,10 +132,49 @@ def summary_lines(result: AuditResult) -> list[str]:
     return [*documents.summary(result.document), f"Report: {result.report}"]
 
 
+def attribute(
+    analysis: Analysis, labels: Labelled, settings: AuditSettings
+) -> tuple[Analysis, Attribution | None]:
+    """Ask the labels for the cause, in the named region or in the cap of the scan."""
+    if settings.region is not None:
+        part = parse_part(settings.region)
+    else:
+        scan = next(outcome for outcome in analysis.outcomes if outcome.name == "scan")
+        cap = labelled.scanned_part(scan.details)
+        if cap is None:
+            return analysis, None
+        part = cap
+    named = settings.region is not None
+    found = labelled.attribute(labels, part, named=named)
+    decided = verdict.attributed(
+        analysis.verdict,
+        found.cause,
+        label_document.reasons(found, settings.answer),
+        named=named,
+        rejected=label_document.rejected(found),
+    )
+    return replace(analysis, verdict=decided), found
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read of a table.
+
+    ``gathered`` is None without covariates, ``labelled`` and ``matched`` without labels.
+    """
+
+    counts: TileCounts
+    tally: Tally
+    columns: Columns
+    gathered: Gathered | None
+    labelled: Labelled | None
+    matched: Matched | None
+
+
 def count(
     source: str | Path, settings: AuditSettings, covariates: Covariates, reporter: Reporter
-) -> tuple[TileCounts, Tally, Columns, Gathered | None]:
-    """Read a table once, in bounded memory, into counts per tile and what covariates say.
+) -> Read:
+    """Read a table once, in bounded memory, into counts per tile and what goes with them.
 
     Raises
     ------
@@ -125,9 +186,12 @@ def count(
     rows = tables.row_count(source)
     order = max(FINEST_ORDER, settings.order or 0)
     tiles = TileAccumulator(order)
-    gathered = None
-    beside = [covariates] if covariates.names else []
-    with FirstAtPosition(1 + len(covariates.names), every=settings.keep_duplicates) as kept:
+    gathered, labels = None, None
+    truth = None if settings.truth is None else Truth(source, columns, settings)
+    beside: list[Beside] = [covariates] if covariates.names else []
+    beside += [] if truth is None else [truth]
+    width = 1 + len(covariates.names)
+    with FirstAtPosition(width + (truth is not None), every=settings.keep_duplicates) as kept:
         for pixels, values in iter_answers(source, columns, settings, tally, beside):
             kept.add(pixels, values)
             tally.used += len(pixels)
@@ -135,7 +199,10 @@ def count(
         for pixels, values in kept.unique():
             tiles.add(pixels, values[:, 0])
         if covariates.names:
-            gathered = gather(kept.unique, covariates.names, order)
+            gathered = gather(lambda: _first(kept.unique(), width), covariates.names, order)
+        if truth is not None:
+            named = None if settings.region is None else parse_part(settings.region)
+            labels = labelled.gather(kept.unique, width, order, named)
     check_answer_occurs(tally, columns, settings)
     if tally.used == 0:
         raise InputError(
@@ -145,7 +212,18 @@ def count(
     counts = tiles.counts()
     tally.duplicates = tally.used - counts.total
     tally.used = counts.total
-    return counts, tally, columns, gathered
+    matched = None
+    if truth is not None and labels is not None:
+        matched = truth.finish(round(float(labels.tiles.labelled.n.sum())))
+    return Read(counts, tally, columns, gathered, labels, matched)
+
+
+def _first(
+    rows: Iterator[tuple[IntArray, FloatArray]], width: int
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Yield rows with the first ``width`` of their values."""
+    for pixels, values in rows:
+        yield pixels, values[:, :width]
 
 
 def _write(to: Path, document: dict[str, Any], analysis: Analysis, settings: AuditSettings) -> None:

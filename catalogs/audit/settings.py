@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from catalogs.audit.region import parse_part
 from catalogs.audit.scan import DEFAULT_RADII
 from catalogs.errors import InputError
 
@@ -53,6 +54,17 @@ class AuditSettings:
     covariates : tuple of str
         Observing conditions whose part in the fraction is estimated: columns, or ``NAME=PATH`` of
         HEALPix maps in FITS.
+    truth : str, optional
+        Labels of some objects, drawn without a look at the answers: a column of the table, or
+        ``TABLE[:COLUMN]``, matched by id, else by position.
+    region : str, optional
+        The part of the sky where labels are compared with the rest, ``ra=0:20,dec=0:20`` or
+        ``cap:RA,DEC,RADIUS``, chosen before the answers were seen; by default the cap that the
+        scan finds.
+    correct : bool
+        Write corrected fractions of the tiles with enough labels.
+    precision : float
+        Half the width of a corrected fraction's interval, for which needed labels are counted.
 
     Raises
     ------
@@ -75,6 +87,10 @@ class AuditSettings:
     seed: int = 0
     keep_duplicates: bool = False
     covariates: tuple[str, ...] = ()
+    truth: str | None = None
+    region: str | None = None
+    correct: bool = False
+    precision: float = 0.01
 
     @property
     def values(self) -> list[str]:
@@ -107,5 +123,12 @@ class AuditSettings:
             )
         if len(names) > MOST_COVARIATES:
             raise InputError(f"{len(names)} covariates: expected at most {MOST_COVARIATES}")
+        if self.region is not None:
+            parse_part(self.region)
+        if self.truth is None and (self.region is not None or self.correct):
+            what = "correct" if self.correct else f"region {self.region!r}"
+            raise InputError(f"{what} needs labels; name them with truth")
+        if not 0 < self.precision < 0.5:
+            raise InputError(f"precision {self.precision}: expected a number between 0 and 0.5")
         if self.seed < 0:
             raise InputError(f"seed {self.seed}: expected 0 or more")

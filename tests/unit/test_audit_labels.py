@@ -1,0 +1,300 @@
+"""Audits with labels: columns and tables of truth, causes, refusals, what is reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import healpy
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import confusion_matrix
+from statsmodels.stats.proportion import proportion_confint
+
+from catalogs import sky
+from catalogs.audit import label_document, labelled
+from catalogs.audit.covariates import Covariates
+from catalogs.audit.region import Cap, parse_part
+from catalogs.audit.run import AuditResult, audit, count, summary_lines
+from catalogs.audit.settings import AuditSettings
+from catalogs.errors import InputError
+from catalogs.progress import Silent
+
+BOX = sky.Region(0, 20, 0, 20)
+NAMED = "ra=0:20,dec=0:20"
+RATES, OTHER = (0.949, 0.9686), (0.9055, 0.9813)
+WORLDS = {  # fraction of spirals and rates inside the box
+    "sky": (0.55, RATES),
+    "classifier": (0.49, (0.82, 0.985)),
+    "both": (0.57, (0.99, 0.93)),
+    "cancelling": (0.533, (0.8755, 0.9801)),
+}
+
+
+def world(name: str | None, seed: int = 3, number: int = 60_000) -> pa.Table:
+    """Objects in a part of the sky, a third of them in the box, their truth and answers."""
+    rng = np.random.default_rng(seed)
+    third = number // 3
+    ra = np.r_[rng.uniform(0, 20, third), rng.uniform(20, 60, number - third)]
+    dec = np.r_[rng.uniform(0, 20, third), rng.uniform(-20, 20, number - third)]
+    inside = BOX.contains(ra, dec)
+    p, rates = WORLDS.get(name or "", (0.49, RATES))
+    spiral = rng.random(len(ra)) < np.where(inside, p, 0.49)
+    tpr, tnr = (np.where(inside, rates[i], RATES[i]) for i in (0, 1))
+    called = rng.random(len(ra)) < np.where(spiral, tpr, 1 - tnr)
+    names = np.array(["elliptical", "spiral"])
+    return pa.table(
+        {
+            "id": np.arange(len(ra)) + 10**12,
+            "ra": ra,
+            "dec": dec,
+            "label": names[called.astype(int)],
+            "truth": names[spiral.astype(int)],
+        }
+    )
+
+
+def labels_of(table: pa.Table, inside: int, outside: int, seed: int = 4) -> np.ndarray:
+    """Rows that are drawn blind."""
+    rng = np.random.default_rng(seed)
+    within = BOX.contains(table["ra"].to_numpy(), table["dec"].to_numpy())
+    parts = [
+        rng.choice(np.flatnonzero(side), number, replace=False)
+        for side, number in ((within, inside), (~within, outside))
+    ]
+    return np.sort(np.concatenate(parts))
+
+
+def masked(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    known = np.zeros(table.num_rows, bool)
+    known[rows] = True
+    truth = pa.array(table["truth"].to_pylist(), mask=~known)
+    return table.set_column(table.schema.get_field_index("truth"), "truth", truth)
+
+
+def run(folder: Path, table: pa.Table, **settings: object) -> AuditResult:
+    pq.write_table(table, folder / "sky.parquet")
+    asked = AuditSettings(simulations=1000, **settings)  # type: ignore[arg-type]
+    return audit(folder / "sky.parquet", folder / "sky.audit", asked)
+
+
+def read(folder: Path, table: pa.Table, truth: str) -> dict[str, Any]:
+    """Read without any test of the map; the part on labels."""
+    pq.write_table(table, folder / "sky.parquet")
+    asked = AuditSettings(truth=truth, region=NAMED)
+    found = count(folder / "sky.parquet", asked, Covariates((), [], ""), Silent())
+    assert found.labelled is not None
+    assert found.matched is not None
+    judged = labelled.attribute(found.labelled, parse_part(NAMED), named=True)
+    return label_document.build(found.labelled, found.matched, judged)
+
+
+@pytest.mark.parametrize("name", ["sky", "classifier", "both", "cancelling"])
+def test_the_cause_is_named(name: str, tmp_path: Path) -> None:
+    table = world(name)
+    chosen = labels_of(table, 2000, 8000)
+    part = read(tmp_path, masked(table, chosen), "truth")
+    assert part["attribution"]["cause"] == ("both" if name == "cancelling" else name)
+    within = BOX.contains(*places(table, chosen))
+    truth, label = (np.array(table[c].to_pylist())[chosen] for c in ("truth", "label"))
+    for found, at in (
+        (part["whole"], within | ~within),
+        (part["attribution"]["inside"], within),
+        (part["attribution"]["outside"], ~within),
+    ):
+        matrix = confusion_matrix(truth[at], label[at])
+        assert np.array(found["matrix"]).tolist() == matrix.tolist()
+        assert found["tpr"]["value"] == pytest.approx(matrix[1, 1] / matrix[1].sum())
+        assert found["tnr"]["value"] == pytest.approx(matrix[0, 0] / matrix[0].sum())
+        low, high = found["tnr"]["interval"]
+        expected = proportion_confint(matrix[0, 0], matrix[0].sum(), method="wilson")
+        assert (low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "alarm"), [("classifier", True), ("cancelling", False)])
+def test_the_verdict_names_the_cause(name: str, alarm: bool, tmp_path: Path) -> None:
+    """What mistakes hide from the map, labels show."""
+    table = world(name)
+    known = masked(table, labels_of(table, 2000, 8000))
+    known = known.append_column(
+        "seeing", pa.array(np.random.default_rng(6).normal(1.2, 0.1, 60_000))
+    )
+    result = run(tmp_path, known, truth="truth", region=NAMED, covariates=("seeing",))
+    document = result.document
+    assert document["nuisances"]["complete"] == document["labels"]["whole"]["objects"] == 60_000
+    expected = "classifier" if alarm else "both"
+    assert (document["verdict"], document["cause"]) == ("anisotropic", expected)
+    assert (document["alarm"]["p"] < 0.05) == alarm
+    text = result.report.read_text(encoding="utf-8")
+    assert "What the labels say" in text
+    assert f"<b>{expected}</b>" in text
+    assert any(line.startswith(f"Cause: {expected}") for line in summary_lines(result))
+    assert len(document["reasons"]) == 2
+    assert json.loads((result.folder / "audit.json").read_text()) == document
+
+
+def places(table: pa.Table, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return table["ra"].to_numpy()[rows], table["dec"].to_numpy()[rows]
+
+
+def test_an_even_sky_has_no_cause(tmp_path: Path) -> None:
+    table = world(None)
+    known = masked(table, labels_of(table, 2000, 8000))
+    document = run(tmp_path, known, truth="truth", region=NAMED, effect=0.1).document
+    assert (document["verdict"], document["cause"]) == ("uniform", None)
+    assert document["labels"]["attribution"]["cause"] == "undetermined"
+
+
+def test_the_scan_finds_the_region(tmp_path: Path) -> None:
+    table = world("classifier")
+    document = run(tmp_path, masked(table, labels_of(table, 2000, 8000)), truth="truth").document
+    assert (document["verdict"], document["cause"]) == ("anisotropic", "classifier")
+    found = document["labels"]["attribution"]
+    assert any("found by the scan" in note for note in found["notes"])
+    # The labels inside are those in the cells whose centres lie in the cap.
+    cap = parse_part(found["region"])
+    tile = healpy.ang2pix(
+        16, table["ra"].to_numpy(), table["dec"].to_numpy(), nest=True, lonlat=True
+    )
+    centres = healpy.pix2ang(16, tile, nest=True, lonlat=True)
+    assert found["inside"]["objects"] == np.sum(cap.contains(*centres))
+
+
+def test_few_labels_name_no_cause(tmp_path: Path) -> None:
+    table = world("sky")
+    found = read(tmp_path, masked(table, labels_of(table, 60, 900)), "truth")["attribution"]
+    assert (found["cause"], found["rates"], found["sky"]) == ("undetermined", None, None)
+    assert "60 labels inside" in found["obstacles"][0]
+
+
+def test_labels_picked_by_their_answers_name_no_cause(tmp_path: Path) -> None:
+    table = world("sky")
+    called = np.array(table["label"].to_pylist()) == "spiral"
+    rng = np.random.default_rng(9)
+    picked = np.flatnonzero(rng.random(table.num_rows) < np.where(called, 0.08, 0.04))
+    found = read(tmp_path, masked(table, picked), "truth")["attribution"]
+    assert found["cause"] == "undetermined"
+    assert found["sky"]["p"] < 0.025
+    assert "no blind draw" in found["obstacles"][-1]
+
+
+def test_a_table_of_labels_is_matched_by_id_or_position(tmp_path: Path) -> None:
+    table = world("classifier")
+    rows = labels_of(table, 2000, 8000)
+    asked = read(tmp_path, masked(table, rows), "truth")
+    labels = table.take(rows)
+    catalog = table.drop_columns("truth")
+    rng = np.random.default_rng(5)
+    order = rng.permutation(len(rows))
+    # Labels as text, in another order, with one that contradicts itself.
+    by_id = pa.table({"id": labels["id"].cast(pa.string()), "kind": labels["truth"]}).take(order)
+    csv.write_csv(by_id, tmp_path / "labels.csv")
+    found = read(tmp_path, catalog, f"{tmp_path}/labels.csv:kind")
+    assert found["attribution"] == asked["attribution"]
+    assert (found["source"]["how"], found["source"]["matched"]) == ("id", 10_000)
+    # Positions half an arcsecond off, an object without label 1.5 arcsec from one with label,
+    # and a label where there is no object.
+    shifted = pa.table(
+        {
+            "RA": np.r_[labels["ra"].to_numpy(), 200.0],
+            "DEC": np.r_[np.clip(labels["dec"].to_numpy() + 0.5 / 3600, -90, 90), 89.9],
+            "truth": [*labels["truth"].to_pylist(), "spiral"],
+        }
+    ).take(rng.permutation(len(rows) + 1))
+    pq.write_table(shifted, tmp_path / "labels.parquet")
+    extra = pa.table(
+        {
+            "id": [1],
+            "ra": labels["ra"][:1],
+            "dec": [labels["dec"][0].as_py() + 2.0 / 3600],
+            "label": ["spiral"],
+        }
+    )
+    both = pa.concat_tables([extra, catalog])
+    found = read(tmp_path, both, f"{tmp_path}/labels.parquet")
+    assert found["whole"]["matrix"] == asked["whole"]["matrix"]
+    assert found["source"] | {"source": ""} == {
+        "source": "",
+        "how": "position",
+        "labels": 10_001,
+        "matched": 10_000,
+        "contradicting": 0,
+        "counted": "labels: truth is spiral",
+    }
+
+
+def test_contradicting_labels_are_left_out(tmp_path: Path) -> None:
+    table = world(None, number=6000)
+    labels = pa.table({"id": [10**12, 10**12 + 1, 10**12, 10**12 + 1], "truth": [1, 0, 0, 0]})
+    pq.write_table(labels, tmp_path / "l.parquet")
+    source = read(tmp_path, table.drop_columns("truth"), str(tmp_path / "l.parquet"))["source"]
+    assert (source["matched"], source["contradicting"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        ("tuth", "neither a column of"),
+        ("l.parquet:kinds", "no column 'kinds'"),
+        ("l.parquet", "which column holds the labels"),
+        ("l.parquet:kind", "never says 'spiral'"),
+        ("l.parquet:far", "not of the same objects"),
+        ("l.parquet:none", "holds no label"),
+        ("other.parquet:truth", "no object of the catalog has a label"),
+        ("empty", "no object of the catalog has a label"),
+    ],
+)
+def test_bad_labels_are_refused_in_one_line(truth: str, message: str, tmp_path: Path) -> None:
+    table = world(None, number=3000).drop_columns("truth")
+    table = table.append_column("empty", pa.nulls(table.num_rows, pa.string()))
+    labels = pa.table(
+        {
+            "id": table["id"][:400],
+            "ra": np.roll(table["ra"].to_numpy()[:400], 1),
+            "dec": table["dec"][:400],
+            "kind": np.tile(["disk", "smooth"], 200),
+            "far": np.tile([0, 1], 200),
+            "none": pa.nulls(400, pa.int8()),
+        }
+    )
+    pq.write_table(labels, tmp_path / "l.parquet")
+    pq.write_table(pa.table({"id": [1, 2], "truth": [0, 1]}), tmp_path / "other.parquet")
+    asked = truth if ".parquet" not in truth else str(tmp_path / truth)
+    with pytest.raises(InputError, match=message) as error:
+        read(tmp_path, table, asked)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("ra=350:10,dec=-5:5", (355, 0), (15, 0)),
+        ("180..200,0..20", (190, 10), (190, 20)),
+        ("cap:180,60,5", (172, 61), (168, 60)),
+    ],
+)
+def test_regions(text: str, inside: tuple[float, float], outside: tuple[float, float]) -> None:
+    part = parse_part(text)
+    assert part.contains(*inside).all()
+    assert not part.contains(*outside).any()
+    assert parse_part(str(part)) == part
+
+
+@pytest.mark.parametrize("text", ["cap:1,2", "cap:400,0,5", "cap:1,2,95", "ra=0:20", "0..20", ""])
+def test_bad_regions_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="region"):
+        parse_part(text)
+    with pytest.raises(InputError, match="region"):
+        AuditSettings(truth="truth", region=text)
+
+
+def test_a_region_or_a_correction_needs_labels() -> None:
+    assert Cap(1, 2, 3).contains(1, 2).all()
+    with pytest.raises(InputError, match="needs labels"):
+        AuditSettings(region="cap:1,2,3")
+    with pytest.raises(InputError, match="needs labels"):
+        AuditSettings(correct=True)

@@ -15,11 +15,17 @@ from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from training.data import read_cutouts
 
-REAL_CROP = 240  # of 423 px: Galaxy Zoo's framing, 4.8 radii of 90% of the light
+REAL_CROP = 240  # of 423 px: Galaxy Zoo's framing, 5.76 Petrosian radii
 CLASSES = {
     "elliptical": ("elliptical",),
     "spiral": ("spiral_clockwise", "spiral_anticlockwise", "edge_on"),
 }
+PETROSIAN = {
+    "E": ("elliptical",),
+    "S": ("spiral_clockwise", "spiral_anticlockwise"),
+    "S0": ("edge_on",),
+}
+"""Catalogs of Petrosian radii, and whose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Sample:
     pictures : ndarray of uint8, shape (n, size, size, 3)
         Red, green, blue.
     radius : ndarray of float64
-        Catalogued radius of 90% of the light [arcsec]; nan where no catalog has it.
+        Catalogued Petrosian radius [arcsec]; nan where no catalog has it.
     """
 
     ids: NDArray[np.int64]
@@ -81,8 +87,8 @@ class Simulated:
 def real_table(data: Path) -> pd.DataFrame:
     """Return the real galaxies: ``objid``, ``kind``, ``radius`` [arcsec, nan if not catalogued].
 
-    The radius is ``petroR90_g`` of the Galaxy Zoo 2 catalogs, else ``petroRad_g`` of the Galaxy
-    Zoo 1 ones over the median ratio of the two radii for galaxies of that file in both.
+    The radius is ``petroRad_g`` of the Galaxy Zoo 1 catalogs, else ``petroR90_g`` of the Galaxy
+    Zoo 2 ones times the median ratio of the two radii for galaxies of that class in both.
 
     Parameters
     ----------
@@ -96,13 +102,16 @@ def real_table(data: Path) -> pd.DataFrame:
     files = sorted((data / "catalogs" / "gz2_petro").glob("*.csv"))
     second = pd.concat([pd.read_csv(f, usecols=["objid", "petroR90_g"]) for f in files])
     r90 = second.drop_duplicates("objid").set_index("objid")["petroR90_g"]
-    table["radius"] = table["objid"].map(r90)
-    for file in sorted((data / "catalogs" / "gz1_petro").glob("*.csv")):
+    table["radius"] = np.nan
+    for name, classes in PETROSIAN.items():
+        file = data / "catalogs" / "gz1_petro" / f"{name}.csv"
         petro = pd.read_csv(file, usecols=["objid", "petroRad_g"]).drop_duplicates("objid")
         petro = petro.set_index("objid")["petroRad_g"]
         ratio = (petro / r90.reindex(petro.index)).median()
-        if np.isfinite(ratio):
-            table["radius"] = table["radius"].fillna(table["objid"].map(petro / ratio))
+        objid = table["objid"]
+        table["radius"] = table["radius"].fillna(objid.map(petro))
+        brought = (ratio * objid.map(r90)).where(table["gz1_class"].isin(classes))
+        table["radius"] = table["radius"].fillna(brought)
     return table
 
 

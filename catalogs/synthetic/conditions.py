@@ -69,7 +69,7 @@ class ObservationSettings:
 
     seeing: float = REFERENCE_SEEING
     moffat_beta: float = MOFFAT_BETA
-    depth: float = 22.5
+    depth: float = 22.8
     sky: float = 21.0
     background: float = 0.0
     background_scatter: float = 0.0
@@ -77,7 +77,7 @@ class ObservationSettings:
     drift_scan: bool = False
     extinction: float = 0.0
     correlation: float = 0.0
-    registration: float = 0.13
+    registration: float = 0.09
     stars_by_latitude: bool = False
     trails: float = 0.0
     saturated_columns: float = 0.0
@@ -110,7 +110,8 @@ NAMED: dict[str, ObservationSettings] = {
     "even": EVEN,
     "uneven": ObservationSettings(unevenness=1.0, extinction=1.0),
     "survey": ObservationSettings(
-        background_scatter=0.05,
+        background_scatter=0.04,
+        correlation=0.08,
         unevenness=0.4,
         drift_scan=True,
         extinction=1.0,

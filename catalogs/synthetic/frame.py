@@ -19,7 +19,9 @@ BANDS = ("g", "r", "i")
 NATIVE_PIXEL = 0.396  # arcsec; SDSS camera
 MARGIN = 7  # detector pixels around the cutout: what lies just outside is blurred into it
 TAPS = 2  # detector pixels beyond a cutout's edge that interpolation reaches for
-FRAME = 4.8  # the cutout spans so many radii of 90% of the light, like the centre of Galaxy Zoo's
+# Petrosian radii that the cutout spans: the central 240 pixels of Galaxy Zoo's, whose pixels are
+# .024 of these radii (Lintott et al. 2008, MNRAS 389, 1179).
+FRAME = 5.76
 
 Image = NDArray[np.float32]
 

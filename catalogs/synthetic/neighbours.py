@@ -19,8 +19,9 @@ from catalogs.synthetic.light import add_points
 from catalogs.synthetic.stars import BrightStar
 from catalogs.synthetic.streams import uniforms
 
-GALAXY_DENSITY = 19_000.0  # per square degree down to FAINTEST (Yasuda et al. 2001, AJ 122, 1104)
-GALAXY_SLOPE = 0.4  # counts grow as 10^(.4 m), as in static Euclidean space
+# Per square degree down to FAINTEST. Assumed: the cutouts of real spirals show so many sources.
+GALAXY_DENSITY = 28_000.0
+GALAXY_SLOPE = 0.4  # counts grow as 10^(.4 m); .6 for r < 16 (Yasuda et al. 2001, AJ 122, 1104)
 BRIGHTEST_GALAXY = 16.5
 CLEAR = 0.10  # of the frame's width: the deblender leaves no bright neighbour so close
 CLEAR_MAG = 19.5

@@ -14,13 +14,13 @@ from PIL import Image as Pillow
 
 from catalogs.synthetic.frame import Frame, Grid, Image
 
-# Colour composition, Lupton et al. 2004 (PASP 116, 133); the numbers match the sky level, the
-# noise and the mean light profiles in three colours of Galaxy Zoo 1 cutouts.
-BAND_SCALE = (2.0, 1.2, 1.08)  # g, r, i
-SOFTENING = 0.2  # nanomaggies per native pixel, where the stretch turns logarithmic
-BRIGHTNESS = 48.0  # grey levels per e-folding beyond it
-STORED_QUALITY = 75  # of the JPEG on detector pixels
-PEDESTAL = (-4.0, 0.3, -1.2)  # grey levels of an empty sky in g, r, i
+# Colour composition, Lupton et al. 2004 (PASP 116, 133); the numbers match sky level, noise, peak,
+# size and colours of galaxies in Galaxy Zoo 1 cutouts of the same scale on the sky.
+BAND_SCALE = (2.8, 1.67, 1.4)  # g, r, i
+SOFTENING = 0.13  # nanomaggies per native pixel, where the stretch turns logarithmic
+BRIGHTNESS = 40.0  # grey levels per e-folding beyond it
+STORED_QUALITY = 58  # of the JPEG on detector pixels
+PEDESTAL = (-7.2, -3.0, -3.7)  # grey levels of an empty sky in g, r, i; below 0 is black
 
 _SCALE = np.array(BAND_SCALE, dtype=np.float32)[:, None, None]
 _BLACK = np.array(PEDESTAL, dtype=np.float32)[:, None, None] * np.float32(SOFTENING / BRIGHTNESS)

@@ -13,7 +13,7 @@ from catalogs.synthetic.labels import LabelSettings
 from catalogs.synthetic.population import MAGNITUDE_LIMIT, PopulationSettings
 from catalogs.synthetic.truth import Clustered, Dipole, Patch, Pattern
 
-SKY_VERSION = 7  # grows when the same settings would give other galaxies or other pictures
+SKY_VERSION = 8  # grows when the same settings would give other galaxies or other pictures
 
 Pixels = Literal["jpeg", "float32"]
 
@@ -40,7 +40,7 @@ class SimulationSettings:
         See :class:`catalogs.synthetic.population.PopulationSettings`.
     neighbours : float
         Stars and galaxies beside a galaxy, per square arcmin down to r = 23 at Galactic latitude
-        50 deg; 6.7 is the sky's.
+        50 deg; 9.2 is the sky's.
     quality : int
         JPEG quality, 1 to 100.
     imitate : Dipole, Patch or Clustered, optional
@@ -67,7 +67,7 @@ class SimulationSettings:
     irregulars: float = 0.01
     mergers: float = 0.015
     magnitude_limit: float = MAGNITUDE_LIMIT
-    neighbours: float = 6.7
+    neighbours: float = 9.2
     quality: int = 90
     imitate: Pattern | None = None
     training: TrainingRegion | None = None
@@ -120,7 +120,7 @@ class SimulationSettings:
         if self.pixel_scale is not None:
             return f"{self.pixel_scale:g} arcsec per pixel"
         return (
-            f"{FRAME:g} radii of 90% of the light across, like the central 240 of the 423 pixels "
+            f"{FRAME:g} Petrosian radii across, like the central 240 of the 423 pixels "
             "of Galaxy Zoo's cutouts"
         )
 

@@ -16,17 +16,20 @@ from catalogs.sky import FloatArray
 from catalogs.synthetic.frame import MARGIN, NATIVE_PIXEL, Grid, Image
 from catalogs.synthetic.observe import Exposure
 
-# Stars brighter than r per square degree at the Galactic pole: the shape of the Bahcall & Soneira
-# (1980, ApJS 44, 73) counts, rounded.
+# Stars brighter than r per square degree at the Galactic pole. Assumed, in the shape of the counts
+# of Bahcall & Soneira (1980, ApJS 44, 73). With the law of latitude below the mean over the sky is
+# 424 down to 14, where Tycho-2 and UCAC4 have 417; 24 and 1,200 down to 10 and 16, where they have
+# 9 and 2,150: the law is too steep for bright stars, too flat for faint ones near the plane.
 COUNTS_AT = np.array([6.0, 8.0, 10.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0, 21.0, 23.0])
 COUNTS = np.array([0.12, 0.8, 4.5, 21.0, 42.0, 80.0, 230.0, 580.0, 1300.0, 1900.0, 3700.0])
 FAINTEST = 23.0
 BRIGHT = 13.0  # brighter stars are drawn with aureole and spikes
-LATITUDE_POWER = 1.3  # counts grow as the cosecant of the latitude to this power
+LATITUDE_POWER = 1.3  # counts grow as the cosecant of the latitude to this power; assumed
 EVEN_LATITUDE = 50.0  # deg; where a survey without latitudes has its stars
 
-# Aureole: 14 mag per square arcsec at 30 arcsec from a star of magnitude 0, falling as the square
-# of the distance (King 1971, PASP 83, 199); stronger in i, where thin chips scatter light.
+# Aureole: falls as the square of the distance (King 1971, PASP 83, 199). Its strength is assumed:
+# 14 mag per square arcsec at 30 arcsec from a star of magnitude 0; more in i, where thin chips
+# scatter light. So are spikes, full wells and bleeding below: chosen by eye beside real cutouts.
 AUREOLE = 2.5e-6 * 30.0**2  # share of the light per square arcsec, times distance squared
 AUREOLE_CORE = 4.0  # arcsec; within, the aureole is level
 AUREOLE_OF_BAND = (0.5, 0.6, 1.6)

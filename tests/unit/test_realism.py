@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statmorph
+from PIL import Image
 from scipy import ndimage
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
@@ -178,6 +179,39 @@ def test_real_pictures_are_the_centre_that_the_engine_sees(shared_data: Path) ->
     for objid, expected in zip(objids, engine, strict=True):
         found = real_picture(shared_data, objid, REAL_CROP).astype(int)
         assert np.abs(found - expected).mean() < 0.5
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("objid", "neighbour"),
+    [(587727865644319116, 587727865644319117), (587736547385278700, 587736547385278518)],
+)
+def test_real_cutouts_span_so_many_petrosian_radii(
+    shared_data: Path, objid: int, neighbour: int
+) -> None:
+    """Two catalogued galaxies in one cutout: their distance on the sky tells its scale."""
+    from benchmarks.realism.samples import REAL_CROP
+    from catalogs.synthetic.frame import FRAME
+
+    folder = shared_data / "catalogs"
+    files = [*sorted(folder.glob("gz?_petro/*.csv")), folder / "gz1_positions.csv"]
+    rows = pd.concat([pd.read_csv(file, usecols=["objid", "ra", "dec"]) for file in files])
+    (ra, dec), (other_ra, other_dec) = (
+        rows[rows["objid"] == which].iloc[0][["ra", "dec"]] for which in (objid, neighbour)
+    )
+    sizes = pd.concat([pd.read_csv(file) for file in sorted(folder.glob("gz1_petro/*.csv"))])
+    radius = float(sizes.set_index("objid")["petroRad_g"][objid])
+    scale = FRAME * radius / REAL_CROP  # arcsec per pixel
+    west = (ra - other_ra) * np.cos(np.radians(dec)) * 3600 / scale
+    south = (dec - other_dec) * 3600 / scale
+    distance = np.hypot(west, south)
+    assert distance > 100
+    with Image.open(shared_data / "gz1" / "images" / f"{objid}.jpeg") as file:
+        light = ndimage.gaussian_filter(np.asarray(file.convert("L"), dtype=float), 2)
+    y, x = np.indices(light.shape) - np.array(light.shape)[:, None, None] // 2
+    near = np.hypot(x - west, y - south) < 15
+    peak = np.unravel_index(np.where(near, light, -1).argmax(), light.shape)
+    assert (x[peak], y[peak]) == pytest.approx((west, south), abs=0.03 * distance)
 
 
 @pytest.mark.shared

@@ -20,7 +20,7 @@ COLUMNS = {
     "mag_i": ("mag", "total, i band"),
     "radius": (
         "arcsec",
-        "of 90% of the Petrosian flux as catalogued: mean seeing, wings lost; frames follow it",
+        "Petrosian radius as catalogued, mean seeing included; frames follow it",
     ),
     "petro_radius": ("arcsec", "Petrosian radius before the seeing"),
     "petro_r50": ("arcsec", "of 50% of the Petrosian flux before the seeing"),

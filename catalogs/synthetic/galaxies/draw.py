@@ -21,9 +21,12 @@ from catalogs.synthetic.galaxies.record import (
 
 COLOUR_SLOPE = 0.25  # of r-i against g-r among components, as among galaxies
 CATALOGUE_SEEING = 1.3  # arcsec, r band; catalogued radii include it
+# The seeing's part in catalogued Petrosian radii, over its full width, added in quadrature: 1.6 for
+# disks, 2.1 for de Vaucouleurs' profile, behind a Moffat profile of exponent 3.
+SEEN = 1.8
 # What the steepest profiles lose of their catalogued radius: their wings count as sky (Abazajian et
 # al. 2009, ApJS 182, 543); how much, the size of ellipticals in Galaxy Zoo's frames tells.
-LOST_WINGS = 0.15
+LOST_WINGS = 0.13
 
 
 def draw_structures(
@@ -107,9 +110,8 @@ def _set_sizes(out: NDArray[np.void], half_light: FloatArray) -> None:
         scale * value for value in (measures.radius, measures.r50, measures.r90)
     )
     concentration = out["petro_r90"] / out["petro_r50"]
-    kept = 1 - LOST_WINGS * np.clip((concentration - 2.4) / 0.7, 0, 1)
-    # The seeing's own radius of 90% of the light is .91 FWHM for a Gaussian.
-    out["radius"] = np.hypot(kept * out["petro_r90"], 0.91 * CATALOGUE_SEEING)
+    kept = 1 - LOST_WINGS * np.clip((concentration - 2.2) / 0.7, 0, 1)
+    out["radius"] = np.hypot(kept * out["petro_radius"], SEEN * CATALOGUE_SEEING)
     out["sersic_n"] = _index_of(concentration, q)
 
 

@@ -47,7 +47,7 @@ GALAXY = np.dtype(
         ("mag", np.float64),  # total, r band, of all that belongs to the galaxy
         ("gr", np.float64),  # colours of the whole, g-r and r-i, mag
         ("ri", np.float64),
-        ("radius", np.float64),  # catalogued, of 90% of the light, arcsec: with seeing, less wings
+        ("radius", np.float64),  # catalogued: Petrosian radius, mean seeing included, arcsec
         ("petro_r50", np.float64),  # Petrosian radii before the seeing, circular apertures, arcsec
         ("petro_r90", np.float64),
         ("petro_radius", np.float64),

@@ -15,6 +15,8 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 Uniform = Callable[..., Tensor]
+# Images that the principal colour is taken from, about.
+COLOURED = 512
 WHOLE = torch.eye(2, 3).unsqueeze(0)
 
 
@@ -40,6 +42,8 @@ class AugmentSettings:
         Largest standard deviation of added Gaussian noise, grey levels.
     blur : float
         Largest standard deviation of a Gaussian blur, output pixels.
+    brightness : float
+        Standard deviation of a normal number of times `principal_colour` that is added.
     """
 
     rotate: bool = True
@@ -52,6 +56,7 @@ class AugmentSettings:
     background: float = 6.0
     noise: float = 6.0
     blur: float = 1.0
+    brightness: float = 0.0
 
 
 def augment(
@@ -61,6 +66,7 @@ def augment(
     generator: Generator,
     frames: Tensor = WHOLE,
     side: int | None = None,
+    colour: Tensor | None = None,
 ) -> Tensor:
     """Return one random view of each image, as the network looks at it.
 
@@ -78,6 +84,8 @@ def augment(
         warp makes each of it from the image.
     side : int, optional
         Side of what it looks at, pixels; the framing's by default.
+    colour : Tensor of float32, shape (3,), optional
+        The `principal_colour` of the training images, for the brightness.
 
     Returns
     -------
@@ -98,10 +106,35 @@ def augment(
         views = grey + (views - grey) * (1.0 + settings.saturation * uniform(1, 1, 1, 1))
     gain = torch.exp(settings.gain * uniform(1, 1, 1, 1) + settings.colour * uniform(1, 3, 1, 1))
     views = views * gain + settings.background * uniform(1, 1, 1, 1)
+    if settings.brightness and colour is not None:
+        steps = settings.brightness * torch.randn(count, 1, 1, 1, 1, generator=generator)
+        views = views + steps * colour.reshape(1, 1, 3, 1, 1)
     if settings.noise:
         sigma = settings.noise * uniform(1, 1, 1, 1).clamp(min=0.0)
         views = views + sigma * torch.randn(views.shape, generator=generator)
     return views.flatten(1, 2).clamp(0.0, 255.0).round()
+
+
+def principal_colour(cutouts: Tensor) -> Tensor:
+    """Return the first eigenvector of the colours' covariance, times its eigenvalue.
+
+    Krizhevsky, Sutskever & Hinton 2012, section 4.1, of which Dieleman, Willett & Dambre 2015,
+    section 7.4, keep the first component: in galaxies a change of brightness.
+
+    Parameters
+    ----------
+    cutouts : Tensor of uint8, shape (n, h, w, 3)
+
+    Returns
+    -------
+    Tensor of float32, shape (3,)
+        Grey levels: the eigenvalue is that of values in 0..1, which 255 brings back.
+    """
+    some = cutouts[:: max(1, len(cutouts) // COLOURED)].reshape(-1, 3).to(torch.float64) / 255.0
+    values, vectors = torch.linalg.eigh(torch.cov(some.T))
+    first = vectors[:, -1] * torch.sign(vectors[:, -1].sum())
+    colour: Tensor = 255.0 * values[-1] * first
+    return colour.to(torch.float32)
 
 
 def _warp(

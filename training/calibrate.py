@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: Platt's two numbers, fitted on validation galaxies."""
+"""Probabilities that mean what they say: one or two numbers, fitted on validation galaxies."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_softmax
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +57,25 @@ def fit_calibration(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> 
     found = minimize(loss, np.asarray([1.0, 0.0]), jac=True, method="BFGS")
     scale, bias = (float(value) for value in found.x)
     return Calibration(scale, bias) if scale > 0 else Calibration()
+
+
+def fit_temperature(raw: NDArray[np.float64], targets: NDArray[np.int64]) -> Calibration:
+    """Fit the scale of several classes' raw outputs by maximum likelihood (Guo et al. 2017).
+
+    Parameters
+    ----------
+    raw : ndarray of float64, shape (n, classes)
+    targets : ndarray of int64, shape (n,)
+        Indices of classes.
+
+    Returns
+    -------
+    Calibration
+        Scale is one over the temperature, within e^-5 to e^5.
+    """
+
+    def loss(log_scale: float) -> float:
+        likelihood = log_softmax(np.exp(log_scale) * raw, axis=1)
+        return -float(likelihood[np.arange(len(raw)), targets].mean())
+
+    return Calibration(float(np.exp(minimize_scalar(loss, bounds=(-5.0, 5.0)).x)))

@@ -4,13 +4,15 @@
 
     settings.json              what decides the result
     data.json                  classes, counts, crop, fingerprint of the data, code version
-    log.jsonl                  one line per epoch
+    log.csv                    one line per epoch
     state.safetensors          where training stands: weights, their mean, the optimiser
+    best.safetensors           the best epoch's weights, with patience
     weights.safetensors        the result, written last but one
+    metrics.json               the whole judgement on the test galaxies
     result.json                calibration and metrics, written last: the run is complete
     holdout.csv                the test galaxies' answers
     training_sky.moc.fits      where the training galaxies lie
-    curves.png                 loss and ROC AUC by epoch
+    curves.png                 what was learnt by epoch
     examples.safetensors       validation cutouts, on which an export is compared with torch
 """
 
@@ -33,12 +35,15 @@ from catalogs.errors import InputError, IntegrityError
 from catalogs.trees.tree import Tree
 from training.answers import AnswerLayer, answer_layer
 from training.calibrate import Calibration
+from training.debias import Theta
 from training.metrics import Measured
 from training.settings import TrainSettings, dump, parse_settings
 
-SETTINGS, DATA, RESULT, LOG = "settings.json", "data.json", "result.json", "log.jsonl"
+SETTINGS, DATA, RESULT, LOG = "settings.json", "data.json", "result.json", "log.csv"
 STATE, WEIGHTS, SKY = "state.safetensors", "weights.safetensors", "training_sky.moc.fits"
+BEST, METRICS = "best.safetensors", "metrics.json"
 HOLDOUT, CURVES, EXAMPLES = "holdout.csv", "curves.png", "examples.safetensors"
+SHOWN = 200
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -52,6 +57,8 @@ class RunData(BaseModel):
         The answers, in order.
     questions : Tree, optional
         The decision tree to which they belong, whole: the file it came from may change.
+    votes : str
+        What the survey has of the tree's votes: "counts", "fractions", "fractions and totals".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +71,7 @@ class RunData(BaseModel):
     counts: dict[str, dict[str, int]]
     code_version: str
     questions: Tree | None = None
+    votes: str = ""
 
 
 class RunResult(BaseModel):
@@ -76,6 +84,7 @@ class RunResult(BaseModel):
     metrics: dict[str, Measured]
     validation: dict[str, Measured]
     undecodable: int
+    theta: Theta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +148,20 @@ def begin(path: Path, settings: TrainSettings, data: RunData) -> bool:
         for key in new:
             if old[key] != new[key]:
                 raise InputError(
-                    f"{path} was started with another {key} ({old[key]!r}, now {new[key]!r}); "
+                    f"{path} was started with another {key} ({_short(old[key])}, now "
+                    f"{_short(new[key])}); "
                     "choose another name or remove it"
                 )
         return (path / RESULT).is_file()
     write_json(path / DATA, data.model_dump())
     write_json(path / SETTINGS, dump(settings))
     return False
+
+
+def _short(value: object) -> str:
+    """Return a value as code would write it, or its beginning: a tree is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def save_state(

@@ -1,12 +1,10 @@
-"""Labelled galaxies of a survey store, decoded once and kept in memory at the network's scale."""
+"""Images of a survey store, decoded once and kept in memory at the network's scale."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,43 +15,12 @@ from catalogs.cutouts.decode import Decoder, open_decoder
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter
-from catalogs.sky import FloatArray
 from training.preprocess import resize
 
 BATCH = 64
 
 # Pixels, their positions among the rows asked for, and the reason of each that has none.
 _Batch = tuple[NDArray[np.uint8], list[int], dict[int, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """The labelled rows of a survey, in store order.
-
-    Attributes
-    ----------
-    rows : ndarray of int64, shape (n,)
-        Row in the store.
-    classes : ndarray of str, shape (n,)
-    names : tuple of str
-        The classes that occur, sorted.
-    ra, dec : ndarray of float64, shape (n,)
-        ICRS, degrees.
-    fingerprint : str
-        Digest of the survey's content and of these labels.
-    """
-
-    rows: NDArray[np.int64]
-    classes: NDArray[Any]
-    names: tuple[str, ...]
-    ra: FloatArray
-    dec: FloatArray
-    fingerprint: str
-
-    @property
-    def targets(self) -> NDArray[np.int64]:
-        """Index of each row's class in ``names``."""
-        return np.searchsorted(np.asarray(self.names), self.classes.astype(str)).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,39 +44,6 @@ class Views:
     cutouts: Tensor
     kept: NDArray[np.int64]
     problems: dict[int, str]
-
-
-def read_labels(survey: Survey, column: str) -> Labels:
-    """Read which rows have a label.
-
-    Raises
-    ------
-    InputError
-        There is no such column, or it has no two classes.
-    """
-    values = survey.column(column)
-    labelled = np.asarray([value is not None and value != "" for value in values], dtype=np.bool_)
-    rows = np.flatnonzero(labelled).astype(np.int64)
-    classes = np.asarray([str(value) for value in values[labelled]], dtype=object)
-    names = tuple(sorted(set(classes.tolist())))
-    if len(names) != 2:
-        shown = ", ".join(names[:5]) or "none"
-        raise InputError(
-            f"column {column!r} of {survey.url} has {len(names)} classes ({shown}); training "
-            "needs two: name them with `skytally ingest --classes`"
-        )
-    digest = hashlib.sha256()
-    for append in survey.attributes.appends:
-        digest.update(bytes.fromhex(append.fingerprint))
-    digest.update("\n".join(f"{r} {c}" for r, c in zip(rows, classes, strict=True)).encode())
-    return Labels(
-        rows=rows,
-        classes=classes,
-        names=names,
-        ra=survey.column("ra")[labelled],
-        dec=survey.column("dec")[labelled],
-        fingerprint=digest.hexdigest(),
-    )
 
 
 def crop_of(survey: Survey, asked: int | None, usual: int) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
+import csv
+import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,103 +18,141 @@ from torch.nn import functional
 
 from catalogs.progress import Reporter
 from training import checkpoint
-from training.augment import augment
-from training.losses import class_weights, weighted_cross_entropy
+from training.answers import AnswerLayer, TwoClasses
+from training.augment import augment, principal_colour
 from training.memory import keep_freed_memory
 from training.metrics import roc_auc
 from training.network import Classifier
+from training.objective import Objective, Sample
 from training.settings import TrainSettings
 
 EVALUATION_BATCH = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Images and targets of one role; see :class:`training.data.Views`."""
-
-    wide: Tensor
-    cutouts: Tensor
-    targets: Tensor
-
-
 def fit(
-    train: Sample, validation: Sample, settings: TrainSettings, run: Path, reporter: Reporter
+    train: Sample,
+    validation: Sample,
+    settings: TrainSettings,
+    run: Path,
+    reporter: Reporter,
+    answers: AnswerLayer | None = None,
+    theta: float | None = None,
 ) -> Classifier:
     """Train a classifier, or go on where an interrupted training of this run stopped.
 
     Every epoch draws from generators seeded by (seed, epoch), so a resumed training gives the
-    same weights as an uninterrupted one.
+    same weights as an uninterrupted one, and no galaxy is seen twice in the same way.
 
     Parameters
     ----------
     train, validation : Sample
-        The validation galaxies are only watched; nothing is chosen by them here.
+        The validation galaxies are only watched, unless ``settings.patience`` stops by them.
     settings : TrainSettings
     run : Path
         The run's folder; receives the state and the log after every epoch.
     reporter : Reporter
+    answers : AnswerLayer, optional
+        What raw outputs mean; by default two classes.
+    theta : float, optional
+        The width of the labelling bias.
 
     Returns
     -------
     Classifier
-        In evaluation mode, with the averaged weights.
+        In evaluation mode, with the averaged weights; those of the best epoch with patience.
     """
     keep_freed_memory()
     with _deterministic(settings.threads, settings.seed):
-        model = Classifier(settings)
+        model = Classifier(settings, answers)
         model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(model).eval()
         optimiser = _optimiser(model, settings)
-        weights = class_weights(train.targets, settings.balanced)
+        objective = Objective(model.answers, settings, train, theta)
+        watched = Objective(model.answers, settings, validation, theta)
+        colour = _colour(train, settings)
         done = checkpoint.load_state(run, model, average, optimiser)
-        log = _log_lines(run, done)
+        log = read_log(run)[:done]
         for epoch in range(done, settings.epochs):
-            loss = _epoch(model, average, optimiser, train, weights, settings, epoch)
-            logits = predict(average, validation.cutouts)
-            line: dict[str, object] = {"epoch": epoch + 1, "loss": loss}
-            line |= _watch(logits, validation.targets, settings)
-            log.append(json.dumps(line))
+            if _waited(log) >= settings.patience > 0:
+                break
+            loss = _epoch(model, average, optimiser, objective, settings, epoch, colour)
+            line: dict[str, float] = {"epoch": epoch + 1, "loss": loss}
+            line |= _watch(predict(average, validation.cutouts), watched)
+            log.append(line)
+            if settings.patience and _waited(log) == 0:
+                checkpoint.write_tensors(run / checkpoint.BEST, average.state_dict(), {})
+            write_log(run, log)
             checkpoint.save_state(run, epoch + 1, model, average, optimiser)
-            checkpoint.write_bytes(run / checkpoint.LOG, "".join(f"{x}\n" for x in log).encode())
             reporter.event("epoch", **line)
             reporter.progress("train", epoch + 1, settings.epochs, "epochs")
+        if settings.patience:
+            average.load_state_dict(checkpoint.read_tensors(run / checkpoint.BEST))
     return average
 
 
 def predict(model: Classifier, cutouts: Tensor) -> NDArray[np.float64]:
-    """Return the logit of each cutout, float64 (n,), computed in fp32."""
+    """Return the raw outputs of each cutout, float64 (n, outputs), computed in fp32."""
     with torch.inference_mode():
-        parts = [model(batch).squeeze(1) for batch in torch.split(cutouts, EVALUATION_BATCH)]
-    return np.concatenate([part.numpy() for part in parts] or [np.zeros(0)]).astype(np.float64)
+        parts = [model(batch) for batch in torch.split(cutouts, EVALUATION_BATCH)]
+    empty = np.zeros((0, model.answers.outputs))
+    return np.concatenate([part.numpy() for part in parts] or [empty]).astype(np.float64)
+
+
+def read_log(run: Path) -> list[dict[str, float]]:
+    """Return what was written of each epoch, in order; nothing without a log."""
+    file = run / checkpoint.LOG
+    if not file.is_file():
+        return []
+    rows = csv.DictReader(file.read_text().splitlines())
+    return [
+        {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
+        for row in rows
+    ]
+
+
+def write_log(run: Path, log: Sequence[Mapping[str, float]]) -> None:
+    """Write one line per epoch, with every digit."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(log[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(log)
+    checkpoint.write_bytes(run / checkpoint.LOG, text.getvalue().encode())
+
+
+def _waited(log: Sequence[Mapping[str, float]]) -> int:
+    """Return the number of epochs since the smallest validation loss."""
+    losses = [line["validation_loss"] for line in log]
+    return len(losses) - 1 - losses.index(min(losses)) if losses else -1
 
 
 def _epoch(
     model: Classifier,
     average: Classifier,
     optimiser: torch.optim.Optimizer,
-    train: Sample,
-    weights: Tensor,
+    objective: Objective,
     settings: TrainSettings,
     epoch: int,
+    colour: Tensor | None,
 ) -> float:
     """Train for one epoch; return the mean loss."""
+    train = objective.sample
     # One generator for the data, and torch's own for dropout.
     generator = Generator().manual_seed(_seed(settings.seed, epoch))
     torch.manual_seed(_seed(settings.seed, epoch) + 1)
     model.train()
-    order = torch.randperm(len(train.targets), generator=generator)
+    order = _order(train, generator)
     batches = [b for b in torch.split(order, settings.batch) if len(b) > 1] or [order]
     losses = []
     for number, batch in enumerate(batches):
         step = epoch * len(batches) + number
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, settings.epochs * len(batches), settings)
-        targets = train.targets[batch]
-        images = _images(model, train, batch, settings, generator)
+        images = _images(model, train, batch, settings, generator, colour)
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            logits = model.network(images).squeeze(1)
-        loss = weighted_cross_entropy(logits.float(), targets, weights)
+            raw = model.network(images)
+        constrained = step * settings.batch >= settings.unconstrained
+        loss = objective(raw.float(), batch, constrained)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -124,8 +162,27 @@ def _epoch(
     return float(np.mean(losses))
 
 
+def _order(train: Sample, generator: Generator) -> Tensor:
+    """Return the galaxies of an epoch: every one once, or as often as its weight says."""
+    if train.weights is None:
+        return torch.randperm(len(train), generator=generator)
+    return torch.multinomial(train.weights, len(train), replacement=True, generator=generator)
+
+
+def _colour(train: Sample, settings: TrainSettings) -> Tensor | None:
+    """Return the direction in which brightness changes, where it is changed."""
+    if settings.augment is None or not settings.augment.brightness:
+        return None
+    return principal_colour(train.cutouts)
+
+
 def _images(
-    model: Classifier, train: Sample, batch: Tensor, settings: TrainSettings, generator: Generator
+    model: Classifier,
+    train: Sample,
+    batch: Tensor,
+    settings: TrainSettings,
+    generator: Generator,
+    colour: Tensor | None,
 ) -> Tensor:
     """Return the network's input for a batch: the cutouts as they are, or a random view of each."""
     look = model.preprocess
@@ -133,7 +190,7 @@ def _images(
         images: Tensor = look(train.cutouts[batch])
         return images
     wide = train.wide[batch].permute(0, 3, 1, 2).to(torch.float32).contiguous()
-    views = augment(wide, model.size, settings.augment, generator, look.frames, look.side)
+    views = augment(wide, model.size, settings.augment, generator, look.frames, look.side, colour)
     return look.normalise(views)
 
 
@@ -171,27 +228,28 @@ def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
                 mean.copy_(value)
 
 
-def _watch(
-    logits: NDArray[np.float64], targets: Tensor, settings: TrainSettings
-) -> dict[str, float]:
-    """Return validation loss and ROC AUC; empty when a class is missing."""
-    if len(torch.unique(targets)) < 2:
+def _watch(raw: NDArray[np.float64], objective: Objective) -> dict[str, float]:
+    """Return the validation loss, and a number that people know.
+
+    The area under the ROC curve of two classes, the accuracy of several, and of a tree the root
+    mean squared error of cumulative fractions. Empty when one of two classes is missing.
+    """
+    sample, answers = objective.sample, objective.answers
+    if isinstance(answers, TwoClasses) and len(torch.unique(sample.targets)) < 2:
         return {}
-    weights = class_weights(targets, settings.balanced)
-    loss = functional.binary_cross_entropy_with_logits(
-        torch.from_numpy(logits), targets.to(torch.float64), weight=weights[targets]
-    )
-    area = roc_auc(logits, targets.numpy()).value
-    return {"validation_loss": float(loss), "validation_roc_auc": area}
+    outputs = torch.from_numpy(raw)
+    found = {"validation_loss": float(objective(outputs, slice(None)))}
+    if sample.cumulative is not None:
+        error = functional.mse_loss(answers(outputs), sample.cumulative)
+        return found | {"validation_rmse": math.sqrt(float(error))}
+    if isinstance(answers, TwoClasses):
+        return found | {"validation_roc_auc": roc_auc(raw[:, 0], sample.targets.numpy()).value}
+    right = outputs.argmax(dim=1) == sample.targets
+    return found | {"validation_accuracy": float(right.to(torch.float64).mean())}
 
 
 def _seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 2)
-
-
-def _log_lines(run: Path, done: int) -> list[str]:
-    file = run / checkpoint.LOG
-    return file.read_text().splitlines()[:done] if file.is_file() else []
 
 
 @contextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import math
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +17,18 @@ from numpy.typing import NDArray
 from catalogs.cutouts.store import Survey
 from catalogs.sky import tile_of
 from training import checkpoint
-from training.data import Labels, read_cutouts
+from training.data import read_cutouts
+from training.fit import read_log
+from training.judge import Judgement
+from training.labels import Labels
 
 SKY_ORDER = 6
 EXAMPLES = 64
+WATCHED = {
+    "validation_roc_auc": "validation ROC AUC",
+    "validation_accuracy": "validation accuracy",
+    "validation_rmse": "validation RMSE of cumulative fractions",
+}
 
 
 def write_sky(run: Path, labels: Labels, chosen: NDArray[np.int64]) -> None:
@@ -36,21 +46,24 @@ def write_holdout(
     chosen: NDArray[np.int64],
     probability: NDArray[np.float64],
 ) -> None:
-    """Write the calibrated answers on the test galaxies, of which training saw nothing."""
+    """Write the calibrated answers on the test galaxies, of which training saw nothing.
+
+    Of two classes the second's probability; of a tree also ``f_``, the shares of volunteers.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "ra", "dec", "label", f"p_{labels.names[1]}"])
+    shown = slice(1, 2) if len(labels.answers) == 2 else slice(None)
+    answers = [f"p_{name}" for name in labels.answers[shown]]
+    shares = np.zeros((len(chosen), 0))
+    if labels.votes is not None:
+        answers += [f"f_{name}" for name in labels.answers]
+        shares = labels.votes[chosen].cumulative
+    writer.writerow(["id", "ra", "dec", "label", *answers])
     identifiers = survey.column("id")[labels.rows[chosen]]
-    for i, identifier, p in zip(chosen, identifiers, probability, strict=True):
-        writer.writerow(
-            [
-                identifier,
-                f"{labels.ra[i]:.6f}",
-                f"{labels.dec[i]:.6f}",
-                labels.classes[i],
-                f"{p:.6f}",
-            ]
-        )
+    values = np.concatenate([probability[:, shown], shares], axis=1)
+    for i, identifier, row in zip(chosen, identifiers, values, strict=True):
+        place = [f"{labels.ra[i]:.6f}", f"{labels.dec[i]:.6f}"]
+        writer.writerow([identifier, *place, labels.classes[i], *(f"{p:.6f}" for p in row)])
     checkpoint.write_bytes(run / checkpoint.HOLDOUT, text.getvalue().encode())
 
 
@@ -61,20 +74,37 @@ def write_examples(run: Path, survey: Survey, rows: NDArray[np.int64], crop: int
     checkpoint.write_tensors(run / checkpoint.EXAMPLES, {"cutouts": cutouts}, {})
 
 
+def write_metrics(run: Path, judgement: Judgement) -> None:
+    """Write the whole judgement; what is not defined is null."""
+    values = {"metrics": {k: asdict(m) for k, m in judgement.metrics.items()}, **judgement.details}
+    checkpoint.write_json(run / checkpoint.METRICS, _without_nan(values))
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    if isinstance(value, dict):
+        return {name: _without_nan(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def write_curves(run: Path) -> None:
-    """Draw loss and validation ROC AUC by epoch."""
+    """Draw the losses, and what is watched on the validation galaxies, by epoch."""
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in (run / checkpoint.LOG).read_text().splitlines()]
-    epochs = [line["epoch"] for line in lines]
+    log = read_log(run)
+    epochs = [line["epoch"] for line in log]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
-    losses, areas = figure.subplots(1, 2)
-    losses.plot(epochs, [line["loss"] for line in lines], label="training, augmented")
-    losses.plot(epochs, [line.get("validation_loss") for line in lines], label="validation")
-    losses.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0, None))
+    losses, others = figure.subplots(1, 2)
+    for name, label in (("loss", "training, augmented"), ("validation_loss", "validation")):
+        if name in log[0]:
+            losses.plot(epochs, [line[name] for line in log], label=label)
+    losses.set(xlabel="epoch", ylabel="loss")
     losses.legend(frameon=False)
-    areas.plot(epochs, [line.get("validation_roc_auc") for line in lines])
-    areas.set(xlabel="epoch", ylabel="validation ROC AUC")
+    for name in set(log[0]) - {"epoch", "loss", "validation_loss"}:
+        others.plot(epochs, [line[name] for line in log])
+        others.set(ylabel=WATCHED[name])
+    others.set(xlabel="epoch")
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
     checkpoint.write_bytes(run / checkpoint.CURVES, image.getvalue())

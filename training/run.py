@@ -14,14 +14,19 @@ from numpy.typing import NDArray
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
-from catalogs.sky import Region
+from catalogs.sky import Region, tile_of
 from training import checkpoint, records
-from training.calibrate import fit_calibration
+from training.answers import AnswerLayer, TwoClasses, answer_layer
+from training.calibrate import Calibration, fit_calibration, fit_temperature
 from training.checkpoint import Run, RunData, RunResult
-from training.data import Labels, Views, crop_of, read_labels, read_views
-from training.fit import Sample, fit, predict
-from training.metrics import Measured, evaluate
+from training.data import Views, crop_of, read_views
+from training.debias import Theta, estimate_theta
+from training.fit import fit, predict
+from training.judge import Judgement, judge_classes, judge_tree, tiles
+from training.labels import Labels, read_labels
+from training.metrics import Measured
 from training.models.registry import build
+from training.objective import Sample
 from training.settings import TrainSettings
 from training.splits import (
     ROLE_NAMES,
@@ -33,6 +38,8 @@ from training.splits import (
     block_order,
     restrict_to_regions,
     sky_blocked,
+    sky_weights,
+    without_neighbours,
 )
 
 THRESHOLD = 0.5
@@ -46,6 +53,7 @@ class TrainResult:
     path: Path
     metrics: dict[str, Measured]
     counts: dict[str, dict[str, int]]
+    votes: str
     resumed: bool
 
 
@@ -70,63 +78,85 @@ def train(
     Raises
     ------
     InputError
-        No such survey or column, not two classes, a role that would have no galaxies of a
-        class, or ``to`` holds something else.
+        No such survey or column, fewer than two classes, a role that would have no galaxies of
+        a class, or ``to`` holds something else.
     """
     settings = settings or TrainSettings()
     reporter = reporter or Silent()
     store = Survey.open(survey)
-    labels = read_labels(store, settings.label)
+    labels = read_labels(store, settings)
     settings = _with_order(settings, labels)
     roles = _roles(labels, settings)
     counts = _counts(labels, roles)
     _check_counts(counts)
     used = np.flatnonzero(roles != UNUSED)
-    network = build(settings.model, settings.shape, outputs=1)
+    tree, told = (labels.votes.tree, labels.votes.origin) if labels.votes else (None, "")
+    answers = answer_layer(labels.answers, tree, settings.normalisation)
+    network = build(settings.model, settings.shape, answers.outputs)
     crop = crop_of(store, settings.crop, network.crop)
     data = RunData(
         survey=store.attributes.name,
         survey_uuid=store.attributes.uuid,
-        names=labels.names,
+        names=labels.answers,
         crop=crop,
         fingerprint=labels.fingerprint,
         counts=counts,
         code_version=code_version(),
+        questions=tree,
+        votes=told,
     )
     complete = checkpoint.begin(to, settings, data)
     if complete:
-        return TrainResult(to, Run.open(to).result.metrics, counts, resumed=True)
+        return TrainResult(to, Run.open(to).result.metrics, counts, told, resumed=True)
     resumed = (to / checkpoint.STATE).is_file()
     reporter.event("train", survey=str(survey), crop=crop, resumed=resumed, counts=counts)
+    if told:
+        reporter.event("votes", known=told)
+    theta = _theta(labels, roles, settings)
+    if theta is not None:
+        reporter.event("theta", value=theta.value, error=theta.error)
     views = read_views(store, labels.rows[used], crop, network.size, reporter, settings.threads)
     if views.problems:
         reporter.event("undecodable", images=len(views.problems))
     kept = used[views.kept]
-    samples = {role: _sample(views, labels, kept, roles, role) for role in ROLE_NAMES}
+    samples = {role: _sample(views, labels, kept, roles, role, settings) for role in ROLE_NAMES}
     records.write_sky(to, labels, kept[roles[kept] == TRAIN])
-    model = fit(samples[TRAIN], samples[VALIDATION], settings, to, reporter)
-    validation, test = samples[VALIDATION], samples[TEST]
-    logits = {role: predict(model, samples[role].cutouts) for role in (VALIDATION, TEST)}
-    calibration = fit_calibration(logits[VALIDATION], validation.targets.numpy())
-    probability = {role: calibration.probability(z) for role, z in logits.items()}
-    metrics = {
-        role: evaluate(probability[role], sample.targets.numpy(), labels.names, THRESHOLD)
-        for role, sample in ((VALIDATION, validation), (TEST, test))
+    width = None if theta is None else theta.value
+    model = fit(samples[TRAIN], samples[VALIDATION], settings, to, reporter, answers, width)
+    raw = {role: predict(model, samples[role].cutouts) for role in (VALIDATION, TEST)}
+    calibration = _calibration(answers, settings, raw[VALIDATION], samples[VALIDATION])
+    probability = {role: probabilities(answers, calibration, z) for role, z in raw.items()}
+    judged = {
+        role: _judge(probability[role], labels, kept[roles[kept] == role], settings)
+        for role in (VALIDATION, TEST)
     }
     records.write_holdout(to, store, labels, kept[roles[kept] == TEST], probability[TEST])
     records.write_examples(to, store, labels.rows[kept[roles[kept] == VALIDATION]], crop)
     records.write_curves(to)
+    records.write_metrics(to, judged[TEST])
     checkpoint.write_tensors(to / checkpoint.WEIGHTS, model.state_dict(), {})
     result = RunResult(
         calibration=calibration,
         threshold=THRESHOLD,
-        metrics=metrics[TEST],
-        validation=metrics[VALIDATION],
+        metrics=judged[TEST].metrics,
+        validation=judged[VALIDATION].metrics,
         undecodable=len(views.problems),
+        theta=theta,
     )
     checkpoint.write_json(to / checkpoint.RESULT, result.model_dump())
     reporter.event("trained", **{name: m.value for name, m in result.metrics.items()})
-    return TrainResult(to, result.metrics, counts, resumed)
+    return TrainResult(to, result.metrics, counts, told, resumed)
+
+
+def probabilities(
+    answers: AnswerLayer, calibration: Calibration, raw: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the calibrated probability of each answer, (n, answers), from raw outputs."""
+    if isinstance(answers, TwoClasses):
+        p = calibration.probability(raw[:, 0])
+        return np.stack([1.0 - p, p], axis=1)
+    scaled = torch.from_numpy(raw * calibration.scale + calibration.bias)
+    return np.asarray(answers(scaled).numpy(), dtype=np.float64)
 
 
 def code_version() -> str:
@@ -148,7 +178,67 @@ def _with_order(settings: TrainSettings, labels: Labels) -> TrainSettings:
 def _roles(labels: Labels, settings: TrainSettings) -> Roles:
     roles = sky_blocked(labels.ra, labels.dec, settings.split)
     regions = {name: Region.parse(text) for name, text in settings.regions.items()}
-    return restrict_to_regions(roles, labels.classes, labels.ra, labels.dec, regions)
+    roles = restrict_to_regions(roles, labels.classes, labels.ra, labels.dec, regions)
+    return without_neighbours(roles, labels.ra, labels.dec)
+
+
+def _theta(labels: Labels, roles: Roles, settings: TrainSettings) -> Theta | None:
+    """Return the width of the labelling bias, given or found from the training galaxies."""
+    debias = settings.debias
+    if debias is None:
+        return None
+    if debias.disk not in labels.names or len(labels.names) != 2:
+        raise InputError(
+            f"debias.disk {debias.disk!r} is none of two classes; column {settings.label!r} has "
+            f"{', '.join(labels.names)}"
+        )
+    if debias.theta is not None:
+        return Theta(debias.theta)
+    assert labels.resolution is not None
+    assert labels.features is not None
+    chosen = roles == TRAIN
+    disk = (labels.classes[chosen] == debias.disk).astype(np.int64)
+    return estimate_theta(labels.resolution[chosen], disk, labels.features[chosen])
+
+
+def _calibration(
+    answers: AnswerLayer, settings: TrainSettings, raw: NDArray[np.float64], sample: Sample
+) -> Calibration:
+    """Fit the calibration of classes on the validation galaxies.
+
+    Not of a tree, whose fractions are what was fitted; and not after de-biasing: labels that are
+    biased would bring the bias back.
+    """
+    if settings.objective != "cross_entropy" or answers.tree is not None:
+        return Calibration()
+    targets = sample.targets.numpy()
+    if isinstance(answers, TwoClasses):
+        return fit_calibration(raw[:, 0], targets)
+    return fit_temperature(raw, targets)
+
+
+def _judge(
+    probability: NDArray[np.float64],
+    labels: Labels,
+    chosen: NDArray[np.int64],
+    settings: TrainSettings,
+) -> Judgement:
+    """Judge the answers on some galaxies; per tile by the first question."""
+    if labels.votes is not None:
+        votes = labels.votes[chosen]
+        judgement = judge_tree(probability, votes)
+        first = votes.tree.slices[votes.tree.roots[0]]
+        right = probability[:, first].argmax(axis=1) == votes.conditional[:, first].argmax(axis=1)
+    else:
+        targets = labels.targets[chosen]
+        judgement = judge_classes(probability, targets, labels.names, THRESHOLD)
+        right = (probability[:, 1] >= THRESHOLD) == (targets == 1)
+        if len(labels.names) > 2:
+            right = probability.argmax(axis=1) == targets
+    assert settings.split.order is not None
+    by_tile = tiles(labels.ra[chosen], labels.dec[chosen], right, settings.split.order)
+    judgement.details["tiles"] = {"order": settings.split.order, "accuracy": by_tile}
+    return judgement
 
 
 def _counts(labels: Labels, roles: Roles) -> dict[str, dict[str, int]]:
@@ -172,10 +262,31 @@ def _check_counts(counts: dict[str, dict[str, int]]) -> None:
 
 
 def _sample(
-    views: Views, labels: Labels, kept: NDArray[np.int64], roles: Roles, role: int
+    views: Views,
+    labels: Labels,
+    kept: NDArray[np.int64],
+    roles: Roles,
+    role: int,
+    settings: TrainSettings,
 ) -> Sample:
-    chosen = torch.from_numpy(np.flatnonzero(roles[kept] == role))
-    targets = torch.from_numpy(labels.targets[kept])
+    here = np.flatnonzero(roles[kept] == role)
+    chosen, rows = torch.from_numpy(here), kept[here]
+    targets, cumulative, resolution, weights = (
+        torch.from_numpy(labels.targets[rows]),
+        None,
+        None,
+        None,
+    )
+    if labels.votes is not None:
+        votes = labels.votes[rows]
+        targets = torch.from_numpy(votes.counts).to(torch.float32)
+        cumulative = torch.from_numpy(votes.cumulative).to(torch.float32)
+    if labels.resolution is not None:
+        resolution = torch.from_numpy(labels.resolution[rows]).to(torch.float32)
+    if settings.sampling == "sky":
+        assert settings.split.order is not None
+        blocks = tile_of(labels.ra[rows], labels.dec[rows], settings.split.order)
+        weights = torch.from_numpy(sky_weights(blocks, labels.classes[rows].astype(str)))
     # Only training looks beyond the framing.
     wide = views.wide[chosen] if role == TRAIN else views.wide[:0]
-    return Sample(wide, views.cutouts[chosen], targets[chosen])
+    return Sample(wide, views.cutouts[chosen], targets, cumulative, resolution, weights)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -23,9 +21,7 @@ from catalogs.errors import InputError
 from training.answers import Normalise
 from training.augment import AugmentSettings
 from training.models import registry
-from training.models.dieleman import CROP
 from training.models.registry import NETWORKS, Shape
-from training.models.shamir import ShamirShape
 
 _STRICT = ConfigDict(extra="forbid")
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -45,6 +41,67 @@ class SplitSettings:
     validation: Fraction = 0.1
     test: Fraction = 0.2
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class VoteSettings:
+    """Where a survey store says how a tree's questions were answered.
+
+    Parameters
+    ----------
+    ending : str
+        What follows an answer's stem (its ``column`` in the tree's file, else its name) in the
+        names of the columns.
+    counted : bool
+        The columns hold numbers of votes, not fractions of each question.
+    total : str, optional
+        With fractions: the column with the number of volunteers.
+    """
+
+    ending: str = "_debiased"
+    counted: bool = False
+    total: str | None = None
+
+    @model_validator(mode="after")
+    def _counts_have_totals(self) -> Self:
+        if self.counted and self.total is not None:
+            raise ValueError("votes.total: counts add up by themselves; leave it out")
+        return self
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class DebiasSettings:
+    """Labels that call unresolved disks smooth; Medina-Rosales & Cabrera-Vives 2021.
+
+    Parameters
+    ----------
+    disk : str
+        The class that may be mistaken for the other one, never the other way round.
+    resolution : str, optional
+        Column of alpha, the radius over the standard deviation of the point spread function.
+    radius, fwhm : str, optional
+        Instead: column of the radius; column, or one number, of the point spread function's full
+        width at half maximum, in the same unit.
+    theta : float, optional
+        The width of the bias; by default it is found by maximum likelihood from ``features``.
+    features : tuple of str
+        Columns on which the true class depends in a logistic regression.
+    """
+
+    disk: str = "spiral"
+    resolution: str | None = None
+    radius: str | None = None
+    fwhm: Positive | str | None = None
+    theta: Positive | None = None
+    features: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _enough_is_known(self) -> Self:
+        if (self.resolution is None) == (self.radius is None or self.fwhm is None):
+            raise ValueError("debias: name the column of resolution, or radius and fwhm")
+        if (self.theta is None) == (not self.features):
+            raise ValueError("debias: give theta, or the features from which to find it")
+        return self
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -68,6 +125,10 @@ class TrainSettings:
     normalise : {"rectify", "softmax"}, optional
         How raw outputs become the fractions of a question, see `training.answers`. By default
         softmax, but for the network of Dieleman et al. 2015, who rectify.
+    certainty, min_certainty : str, float
+        Column of the labels' certainty, and the least that is used.
+    unconstrained : int
+        Examples at the beginning for which a tree's raw outputs are only clipped to 0..1.
     crop : int, optional
         Central square of the survey's cutouts [px]; by default what the survey asks for, else
         the network's own of Galaxy Zoo's 424.
@@ -85,6 +146,12 @@ class TrainSettings:
     average : float
         Decay per step of the running mean of the weights that is kept as the result; 0: the
         last weights themselves.
+    patience : int
+        Stop after so many epochs without a smaller validation loss, and keep the weights of the
+        best epoch; 0: go to the end.
+    sampling : {"plain", "sky"}
+        Every galaxy once an epoch; or drawn so that every tile of the split weighs the same
+        within each class.
     balanced : bool
         Weight the classes equally in the loss, however many galaxies each has.
     precision : {"bf16", "fp32"}
@@ -111,6 +178,9 @@ class TrainSettings:
     unscaled: tuple[str, ...] = ()
     loss: Loss | None = None
     normalise: Literal["rectify", "softmax"] | None = None
+    certainty: str | None = None
+    min_certainty: Annotated[float, Field(ge=0, le=1)] = 0.9
+    unconstrained: Annotated[int, Field(ge=0)] = 0
     crop: Annotated[int, Field(gt=0, le=8192)] | None = None
     epochs: Annotated[int, Field(gt=0)] = 40
     batch: Annotated[int, Field(gt=1)] = 64
@@ -122,6 +192,8 @@ class TrainSettings:
     cosine: bool = True
     drops: tuple[Fraction, ...] = ()
     average: Fraction = 0.998
+    patience: Annotated[int, Field(ge=0)] = 0
+    sampling: Literal["plain", "sky"] = "plain"
     balanced: bool = True
     precision: Literal["bf16", "fp32"] = "bf16"
     threads: Annotated[int, Field(gt=0)] = 1
@@ -133,6 +205,8 @@ class TrainSettings:
     shape: Shape = Field(default_factory=lambda given: _default_shape(given))
     augment: AugmentSettings | None = Field(default_factory=AugmentSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
+    votes: VoteSettings = Field(default_factory=VoteSettings)
+    debias: DebiasSettings | None = None
 
     @field_validator("shape", mode="before")
     @classmethod
@@ -158,6 +232,26 @@ class TrainSettings:
             raise ValueError(f"views: the {self.model} network turns its images itself; leave it 1")
         return self
 
+    @model_validator(mode="after")
+    def _loss_fits_the_answers(self) -> Self:
+        fitting: tuple[Loss, ...] = ("cross_entropy", "debiased")
+        if self.tree is not None:
+            fitting = ("squared_error", "dirichlet", "cross_entropy")
+        if self.objective not in fitting:
+            what = "classes" if self.tree is None else "a tree"
+            raise ValueError(f"loss: {self.objective} is not for {what}; {', '.join(fitting)} are")
+        if (self.debias is None) == (self.objective == "debiased"):
+            raise ValueError("loss: debiased and the table [debias] go together")
+        if self.objective == "cross_entropy" and self.normalisation == "rectify" and self.tree:
+            raise ValueError('loss: the cross-entropy of a tree needs normalise = "softmax"')
+        votes = self.votes
+        if self.objective == "dirichlet" and not votes.counted and votes.total is None:
+            raise ValueError(
+                "loss: dirichlet counts votes; set votes.counted, or name the column of "
+                "volunteers with votes.total"
+            )
+        return self
+
     @property
     def objective(self) -> Loss:
         """The loss, settled."""
@@ -174,117 +268,6 @@ class TrainSettings:
 def _default_shape(given: Mapping[str, Any]) -> Shape:
     """Return the sizes of the network that the settings before ``shape`` name."""
     return NETWORKS[given.get("model", "shamir")].shape
-
-
-def default_settings(model: registry.Name = "shamir") -> TrainSettings:
-    """Return what this package trains a network with, where nothing else is asked for."""
-    settings = TrainSettings(model=model)
-    if model == "dieleman":
-        # Without normalised layers and with small first weights, it is stuck at the mean answer
-        # after a few of AdamW's steps at 1e-3.
-        return replace(settings, learning_rate=1e-4, weight_decay=0.0)
-    return settings
-
-
-def paper_settings(model: registry.Name = "shamir") -> TrainSettings:
-    """Return a network's training as its paper describes it.
-
-    What a paper does not give is as in Keras: batches of 32, a rate of 0.001. Only Dhar & Shamir
-    2022 balance the classes, and only Dieleman et al. 2015 augment.
-
-    - Dhar & Shamir 2022, section 2.1: Adam, binary cross-entropy, 250 epochs, classes of equal
-      size (here: equal weight), no augmentation; no batch normalisation or dropout.
-    - Dieleman et al. 2015, sections 7.4 and 7.8: Nesterov's momentum of 0.9, batches of 16; 25
-      million examples of 55,420 galaxies (451 epochs); the rate of 0.04 is a tenth after 18 and
-      again after 23 of these 25 million.
-    - Medina-Rosales & Cabrera-Vives 2021, section 3.2: Adam with (0.9, 0.99). Deep Galaxy V2, as
-      they train it beside their own.
-
-    Raises
-    ------
-    InputError
-        The network comes from no paper.
-    """
-    if model == "equivariant":
-        raise InputError("the equivariant network is of no paper; use --preset default")
-    plain = TrainSettings(
-        model=model,
-        batch=32,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        warmup=0,
-        cosine=False,
-        average=0.0,
-        balanced=False,
-        precision="fp32",
-        augment=None,
-    )
-    if model == "shamir":
-        shape = ShamirShape(dropout=0.0, batch_norm=False)
-        return replace(plain, epochs=250, balanced=True, shape=shape)
-    if model == "dieleman":
-        return replace(
-            plain,
-            epochs=451,
-            batch=16,
-            optimiser="nesterov",
-            learning_rate=0.04,
-            drops=(18 / 25, 23 / 25),
-            augment=AugmentSettings(
-                zoom=1.3,
-                shift=4 / CROP,
-                gain=0.0,
-                colour=0.0,
-                saturation=0.0,
-                background=0.0,
-                noise=0.0,
-                blur=0.0,
-            ),
-        )
-    return replace(plain, betas=(0.9, 0.99))
-
-
-PRESETS: dict[str, Callable[[registry.Name], TrainSettings]] = {
-    "default": default_settings,
-    "paper": paper_settings,
-}
-
-
-def read_settings(
-    preset: str = "default", path: Path | None = None, given: Mapping[str, Any] | None = None
-) -> TrainSettings:
-    """Return a preset's settings, changed by a TOML file, changed by what was given besides.
-
-    Parameters
-    ----------
-    preset : str
-        One of `PRESETS`, for the network that the file or the values name.
-    path : Path, optional
-        TOML with the names of `TrainSettings`; tables for ``shape``, ``augment``, ``split``.
-    given : mapping, optional
-        Further values, the last word.
-
-    Raises
-    ------
-    InputError
-        An unknown preset, an unreadable file, unknown names or values out of range; all of the
-        settings' faults at once.
-    """
-    if preset not in PRESETS:
-        raise InputError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
-    changed: Mapping[str, Any] = {}
-    if path is not None:
-        try:
-            changed = tomllib.loads(path.read_text())
-        except OSError as error:
-            raise InputError(f"settings {path} cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"settings {path} is not TOML: {error}") from None
-    changed = _merged(changed, given or {})
-    model = changed.get("model", "shamir")
-    if model not in NETWORKS:
-        raise InputError(f"model {model!r} is none of {', '.join(get_args(registry.Name))}")
-    return parse_settings(_merged(dump(PRESETS[preset](model)), changed), "training settings")
 
 
 def dump(settings: TrainSettings) -> dict[str, Any]:
@@ -313,16 +296,6 @@ def _faults(error: ValidationError) -> str:
         ": ".join(part for part in (".".join(map(str, item["loc"])), item["msg"]) if part)
         for item in error.errors(include_url=False, include_input=False)
     )
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``below`` with the values of ``above``, table by table."""
-    merged = dict(below)
-    for name, value in above.items():
-        old = merged.get(name)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merged(old, value) if both and old is not None else value
-    return merged
 
 
 _ADAPTER = TypeAdapter(TrainSettings)

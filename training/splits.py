@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 
 from catalogs.errors import InputError
 from catalogs.sky import Region, tile_of
 from training.settings import SplitSettings
 
 UNUSED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
+NEIGHBOURS = 2.0  # arcsec
 COARSEST, FINEST, FEWEST_BLOCKS = 3, 8, 64
 ROLE_NAMES = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 
@@ -77,6 +79,54 @@ def sky_blocked(ra: ArrayLike, dec: ArrayLike, settings: SplitSettings) -> Roles
     return roles
 
 
+def without_neighbours(
+    roles: Roles, ra: ArrayLike, dec: ArrayLike, radius: float = NEIGHBOURS
+) -> Roles:
+    """Take galaxies out of training that have a near neighbour in validation or test.
+
+    And out of validation those that have one in test: either may be the same galaxy, catalogued
+    twice on both sides of a tile's edge.
+
+    Parameters
+    ----------
+    roles : ndarray of int8, shape (n,)
+    ra, dec : array_like of float, shape (n,)
+        ICRS, degrees.
+    radius : float
+        Arcseconds.
+    """
+    lon, lat = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
+    points = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    chord = 2.0 * np.sin(np.radians(radius / 3600.0) / 2.0)
+    a, b = cKDTree(points).query_pairs(chord, output_type="ndarray").T
+    apart = roles.copy()
+    for one, other in ((a, b), (b, a)):
+        held_out = (roles[one] != UNUSED) & (roles[one] < roles[other])
+        apart[one[held_out]] = UNUSED
+    return apart
+
+
+def sky_weights(tiles: NDArray[np.int64], classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return weights under which every tile counts the same within each class.
+
+    Parameters
+    ----------
+    tiles : ndarray of int64, shape (n,)
+    classes : ndarray, shape (n,)
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        They sum to n, and within a class to its number of galaxies.
+    """
+    _, kinds, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    pairs, cell, members = np.unique(
+        np.stack([kinds, tiles]), axis=1, return_inverse=True, return_counts=True
+    )
+    occupied = np.bincount(pairs[0], minlength=len(sizes))
+    return np.asarray(sizes[kinds] / (occupied[kinds] * members[cell]), dtype=np.float64)
+
+
 def restrict_to_regions(
     roles: Roles,
     classes: NDArray[Any],
@@ -112,3 +162,23 @@ def restrict_to_regions(
         outside = (classes == name) & ~region.contains(ra, dec) & (roles != TEST)
         restricted[outside] = UNUSED
     return restricted
+
+
+def read_regions(text: str) -> dict[str, str]:
+    """Read ``CLASS=RA0..RA1,DEC0..DEC1``, several of them separated by semicolons.
+
+    Raises
+    ------
+    InputError
+        The text has another form, or a region lies outside its range.
+    """
+    regions = {}
+    for part in text.split(";"):
+        name, equals, region = (piece.strip() for piece in part.partition("="))
+        if not (name and equals):
+            raise InputError(
+                f"{part.strip()!r} is not CLASS=RA0..RA1,DEC0..DEC1, such as spiral=0..20,0..20"
+            )
+        Region.parse(region)
+        regions[name] = region
+    return regions

@@ -22,8 +22,9 @@ from export.session import Session
 from training.checkpoint import Run
 from training.data import read_cutouts
 from training.models.shamir import ShamirShape
+from training.presets import read_settings
 from training.run import train
-from training.settings import SplitSettings, TrainSettings, read_settings
+from training.settings import SplitSettings, TrainSettings
 
 pytestmark = pytest.mark.shared
 
@@ -95,7 +96,7 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(
     for name, weights in run.weights.items():
         assert torch.equal(weights, again.weights[name]), name
     assert again.result == run.result
-    for file in ("log.jsonl", "holdout.csv", "weights.safetensors", "training_sky.moc.fits"):
+    for file in ("log.csv", "holdout.csv", "weights.safetensors", "training_sky.moc.fits"):
         assert (to / file).read_bytes() == (run.path / file).read_bytes(), file
 
 

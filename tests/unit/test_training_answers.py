@@ -11,7 +11,7 @@ from catalogs.trees.tree import Tree, read_tree
 from training.answers import TreeAnswers, answer_layer
 from training.calibrate import Calibration
 from training.network import Annotator, Classifier
-from training.settings import read_settings
+from training.presets import read_settings
 
 
 def conditional(tree: Tree, raw: np.ndarray, normalise: str) -> np.ndarray:

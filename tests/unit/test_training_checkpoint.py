@@ -12,7 +12,8 @@ from training.checkpoint import Run, RunData, RunResult
 from training.metrics import Measured
 from training.models.shamir import ShamirShape
 from training.network import Classifier
-from training.settings import PRESETS, TrainSettings, read_settings
+from training.presets import PRESETS, read_settings
+from training.settings import TrainSettings
 
 SMALL = TrainSettings(shape=ShamirShape(widths=(2, 2, 2, 2, 2), dense=4), epochs=2)
 DATA = RunData(

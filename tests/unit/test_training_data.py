@@ -12,7 +12,9 @@ from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
 from catalogs.progress import Silent
-from training.data import crop_of, read_cutouts, read_labels, read_views
+from training.data import crop_of, read_cutouts, read_views
+from training.labels import read_labels
+from training.settings import TrainSettings
 
 ROWS, SIZE = 90, 64
 
@@ -44,7 +46,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
 
 
 def test_rows_without_a_label_are_left_out(survey: Survey) -> None:
-    labels = read_labels(survey, "label")
+    labels = read_labels(survey, TrainSettings())
     assert labels.names == ("elliptical", "spiral")
     assert len(labels.rows) == ROWS * 3 // 5
     input_row = survey.column("input_row")[labels.rows]
@@ -52,7 +54,7 @@ def test_rows_without_a_label_are_left_out(survey: Survey) -> None:
 
 
 def test_views_are_antialiased_centres_of_the_right_rows(survey: Survey) -> None:
-    rows = read_labels(survey, "label").rows
+    rows = read_labels(survey, TrainSettings()).rows
     crop, size = 40, 20
     views = read_views(survey, rows, crop, size, Silent())
     input_row = survey.column("input_row")[rows]
@@ -96,17 +98,19 @@ def test_small_cutouts_are_taken_whole(survey: Survey) -> None:
     assert torch.equal(views.wide, views.cutouts)
 
 
-@pytest.mark.parametrize("labels", [[None, None], ["a", "a"], ["a", "b", "c"]])
-def test_anything_but_two_classes_is_refused(tmp_path: Path, labels: list[str | None]) -> None:
-    with pytest.raises(InputError, match="training needs two"):
-        read_labels(write(tmp_path / "x.zarr", labels), "label")
+@pytest.mark.parametrize("labels", [[None, None], ["a", "a"]])
+def test_fewer_than_two_classes_is_refused(tmp_path: Path, labels: list[str | None]) -> None:
+    with pytest.raises(InputError, match="training needs two or more"):
+        read_labels(write(tmp_path / "x.zarr", labels), TrainSettings())
 
 
 def test_the_fingerprint_follows_labels_and_images(tmp_path: Path) -> None:
     labels: list[str | None] = ["a", "b", "a", "b"]
-    first = read_labels(write(tmp_path / "1.zarr", labels), "label").fingerprint
-    again = read_labels(write(tmp_path / "2.zarr", labels), "label").fingerprint
-    other = read_labels(write(tmp_path / "3.zarr", ["b", "a", "a", "b"]), "label").fingerprint
+    first = read_labels(write(tmp_path / "1.zarr", labels), TrainSettings()).fingerprint
+    again = read_labels(write(tmp_path / "2.zarr", labels), TrainSettings()).fingerprint
+    other = read_labels(
+        write(tmp_path / "3.zarr", ["b", "a", "a", "b"]), TrainSettings()
+    ).fingerprint
     assert first == again
     assert first != other
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from catalogs.progress import Silent
-from training.fit import Sample, _optimiser, _rate, fit
+from training.fit import _optimiser, _rate, fit
 from training.models.registry import build
-from training.settings import AugmentSettings, TrainSettings, read_settings
+from training.objective import Sample
+from training.presets import read_settings
+from training.settings import AugmentSettings, TrainSettings
 
 TINY = {"widths": (2, 2, 2, 2, 2), "dense": 4}
 SETTINGS = read_settings(

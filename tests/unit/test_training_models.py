@@ -17,7 +17,8 @@ from training.models.registry import NETWORKS, build
 from training.models.resnet import Bottleneck, ResNet, ResNetShape
 from training.models.shamir import ShamirNet, ShamirShape
 from training.network import Classifier
-from training.settings import TrainSettings, read_settings
+from training.presets import read_settings
+from training.settings import TrainSettings
 
 SMALL: dict[registry.Name, dict[str, object]] = {
     "shamir": {"widths": (4, 4, 8, 8, 8), "dense": 16, "dropout": 0.0},

@@ -73,7 +73,7 @@ def estimate_theta(resolution: FloatArray, disk: NDArray[np.int64], features: Fl
     hessian = approx_fprime(found.x, slope, 1e-6) * len(x)
     determined = bool(np.isfinite(hessian).all()) and np.linalg.cond(hessian) < 1e12
     variance = np.linalg.inv((hessian + hessian.T) / 2)[-1, -1] if determined else -1.0
-    if not determined or variance <= 0:
+    if not 0 < variance < 1:  # of log theta
         raise InputError(
             f"{len(x)} labels do not determine theta; give it with [debias] theta, or use more "
             "galaxies or other features"

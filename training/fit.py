@@ -73,7 +73,7 @@ def fit(
         done = checkpoint.load_state(run, model, average, optimiser)
         log = read_log(run)[:done]
         for epoch in range(done, settings.epochs):
-            if _waited(log) >= settings.patience > 0:
+            if settings.patience and _waited(log) >= settings.patience:
                 break
             loss = _epoch(model, average, optimiser, objective, settings, epoch, colour)
             line: dict[str, float] = {"epoch": epoch + 1, "loss": loss}

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from training.augment import AugmentSettings, _blur, augment
+from training.augment import AugmentSettings, _blur, augment, principal_colour
 
 OFF = AugmentSettings(
     rotate=False, flip=False, zoom=1, shift=0, gain=0, colour=0, saturation=0, background=0,
@@ -100,3 +100,21 @@ def test_noise_and_background_have_their_size() -> None:
     assert shifted.abs().max() <= 6
     assert shifted.max() > 3
     assert shifted.min() < -3
+
+
+def test_brightness_changes_along_the_first_colour_component() -> None:
+    from sklearn.decomposition import PCA
+
+    random = np.random.default_rng(0)
+    light = random.gamma(0.5, 30, (6, 20, 20, 1)) * [1.0, 0.85, 0.7]
+    cutouts = np.clip(light + random.normal(10, 3, (6, 20, 20, 3)), 0, 255).astype(np.uint8)
+    pca = PCA(1).fit(cutouts.reshape(-1, 3) / 255.0)
+    expected = 255.0 * pca.explained_variance_[0] * np.abs(pca.components_[0])
+    colour = principal_colour(torch.from_numpy(cutouts))
+    np.testing.assert_allclose(colour.numpy(), expected, rtol=1e-4)
+    flat = torch.full((400, 3, 8, 8), 120.0)
+    strong = torch.tensor([20.0, 15.0, 10.0])
+    views = augment(flat, 8, changed(brightness=0.5), generator(), colour=strong)
+    steps = (views - 120)[:, :, 0, 0]
+    np.testing.assert_allclose(steps.std(dim=0).numpy(), [10, 7.5, 5], rtol=0.12)
+    assert np.linalg.matrix_rank(steps.numpy(), tol=30) == 1

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from catalogs.progress import Silent
-from training.fit import _optimiser, _rate, fit
+from training.fit import _optimiser, _order, _rate, fit, predict, read_log
 from training.models.registry import build
-from training.objective import Sample
+from training.objective import Objective, Sample
+from training.preprocess import Preprocess
 from training.presets import read_settings
 from training.settings import AugmentSettings, TrainSettings
 
@@ -78,3 +79,55 @@ def test_the_optimiser_is_the_one_asked_for_and_spares_biases() -> None:
     assert isinstance(adam, torch.optim.AdamW)
     assert adam.defaults["betas"] == (0.9, 0.99)
     assert all(group["weight_decay"] == 0 for group in adam.param_groups)
+
+
+def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
+    # Validation labels are the wrong way round: learning makes it worse.
+    wide = torch.zeros((16, 120, 120, 3), dtype=torch.uint8)
+    wide[::2] = 60
+    targets = torch.arange(16) % 2
+    train, wrong = Sample(wide, wide, targets), Sample(wide[:0], wide, 1 - targets)
+    settings = replace(SETTINGS, epochs=30, patience=3, augment=None, average=0.0, batch=16)
+    for name in ("whole", "halted"):
+        (tmp_path / name).mkdir()
+    found = fit(train, wrong, settings, tmp_path / "whole", Silent())
+    log = read_log(tmp_path / "whole")
+    losses = [line["validation_loss"] for line in log]
+    best = losses.index(min(losses))
+    assert len(log) == best + 1 + 3 < 30
+    with pytest.raises(KeyboardInterrupt):
+        fit(train, wrong, settings, tmp_path / "halted", Stop())
+    again = fit(train, wrong, settings, tmp_path / "halted", Silent())
+    for name, value in found.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    logits = predict(found, wide)[:, 0]
+    loss = Objective(found.answers, settings, wrong)(torch.from_numpy(logits)[:, None], slice(None))
+    assert float(loss) == pytest.approx(losses[best])
+
+
+def test_no_galaxy_is_seen_twice_in_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reaches the network over three epochs, of one image given sixteen times."""
+    one = torch.randint(0, 256, (1, 140, 140, 3), dtype=torch.uint8).repeat(16, 1, 1, 1)
+    data = Sample(one, one[:, 10:-10, 10:-10].contiguous(), torch.arange(16) % 2)
+    paper = read_settings("paper", None, {"model": "dieleman"}).augment
+    seen: list[bytes] = []
+    look = Preprocess.normalise
+
+    def noted(self: Preprocess, images: torch.Tensor) -> torch.Tensor:
+        seen.extend(image.numpy().tobytes() for image in images)
+        return look(self, images)
+
+    monkeypatch.setattr(Preprocess, "normalise", noted)
+    fit(data, replace(data, targets=data.targets[:0], cutouts=data.cutouts[:0]),
+        replace(SETTINGS, epochs=3, augment=paper), tmp_path, Silent())  # fmt: skip
+    assert len(seen) == len(set(seen)) == 48
+
+
+def test_the_sky_balanced_order_draws_by_weight() -> None:
+    data = replace(sample(8, 120), weights=torch.tensor([0.0, 1, 0, 3, 0, 0, 0, 4]))
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.cat([_order(data, generator) for _ in range(500)])
+    shares = torch.bincount(drawn, minlength=8) / len(drawn)
+    torch.testing.assert_close(shares, data.weights / 8, atol=0.03, rtol=0)

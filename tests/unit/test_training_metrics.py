@@ -1,11 +1,17 @@
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    log_loss,
+    recall_score,
+    roc_auc_score,
+)
 from statsmodels.stats.proportion import proportion_confint
 
-from training.calibrate import Calibration, fit_calibration
+from training.calibrate import Calibration, fit_calibration, fit_temperature
 from training.metrics import evaluate, roc_auc, wilson
 
 
@@ -91,3 +97,16 @@ def test_calibration_never_turns_the_order_round() -> None:
     targets = np.asarray([0, 0, 1, 1])
     assert fit_calibration(logits, targets) == Calibration()
     assert fit_calibration(logits, np.ones(4, np.int64)) == Calibration()
+
+
+def test_temperature_is_the_likeliest_scale() -> None:
+    random = np.random.default_rng(0)
+    raw = random.normal(size=(800, 4)) * 2
+    # Labels drawn from the softmax of 0.6 times the outputs: a temperature of 1.67.
+    p = softmax(0.6 * raw, axis=1)
+    targets = np.asarray([random.choice(4, p=row) for row in p])
+    found = fit_temperature(raw, targets)
+    scales = np.linspace(0.3, 1.0, 701)
+    losses = [log_loss(targets, softmax(s * raw, axis=1)) for s in scales]
+    assert found.scale == pytest.approx(scales[int(np.argmin(losses))], abs=2e-3)
+    assert found.bias == 0

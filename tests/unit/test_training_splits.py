@@ -14,8 +14,11 @@ from training.splits import (
     VALIDATION,
     block_order,
     hashed_uniform,
+    read_regions,
     restrict_to_regions,
     sky_blocked,
+    sky_weights,
+    without_neighbours,
 )
 
 
@@ -108,3 +111,48 @@ def test_a_region_for_a_class_that_does_not_occur_is_refused() -> None:
             [1.0],
             {"star": Region(0, 1, 0, 1)},
         )
+
+
+def test_near_neighbours_are_on_one_side_only() -> None:
+    from astropy import units as u
+    from astropy.coordinates import SkyCoord, search_around_sky
+
+    random = np.random.default_rng(0)
+    ra, dec = random.uniform(0, 360, 400), random.uniform(-80, 80, 400)
+    # A second entry of each, 0.5 to 3.5 arcsec away, with a role of its own.
+    away = random.uniform(0.5, 3.5, 400) / 3600
+    ra, dec = np.concatenate([ra, ra]), np.concatenate([dec, dec + away])
+    roles = random.integers(-1, 3, 800).astype(np.int8)
+    apart = without_neighbours(roles, ra, dec)
+    sky = SkyCoord(ra * u.deg, dec * u.deg)
+    a, b, _, _ = search_around_sky(sky, sky, 2 * u.arcsec)
+    both = (apart[a] != UNUSED) & (apart[b] != UNUSED)
+    assert (apart[a][both] == apart[b][both]).all()
+    # Nothing else is lost: a test galaxy never, another only for a neighbour held out further.
+    lost = np.flatnonzero(apart != roles)
+    assert (roles[lost] != TEST).all()
+    assert (apart[lost] == UNUSED).all()
+    for i in lost:
+        assert (roles[b[a == i]] > roles[i]).any()
+    assert 50 < len(lost) < 400
+
+
+def test_every_tile_weighs_the_same_within_a_class() -> None:
+    random = np.random.default_rng(1)
+    tiles, classes = random.geometric(0.3, 500), random.choice(["e", "s"], 500, p=[0.8, 0.2])
+    weights = sky_weights(tiles, classes)
+    for name in ("e", "s"):
+        here = classes == name
+        assert weights[here].sum() == pytest.approx(here.sum())
+        sums = [weights[here & (tiles == t)].sum() for t in np.unique(tiles[here])]
+        np.testing.assert_allclose(sums, here.sum() / len(sums))
+
+
+def test_regions_of_classes_are_read_from_one_line() -> None:
+    assert read_regions("spiral=0..20,0..20; merger=350..10,-5..5") == {
+        "spiral": "0..20,0..20",
+        "merger": "350..10,-5..5",
+    }
+    for text in ("0..20,0..20", "spiral=", "spiral=0-20"):
+        with pytest.raises(InputError, match=r"RA0\.\.RA1"):
+            read_regions(text)

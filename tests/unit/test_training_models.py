@@ -138,7 +138,7 @@ def test_a_classifier_takes_cutouts_of_any_size(name: registry.Name) -> None:
     classifier = Classifier(settings).eval()
     for size in ((64, 64), (200, 131)):
         cutouts = torch.zeros((2, *size, 3), dtype=torch.uint8)
-        assert classifier(cutouts).shape == (2,)
+        assert classifier(cutouts).shape == (2, 1)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -1,0 +1,93 @@
+"""The command ``skytally train``: imports torch only when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from catalogs.terminal import Config, Json, fields, need, on_disk, reporter, show
+
+
+def train(
+    survey: Annotated[
+        Path, typer.Argument(callback=on_disk, help="Survey store with a label column.")
+    ],
+    to: Annotated[
+        Path, typer.Option("--to", callback=on_disk, help="Run to make, or go on with: NAME.run.")
+    ],
+    label: Annotated[
+        str | None, typer.Option(help="Column of class names, two or more; 'label' by default.")
+    ] = None,
+    tree: Annotated[
+        str | None,
+        typer.Option(help="Answer a decision tree's questions instead: gz2, or a TOML file."),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="cross_entropy (the default) or debiased for classes; squared_error (the "
+            "default), dirichlet or cross_entropy for a tree."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="shamir (the default), dieleman, resnet50, resnet101, deepgalaxy, or equivariant."
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="default, or paper: as the network's paper trains it.")
+    ] = "default",
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="TOML of every training setting.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the galaxies.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="CLASS=RA0..RA1,DEC0..DEC1 where a class is learnt; further after ;."
+        ),
+    ] = None,
+    spiral_from: Annotated[
+        str | None, typer.Option(help="Region RA0..RA1,DEC0..DEC1 of the training spirals.")
+    ] = None,
+    elliptical_from: Annotated[
+        str | None, typer.Option(help="The same for the training ellipticals.")
+    ] = None,
+    json_: Json = False,
+    config: Config = None,  # noqa: ARG001  (acts in its callback, before the command)
+) -> None:
+    """Train a network on sky-blocked splits; run again, it goes on where it stopped."""
+    need("torch", "train")
+    from training.presets import read_settings
+    from training.run import train as run
+    from training.splits import read_regions
+
+    regions = {} if from_ is None else read_regions(from_)
+    named = {"spiral": spiral_from, "elliptical": elliptical_from}
+    regions |= {name: region for name, region in named.items() if region is not None}
+    chosen = {
+        "model": model,
+        "label": label,
+        "tree": tree,
+        "loss": loss,
+        "epochs": epochs,
+        "seed": seed,
+        "regions": regions,
+    }
+    given = {name: value for name, value in chosen.items() if value not in (None, {})}
+    result = run(survey, to, read_settings(preset, settings_file, given), reporter())
+    lines = [f"{to}: trained, hold-out of {_count_of(result.counts, 'test')} galaxies"]
+    lines += [f"  votes are known as {result.votes}"] if result.votes else []
+    lines += [
+        f"  {name:<22} {m.value:.4f}  (95% {m.low:.4f} to {m.high:.4f})"
+        for name, m in result.metrics.items()
+    ]
+    show(json_, lines, fields(result))
+
+
+def _count_of(counts: dict[str, dict[str, int]], role: str) -> int:
+    return sum(counts.get(role, {}).values())

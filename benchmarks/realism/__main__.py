@@ -27,6 +27,7 @@ from benchmarks.realism.samples import (
     Simulated,
     draw,
     nearest,
+    observed_again,
     real_sample,
     real_table,
 )
@@ -85,6 +86,12 @@ def write_pages(given: argparse.Namespace, simulated: Simulated, chosen: list[Pa
         rows = draw(simulated.rows_of(kind), 72, given.seed)
         pictures = list(simulated.sample(rows).pictures)
         parts[str(kind)] = (f"{len(rows)} drawn at random", sheet(pictures, 8), "sheet")
+    again = observed_again(8, given.seed, simulated.size)
+    parts["the same galaxies under several conditions"] = (
+        "By row: " + ", ".join(again),
+        sheet(list(np.concatenate(list(again.values()))), 8),
+        "sheet",
+    )
     write_page(
         given.to / "gallery.html", "Simulated galaxies", simulated.store.attributes.name, parts
     )

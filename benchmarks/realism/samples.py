@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ from PIL import Image
 
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
+from catalogs.synthetic.conditions import ConditionsName, ObservationSettings
+from catalogs.synthetic.observed import observe_sky, render_pictures
+from catalogs.synthetic.population import draw_population
+from catalogs.synthetic.settings import SimulationSettings
 from training.data import read_cutouts
 
 REAL_CROP = 240  # of 423 px: Galaxy Zoo's framing, 5.76 Petrosian radii
@@ -26,6 +31,14 @@ PETROSIAN = {
     "S0": ("edge_on",),
 }
 """Catalogs of Petrosian radii, and whose."""
+CONDITIONS: dict[str, ConditionsName | ObservationSettings] = {
+    "even": "even",
+    "uneven": "uneven",
+    "a drift-scan survey's": "survey",
+    "a seeing of 2.2 arcsec": ObservationSettings(seeing=2.2),
+    "1.5 mag less deep": ObservationSettings(depth=21.3),
+    "sky left in the picture": ObservationSettings(background=0.15),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,17 @@ class Simulated:
         pictures = read_cutouts(self.store, order, self.size)
         back = np.searchsorted(order, rows)
         return Sample(self.ids[rows], pictures[back], self.radius[rows])
+
+
+def observed_again(galaxies: int, seed: int, size: int) -> dict[str, NDArray[np.uint8]]:
+    """Return the same simulated galaxies under several conditions: (galaxies, size, size, 3)."""
+    found = {}
+    for name, conditions in CONDITIONS.items():
+        sky = SimulationSettings(seed=seed, conditions=conditions, size=size)
+        drawn = draw_population(0, galaxies, sky.population)
+        files = render_pictures(drawn, observe_sky(drawn, sky), sky)
+        found[name] = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
+    return found
 
 
 def real_table(data: Path) -> pd.DataFrame:

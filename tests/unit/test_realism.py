@@ -229,3 +229,5 @@ def test_the_whole_comparison_is_made(shared_data: Path, tmp_path: Path) -> None
         assert 'src="data:image/png;base64,' in page
         assert "http" not in page
     assert (tmp_path / "gallery-spiral.png").exists()
+    again = Image.open(tmp_path / "gallery-the-same-galaxies-under-several-conditions.png")
+    assert again.size == (8 * 68 - 4, 6 * 68 - 4)

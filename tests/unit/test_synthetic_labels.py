@@ -145,6 +145,34 @@ def test_an_injected_truth_is_found_again_in_the_labels(name, pattern):
     assert abs(classes.slope - 1) < 4 * classes.stderr
 
 
+@pytest.mark.parametrize("amplitude", [0.0, 0.15])
+def test_an_isotropic_sky_and_a_dipole_are_read_from_labels_alone(amplitude):
+    """Nothing is known but what a survey's table says: labels, resolution, positions."""
+    dipole = Dipole(amplitude, 185.0, 30.0) if amplitude else None
+    table = table_of(SimulationSettings(seed=9, dipole=dipole, irregulars=0, mergers=0), 30_000)
+    disks = table["truth"] == "spiral"
+    theta, error = fitted_theta(
+        table["alpha"][disks].astype(float), table["human_label"][disks] == "elliptical"
+    )
+    assert abs(theta - 9.18) < 4 * error
+    assert error < 0.3
+    seen = 1 - smooth_probability(table["alpha"], theta)
+    kept = seen > 0.2
+    featured = np.where(kept & (table["human_label"] == "spiral"), 1 / np.maximum(seen, 0.2), 0)
+    axes = np.column_stack([np.ones(len(kept)), unit_vectors(table["ra"], table["dec"])])
+    found, *_ = np.linalg.lstsq(axes, featured, rcond=None)
+    bread = np.linalg.inv(axes.T @ axes)
+    residual = featured - axes @ found
+    covariance = bread @ (axes.T * residual**2) @ axes @ bread  # White 1980
+    resolved = kept[disks].mean()
+    expected = resolved * np.array([0.49, *(amplitude * unit_vectors(185.0, 30.0)[0])])
+    off = found - expected
+    assert stats.chi2(4).sf(off @ np.linalg.solve(covariance, off)) > 1e-3
+    vector = found[1:]
+    significance = vector @ np.linalg.solve(covariance[1:, 1:], vector)
+    assert (significance > 25) == bool(amplitude)
+
+
 @pytest.mark.parametrize(
     "pattern", [Dipole(0.25, 185.0, 30.0), Patch(REGION, 0.3), Clustered(0.1, 2.0, 8)]
 )

@@ -251,6 +251,12 @@ def audit(
         str | None,
         typer.Option(help="Where labels are compared: ra=0:20,dec=0:20 or cap:RA,DEC,RADIUS."),
     ] = None,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Write fractions corrected by the labels.")
+    ] = False,
+    precision: Annotated[
+        float, typer.Option(help="Half width of a corrected fraction, to count needed labels.")
+    ] = 0.01,
     fail_on: Annotated[str | None, typer.Option(help="anisotropic: exit 4 when found.")] = None,
     json_: Json = False,
     config: Config = None,
@@ -275,6 +281,8 @@ def audit(
         covariates=tuple(name.strip() for name in (covariates or "").split(",") if covariates),
         truth=truth,
         region=region,
+        correct=correct,
+        precision=precision,
     )
     result = run(source, to, settings, reporter())
     found = {"verdict": result.verdict, "cause": result.document["cause"]}

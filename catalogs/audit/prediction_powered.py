@@ -48,6 +48,10 @@ class Answers:
     def __sub__(self, other: Answers) -> Answers:
         return Answers(self.n - other.n, self.total - other.total, self.squares - other.squares)
 
+    def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Answers:
+        """Return some of them, by index or mask."""
+        return Answers(self.n[index], self.total[index], self.squares[index])
+
     def sum(self) -> Answers:
         """Return all of them together, shape ()."""
         n, total, squares = (np.asarray(x.sum()) for x in (self.n, self.total, self.squares))
@@ -103,6 +107,11 @@ class Sample:
             self.others - other.others,
             self.members - other.members,
         )
+
+    def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Sample:
+        """Return some tiles, by index or mask."""
+        parts = (self.unlabelled, self.others, self.members)
+        return Sample(*(part.take(index) for part in parts))
 
     def sum(self) -> Sample:
         """Return all tiles together, shape ()."""

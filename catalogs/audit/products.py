@@ -14,8 +14,9 @@ from mocpy import MOC
 from numpy.typing import NDArray
 
 from catalogs.audit.analysis import TileTable, tile_positions
+from catalogs.audit.correction import CorrectedTiles
 
-FILES = ("tiles.parquet", "tiles.fits", "map.fits", "flagged.moc.fits")
+FILES = ("tiles.parquet", "tiles.fits", "map.fits", "corrected.fits", "flagged.moc.fits")
 # What the HEALPix FITS convention calls a pixel without a value.
 UNSEEN = -1.6375e30
 _NAME_LENGTH = 40
@@ -56,9 +57,16 @@ def columns_of(table: TileTable, answer: str) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def write_tables(tables: tuple[TileTable, ...], answer: str, folder: Path) -> None:
+def write_tables(
+    tables: tuple[TileTable, ...],
+    answer: str,
+    folder: Path,
+    corrected: tuple[CorrectedTiles, ...] = (),
+) -> None:
     """Write ``tiles.parquet`` and ``tiles.fits``: all orders, the testing order first."""
     parts = [columns_of(table, answer) for table in tables]
+    for part, more in zip(parts, corrected, strict=False):
+        part |= more.columns()
     merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     arrow = {
         name: pa.array(values, from_pandas=True)  # NaN becomes null
@@ -79,16 +87,39 @@ def write_tables(tables: tuple[TileTable, ...], answer: str, folder: Path) -> No
 
 def write_map(table: TileTable, answer: str, path: Path) -> None:
     """Write one order as a whole-sky HEALPix map (nested, implicit), as healpy reads it."""
-    nside = 2**table.order
-    columns = []
-    for name, values in columns_of(table, answer).items():
-        if name in ("order", "tile", "ra", "dec"):
-            continue
-        full = np.full(12 * nside**2, 0.0 if name in ("n", "flag") else UNSEEN)
+    places = ("order", "tile", "ra", "dec")
+    columns = columns_of(table, answer)
+    shown = {name: values for name, values in columns.items() if name not in places}
+    write_sky(shown, table.tiles, table.order, path, zero=("n", "flag"))
+
+
+def write_sky(
+    columns: dict[str, NDArray[np.generic]],
+    tiles: NDArray[np.int64],
+    order: int,
+    path: Path,
+    zero: tuple[str, ...] = (),
+) -> None:
+    """Write columns of some tiles as a whole-sky HEALPix map.
+
+    Parameters
+    ----------
+    columns : dict of str to ndarray, shape (t,)
+    tiles : ndarray of int64, shape (t,)
+        Nested tiles of ``order``.
+    order : int
+    path : Path
+    zero : tuple of str
+        Columns that are 0, not missing, in all other tiles.
+    """
+    nside = 2**order
+    made = []
+    for name, values in columns.items():
+        full = np.full(12 * nside**2, 0.0 if name in zero else UNSEEN)
         numbers = values.astype(np.float64)
-        full[table.tiles] = np.where(np.isnan(numbers), UNSEEN, numbers)
-        columns.append(fits.Column(name, "D", array=full))
-    hdu = fits.BinTableHDU.from_columns(columns, name="MAP")
+        full[tiles] = np.where(np.isnan(numbers), UNSEEN, numbers)
+        made.append(fits.Column(name, "D", array=full))
+    hdu = fits.BinTableHDU.from_columns(made, name="MAP")
     for key, value in {
         "PIXTYPE": "HEALPIX",
         "ORDERING": "NESTED",

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from catalogs.audit import document as sentences
-from catalogs.audit import nuisance_document
+from catalogs.audit import label_document, nuisance_document
 from catalogs.audit.plots import MAPS
 
 _SHOWN_TILES = 40
@@ -48,8 +48,14 @@ def render(document: dict[str, Any], folder: Path) -> str:
         images={name: _inline(folder / f"map_{name}.svg") for name in MAPS},
         conditions=None if document["nuisances"] is None else nuisance_document.lines(document),
         curves=_inline(curves) if (curves := folder / "covariates.svg").exists() else None,
+        labels_text=_labels_text(document),
         shown=_SHOWN_TILES,
     )
+
+
+def _labels_text(document: dict[str, Any]) -> str:
+    labels = document["labels"]
+    return "" if not labels or not labels["tiles"] else label_document.tiles_text(labels["tiles"])
 
 
 def _asymptotic(document: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,13 @@ from catalogs.audit.answers import (
     find_columns,
     iter_answers,
 )
+from catalogs.audit.correction import CorrectedTiles, correct, remedies
 from catalogs.audit.covariates import Covariates
 from catalogs.audit.duplicates import FirstAtPosition, FloatArray, IntArray
 from catalogs.audit.explained import explain
 from catalogs.audit.labelled import Attribution, Labelled
 from catalogs.audit.nuisances import Gathered, gather
+from catalogs.audit.prediction_powered import FEWEST_LABELS
 from catalogs.audit.region import parse_part
 from catalogs.audit.settings import FINEST_ORDER, AuditSettings
 from catalogs.audit.tiles import TileAccumulator, TileCounts
@@ -103,21 +105,32 @@ def audit(
     reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))
     analysis = analyse(counts, settings)
     found = None
+    corrected: tuple[CorrectedTiles, ...] = ()
     if read.labelled is not None:
         analysis, found = attribute(analysis, read.labelled, settings)
     document = documents.build(analysis, counts, read.tally, read.columns, settings, str(source))
     if read.labelled is not None and read.matched is not None:
-        document["labels"] = documents.plain(
-            label_document.build(read.labelled, read.matched, found)
+        part = label_document.build(read.labelled, read.matched, found)
+        corrected = tuple(
+            correct(read.labelled, table.order, table.tiles, settings.precision)
+            for table in analysis.tables
         )
+        part["tiles"] = label_document.tiles_part(analysis.tables[0], corrected[0], settings)
+        document["labels"] = part
     if read.gathered is not None:
         evidence = read.gathered.evidence
         explained = None if evidence is None else explain(evidence, analysis.order, settings)
         document["nuisances"] = documents.plain(
             nuisance_document.build(read.gathered, explained, covariates, settings)
         )
+    if document["labels"] is not None:
+        if found is not None:
+            document["labels"]["remedies"] = [
+                asdict(remedy) for remedy in remedies(found, label_document.blurring(document))
+            ]
+        document["labels"] = documents.plain(document["labels"])
     try:
-        _write(to, document, analysis, settings)
+        _write(to, document, analysis, settings, corrected if settings.correct else ())
     except OSError as error:
         raise SkytallyError(
             f"{to}: the audit cannot be written: {error.strerror or error}; free space or name "
@@ -214,7 +227,12 @@ def count(
     tally.used = counts.total
     matched = None
     if truth is not None and labels is not None:
-        matched = truth.finish(round(float(labels.tiles.labelled.n.sum())))
+        matched = truth.finish(known := round(float(labels.tiles.labelled.n.sum())))
+        if settings.correct and known < FEWEST_LABELS:
+            raise InputError(
+                f"correct: {known} labels for the whole sky, at least {FEWEST_LABELS} are needed; "
+                "name more labels, or audit without correct"
+            )
     return Read(counts, tally, columns, gathered, labels, matched)
 
 
@@ -226,14 +244,23 @@ def _first(
         yield pixels, values[:, :width]
 
 
-def _write(to: Path, document: dict[str, Any], analysis: Analysis, settings: AuditSettings) -> None:
+def _write(
+    to: Path,
+    document: dict[str, Any],
+    analysis: Analysis,
+    settings: AuditSettings,
+    corrected: tuple[CorrectedTiles, ...],
+) -> None:
     """Write everything beside the goal, then put it in place by renaming."""
     to.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     try:
         table = analysis.tables[0]
-        products.write_tables(analysis.tables, settings.answer, made)
+        products.write_tables(analysis.tables, settings.answer, made, corrected)
         products.write_map(table, settings.answer, made / "map.fits")
+        if corrected:
+            columns = corrected[0].columns()
+            products.write_sky(columns, table.tiles, table.order, made / "corrected.fits")
         products.write_flagged(table, made / "flagged.moc.fits")
         plots.draw_maps(analysis, settings.answer, made, alpha=settings.alpha)
         if document["nuisances"] is not None:

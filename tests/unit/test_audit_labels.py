@@ -12,12 +12,17 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
+from ppi_py import ppi_mean_ci
 from sklearn.metrics import confusion_matrix
 from statsmodels.stats.proportion import proportion_confint
 
 from catalogs import sky
 from catalogs.audit import label_document, labelled
+from catalogs.audit.attribution import rates_test, sky_difference
+from catalogs.audit.correction import remedies
 from catalogs.audit.covariates import Covariates
+from catalogs.audit.prediction_powered import Sample
 from catalogs.audit.region import Cap, parse_part
 from catalogs.audit.run import AuditResult, audit, count, summary_lines
 from catalogs.audit.settings import AuditSettings
@@ -162,6 +167,92 @@ def test_the_scan_finds_the_region(tmp_path: Path) -> None:
     )
     centres = healpy.pix2ang(16, tile, nest=True, lonlat=True)
     assert found["inside"]["objects"] == np.sum(cap.contains(*centres))
+
+
+def test_corrected_fractions_are_written_where_there_are_labels(tmp_path: Path) -> None:
+    table = world("classifier")
+    rows = labels_of(table, 3000, 3000)
+    result = run(tmp_path, masked(table, rows), truth="truth", correct=True, precision=0.02)
+    tiles = pq.read_table(result.folder / "tiles.parquet").to_pandas()
+    tiles = tiles[tiles.order == 3].set_index("tile")
+    sky_map = healpy.read_map(
+        result.folder / "corrected.fits", field=None, nest=True, partial=False, dtype=np.float64
+    )
+    names = Table.read(result.folder / "corrected.fits", hdu=1).colnames
+    maps = dict(zip(names, sky_map, strict=True))
+    at = healpy.ang2pix(8, table["ra"].to_numpy(), table["dec"].to_numpy(), nest=True, lonlat=True)
+    truth, answer = (
+        (np.array(table[c].to_pylist()) == "spiral").astype(float) for c in ("truth", "label")
+    )
+    known = np.isin(np.arange(table.num_rows), rows)
+    f = np.cov(truth[known], answer[known])[0, 1] / answer.var(ddof=1)  # slope of all labels
+    compared = 0
+    for tile, row in tiles.iterrows():
+        mine, rest = (at == tile) & known, (at == tile) & ~known
+        assert row.labels == mine.sum()
+        assert maps["labels"][tile] == mine.sum()
+        if mine.sum() < 100:
+            assert np.isnan(row.corrected)
+            assert maps["corrected"][tile] == healpy.UNSEEN
+            continue
+        t = min(1, f * (known.sum() - 1) / known.sum() * rest.sum() / (mine | rest).sum())
+        bounds = ppi_mean_ci(truth[mine], answer[mine], answer[rest], alpha=0.05, lam=t)
+        theirs = float(np.mean([np.squeeze(bound) for bound in bounds]))
+        assert row.corrected == pytest.approx(theirs, abs=1e-6)
+        assert row.corrected_low < bounds[0] < bounds[1] < row.corrected_high
+        assert maps["corrected"][tile] == row.corrected
+        # More labels are needed where the interval is wider than wanted.
+        if row.corrected_high - row.corrected < 0.019:
+            assert row.labels_needed < 1.3 * row.labels
+        compared += 1
+    assert compared > 5
+    part = result.document["labels"]["tiles"]
+    assert (part["corrected"], part["uncorrected"]) == (compared, len(tiles) - compared)
+    lacking = (tiles.labels_needed - tiles.labels).clip(lower=0)
+    assert part["labels_missing"] == lacking.sum()
+    assert part["most_wanting"][0]["needed"] > part["most_wanting"][0]["labels"]
+    names = [remedy["name"] for remedy in result.document["labels"]["remedies"]]
+    assert names == ["sky-balanced training set"]
+
+
+def test_few_labels_correct_nothing(tmp_path: Path) -> None:
+    table = world(None, number=6000)
+    with pytest.raises(InputError, match="99 labels for the whole sky"):
+        run(tmp_path, masked(table, np.arange(99)), truth="truth", correct=True)
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "cause", "names"),
+    [
+        ((0.9, 0.9), (0.95, 0.95), "classifier", ["sky", "background"]),
+        ((0.8, 0.96), (0.95, 0.96), "both", ["sky", "de-biasing"]),
+        ((0.9, 0.98), (0.95, 0.95), "classifier", ["sky"]),
+        ((0.95, 0.95), (0.95, 0.95), "sky", ["none"]),
+        ((0.95, 0.95), (0.95, 0.95), "undetermined", ["more labels"]),
+    ],
+)
+def test_remedies_follow_the_mistakes(
+    inside: tuple[float, float], outside: tuple[float, float], cause: str, names: list[str]
+) -> None:
+    def side(tpr: float, tnr: float) -> Sample:
+        matrix = [[2000 * tnr, 2000 - 2000 * tnr], [2000 - 2000 * tpr, 2000 * tpr]]
+        return Sample.of_labels(matrix, 1000, 500)
+
+    found = labelled.Attribution(
+        Cap(0, 0, 10),
+        True,
+        cause,
+        *(labelled.confusion(side(*rates), hard=True) for rates in (inside, inside, outside)),
+        rates_test(side(*inside), side(*outside)),
+        0.5,
+        False,
+        sky_difference(side(*inside), side(*outside)),
+        1.0,
+        (),
+    )
+    got = remedies(found, ("seeing",))
+    assert all(remedy.name.startswith(name) for remedy, name in zip(got, names, strict=True))
+    assert ("seeing" in got[-1].why) == (names[-1] == "de-biasing")
 
 
 def test_few_labels_name_no_cause(tmp_path: Path) -> None:

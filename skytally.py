@@ -257,6 +257,14 @@ def audit(
     precision: Annotated[
         float, typer.Option(help="Half width of a corrected fraction, to count needed labels.")
     ] = 0.01,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="Another catalog of the same objects, paired by id; repeatable."),
+    ] = None,
+    swap: Annotated[
+        list[str] | None,
+        typer.Option(help="GROUP=CATALOG for every seed of two training skies; repeatable."),
+    ] = None,
     fail_on: Annotated[str | None, typer.Option(help="anisotropic: exit 4 when found.")] = None,
     json_: Json = False,
     config: Config = None,
@@ -283,6 +291,8 @@ def audit(
         region=region,
         correct=correct,
         precision=precision,
+        compare=tuple(compare or ()),
+        swap=tuple(swap or ()),
     )
     result = run(source, to, settings, reporter())
     found = {"verdict": result.verdict, "cause": result.document["cause"]}

@@ -41,7 +41,11 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         for option in (*parameter.opts, parameter.name or "")
         if option.lstrip("-") != "config"
     }
-    context.default_map = read_flags(path, context.command.name or "", known)
+    repeated = {p.name for p in context.command.params if getattr(p, "multiple", False)}
+    context.default_map = {
+        name: str(value).split(",") if name in repeated else value
+        for name, value in read_flags(path, context.command.name or "", known).items()
+    }
     return path
 
 

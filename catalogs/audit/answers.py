@@ -155,7 +155,7 @@ def iter_answers(
         ra, dec = tables.positions(batch, columns.ra, columns.dec)
         ok = np.ones(batch.num_rows, np.bool_)
         if columns.status is not None:
-            ok = _is_one_of(batch.column(columns.status), ["ok"])
+            ok = status_ok(batch.column(columns.status))
         placed = np.isfinite(ra) & (np.abs(dec) <= 90) & (np.abs(ra) <= 360)
         answered = ~np.isnan(answer)
         tally.rows += batch.num_rows
@@ -253,6 +253,11 @@ def check_answer_occurs(tally: Tally, columns: Columns, settings: AuditSettings)
     if text and missing and (len(tally.values_seen) > 1 or len(missing) < len(settings.values)):
         seen = ", ".join(sorted(tally.values_seen)[:20])
         raise InputError(f"column {columns.answer!r} never says {missing[0]!r}; it says {seen}")
+
+
+def status_ok(column: pa.Array) -> BoolArray:
+    """Say in which rows of a skytally catalog there is an answer."""
+    return _is_one_of(column, ["ok"])
 
 
 def _is_one_of(column: pa.Array, values: list[str]) -> BoolArray:

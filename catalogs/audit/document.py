@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from catalogs.audit import label_document, nuisance_document, verdict
+from catalogs.audit import label_document, nuisance_document, paired_document, verdict
 from catalogs.audit.analysis import Analysis, TileTable, tile_positions
 from catalogs.audit.answers import Columns, Tally
 from catalogs.audit.dipole import Detectable
@@ -45,7 +45,7 @@ CAUSE_NOTE = (
 )
 _CAUSES = {
     "undetermined": "whether the sky or the classifier varies is undetermined",
-    "classifier": "labels show that the classifier varies, and no variation of the sky",
+    "classifier": "the classifier varies, and no variation of the sky was found",
     "sky": "labels show that the sky varies, and no variation of the classifier",
     "both": "labels show that both the sky and the classifier vary",
 }
@@ -120,6 +120,7 @@ def build(
             "flagged": _flagged(table),
             "nuisances": None,
             "labels": None,
+            "compared": None,
             "counts": {
                 "rows": tally.rows,
                 "not_ok": tally.not_ok,
@@ -319,6 +320,7 @@ def summary(document: dict[str, Any]) -> list[str]:
         )
     lines += nuisance_document.lines(document)
     lines += label_document.lines(document)
+    lines += paired_document.lines(document)
     usual = (CORRELATED_NOTE, NOT_CORRELATED_NOTE, CAUSE_NOTE)
     lines += [note for note in document["notes"] if note not in usual]
     out = left_out(document)

@@ -16,6 +16,7 @@ from catalogs.audit import (
     label_document,
     labelled,
     nuisance_document,
+    paired_document,
     plots,
     products,
     report,
@@ -37,8 +38,18 @@ from catalogs.audit.duplicates import FirstAtPosition, FloatArray, IntArray
 from catalogs.audit.explained import explain
 from catalogs.audit.labelled import Attribution, Labelled
 from catalogs.audit.nuisances import Gathered, gather
+from catalogs.audit.others import Other
+from catalogs.audit.paired import (
+    Pairs,
+    Seeds,
+    difference_over_the_sky,
+    gather_pairs,
+    gather_seeds,
+    in_cap,
+    judge_swap,
+)
 from catalogs.audit.prediction_powered import FEWEST_LABELS
-from catalogs.audit.region import parse_part
+from catalogs.audit.region import Cap, parse_part
 from catalogs.audit.settings import FINEST_ORDER, AuditSettings
 from catalogs.audit.tiles import TileAccumulator, TileCounts
 from catalogs.audit.truth import Matched, Truth
@@ -108,6 +119,7 @@ def audit(
     corrected: tuple[CorrectedTiles, ...] = ()
     if read.labelled is not None:
         analysis, found = attribute(analysis, read.labelled, settings)
+    analysis = explained_by_others(analysis, read, settings)
     document = documents.build(analysis, counts, read.tally, read.columns, settings, str(source))
     if read.labelled is not None and read.matched is not None:
         part = label_document.build(read.labelled, read.matched, found)
@@ -123,6 +135,8 @@ def audit(
         document["nuisances"] = documents.plain(
             nuisance_document.build(read.gathered, explained, covariates, settings)
         )
+    if read.pairs or read.seeds is not None:
+        document["compared"] = documents.plain(compared(analysis, read, settings))
     if document["labels"] is not None:
         if found is not None:
             document["labels"]["remedies"] = [
@@ -152,8 +166,7 @@ def attribute(
     if settings.region is not None:
         part = parse_part(settings.region)
     else:
-        scan = next(outcome for outcome in analysis.outcomes if outcome.name == "scan")
-        cap = labelled.scanned_part(scan.details)
+        cap = _scanned_cap(analysis)
         if cap is None:
             return analysis, None
         part = cap
@@ -169,17 +182,61 @@ def attribute(
     return replace(analysis, verdict=decided), found
 
 
+def explained_by_others(analysis: Analysis, read: Read, settings: AuditSettings) -> Analysis:
+    """Name the classifier where another network does not show the map's cap on the same objects."""
+    decided, cap = analysis.verdict, _scanned_cap(analysis)
+    if decided.verdict != verdict.ANISOTROPIC or cap is None:
+        return analysis
+    for path, pairs in zip(settings.compare, read.pairs, strict=True):
+        found = in_cap(pairs, cap)
+        if found is None:
+            continue
+        cause = decided.cause
+        if cause == "undetermined" and paired_document.explains(found):
+            cause = "classifier"
+        reasons = (*decided.reasons, paired_document.reason(path, found))
+        decided = replace(decided, cause=cause, reasons=reasons)
+    return replace(analysis, verdict=decided)
+
+
+def compared(analysis: Analysis, read: Read, settings: AuditSettings) -> dict[str, Any]:
+    """Return the part of the document on other catalogs."""
+    cap = _scanned_cap(analysis)
+    catalogs = [
+        paired_document.build_pair(
+            path,
+            pairs,
+            difference_over_the_sky(pairs, analysis.order, settings),
+            None if cap is None else in_cap(pairs, cap),
+        )
+        for path, pairs in zip(settings.compare, read.pairs, strict=True)
+    ]
+    swap = None
+    if read.seeds is not None:
+        groups = [group for group, _ in settings.swapped]
+        swap = paired_document.build_swap(judge_swap(read.seeds, groups, analysis.order, settings))
+    return {"catalogs": catalogs, "swap": swap}
+
+
+def _scanned_cap(analysis: Analysis) -> Cap | None:
+    scan = next(outcome for outcome in analysis.outcomes if outcome.name == "scan")
+    return labelled.scanned_part(scan.details)
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """What was read of a table.
 
-    ``gathered`` is None without covariates, ``labelled`` and ``matched`` without labels.
+    ``gathered`` is None without covariates, ``pairs`` empty without catalogs to compare with,
+    ``seeds`` None without a swap, ``labelled`` and ``matched`` without labels.
     """
 
     counts: TileCounts
     tally: Tally
     columns: Columns
     gathered: Gathered | None
+    pairs: list[Pairs]
+    seeds: Seeds | None
     labelled: Labelled | None
     matched: Matched | None
 
@@ -203,8 +260,15 @@ def count(
     truth = None if settings.truth is None else Truth(source, columns, settings)
     beside: list[Beside] = [covariates] if covariates.names else []
     beside += [] if truth is None else [truth]
+    swapped = [path for _, path in settings.swapped]
+    others = [Other(path, source, settings) for path in (*settings.compare, *swapped)]
+    beside += others
     width = 1 + len(covariates.names)
-    with FirstAtPosition(width + (truth is not None), every=settings.keep_duplicates) as kept:
+    truth_at = None if truth is None else width
+    start = width + (truth is not None)
+    pairs: list[Pairs] = []
+    seeds = None
+    with FirstAtPosition(start + len(others), every=settings.keep_duplicates) as kept:
         for pixels, values in iter_answers(source, columns, settings, tally, beside):
             kept.add(pixels, values)
             tally.used += len(pixels)
@@ -216,6 +280,10 @@ def count(
         if truth is not None:
             named = None if settings.region is None else parse_part(settings.region)
             labels = labelled.gather(kept.unique, width, order, named)
+        swaps = slice(start + len(settings.compare), start + len(others))
+        pairs = [gather_pairs(kept.unique, at, truth_at, order) for at in range(start, swaps.start)]
+        if swapped:
+            seeds = gather_seeds(kept.unique, swaps, truth_at, order)
     check_answer_occurs(tally, columns, settings)
     if tally.used == 0:
         raise InputError(
@@ -233,7 +301,7 @@ def count(
                 f"correct: {known} labels for the whole sky, at least {FEWEST_LABELS} are needed; "
                 "name more labels, or audit without correct"
             )
-    return Read(counts, tally, columns, gathered, labels, matched)
+    return Read(counts, tally, columns, gathered, pairs, seeds, labels, matched)
 
 
 def _first(

@@ -13,6 +13,7 @@ FINEST_ORDER = 5
 LARGEST_ORDER = 6
 MEDIAN_N = 200
 MOST_COVARIATES = 20
+MOST_OTHERS = 50
 DEFAULT_ANSWER = "spiral"
 
 
@@ -65,6 +66,10 @@ class AuditSettings:
         Write corrected fractions of the tiles with enough labels.
     precision : float
         Half the width of a corrected fraction's interval, for which needed labels are counted.
+    compare : tuple of str
+        Catalogs in which other networks answered the same objects; paired by id.
+    swap : tuple of str
+        ``GROUP=CATALOG`` for every seed of two groups, such as two training skies.
 
     Raises
     ------
@@ -91,6 +96,14 @@ class AuditSettings:
     region: str | None = None
     correct: bool = False
     precision: float = 0.01
+    compare: tuple[str, ...] = ()
+    swap: tuple[str, ...] = ()
+
+    @property
+    def swapped(self) -> list[tuple[str, str]]:
+        """Group and catalog of each seed."""
+        parts = (one.partition("=") for one in self.swap)
+        return [(group.strip(), path) for group, _, path in parts]
 
     @property
     def values(self) -> list[str]:
@@ -128,6 +141,14 @@ class AuditSettings:
         if self.truth is None and (self.region is not None or self.correct):
             what = "correct" if self.correct else f"region {self.region!r}"
             raise InputError(f"{what} needs labels; name them with truth")
+        groups = {group for group, _ in self.swapped}
+        if self.swap and (len(groups) != 2 or not all(g and c for g, c in self.swapped)):
+            raise InputError(
+                f"swap {', '.join(self.swap)}: expected GROUP=CATALOG for every seed of two groups"
+            )
+        named = (*self.compare, *(path for _, path in self.swapped))
+        if len(named) > MOST_OTHERS:
+            raise InputError(f"{len(named)} other catalogs: expected at most {MOST_OTHERS}")
         if not 0 < self.precision < 0.5:
             raise InputError(f"precision {self.precision}: expected a number between 0 and 0.5")
         if self.seed < 0:

@@ -79,7 +79,7 @@ class Truth:
             return
         table, column = _table_and_column(settings.truth, names, str(source))
         theirs = tables.column_names(table)
-        ids = _shared_id(names, theirs)
+        ids = shared_id(names, theirs)
         self.matched = Matched(f"{table}:{column}", _BY_POSITION if ids is None else _BY_ID)
         placed = {"ra", "dec"} <= {name.lower() for name in theirs}
         where: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ class Truth:
         if how == _BY_COLUMN:
             found = self._reader.values(batch.column(self._column), self._tally)
         elif how == _BY_ID:
-            index = pc.index_in(_text(batch.column(self._column), self._column), self._ids)
+            index = pc.index_in(identifiers(batch.column(self._column), self._column), self._ids)
             at = np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
             found = np.where(at >= 0, self._truth[at], np.nan)
             self._compare(at, ra, dec)
@@ -174,7 +174,7 @@ class Truth:
     def _by_id(self, keys: list[pa.Array], truth: FloatArray) -> None:
         """Keep each id once, with the place of its first row; those that disagree go."""
         row = np.arange(len(truth))
-        table = pa.table({"id": _text(keys[0], self._column), "truth": truth, "row": row})
+        table = pa.table({"id": identifiers(keys[0], self._column), "truth": truth, "row": row})
         both = table.group_by("id", use_threads=False).aggregate(
             [("truth", "min"), ("truth", "max"), ("row", "min")]
         )
@@ -268,7 +268,7 @@ def _exists(path: str) -> bool:
     return is_remote(path) or Path(path).exists()
 
 
-def _shared_id(ours: list[str], theirs: list[str]) -> tuple[str, str] | None:
+def shared_id(ours: list[str], theirs: list[str]) -> tuple[str, str] | None:
     """Return the id columns of both tables, None unless both have one of the same name."""
     for name in ID_NAMES:
         a = next((own for own in ours if own.lower() == name), None)
@@ -278,7 +278,7 @@ def _shared_id(ours: list[str], theirs: list[str]) -> tuple[str, str] | None:
     return None
 
 
-def _text(ids: pa.Array, name: str) -> pa.Array:
+def identifiers(ids: pa.Array, name: str) -> pa.Array:
     """Return identifiers of any kind as text, so that 12 and "12" are the same."""
     if pa.types.is_dictionary(ids.type):
         ids = ids.cast(ids.type.value_type)

@@ -154,25 +154,19 @@ def test_an_even_sky_has_no_cause(tmp_path: Path) -> None:
     assert document["labels"]["attribution"]["cause"] == "undetermined"
 
 
-def test_the_scan_finds_the_region(tmp_path: Path) -> None:
-    table = world("classifier")
-    document = run(tmp_path, masked(table, labels_of(table, 2000, 8000)), truth="truth").document
-    assert (document["verdict"], document["cause"]) == ("anisotropic", "classifier")
-    found = document["labels"]["attribution"]
-    assert any("found by the scan" in note for note in found["notes"])
-    # The labels inside are those in the cells whose centres lie in the cap.
-    cap = parse_part(found["region"])
-    tile = healpy.ang2pix(
-        16, table["ra"].to_numpy(), table["dec"].to_numpy(), nest=True, lonlat=True
-    )
-    centres = healpy.pix2ang(16, tile, nest=True, lonlat=True)
-    assert found["inside"]["objects"] == np.sum(cap.contains(*centres))
-
-
-def test_corrected_fractions_are_written_where_there_are_labels(tmp_path: Path) -> None:
+def test_the_scan_finds_the_region_and_tiles_with_labels_are_corrected(tmp_path: Path) -> None:
     table = world("classifier")
     rows = labels_of(table, 3000, 3000)
     result = run(tmp_path, masked(table, rows), truth="truth", correct=True, precision=0.02)
+    assert (result.document["verdict"], result.document["cause"]) == ("anisotropic", "classifier")
+    found = result.document["labels"]["attribution"]
+    assert any("found by the scan" in note for note in found["notes"])
+    # Objects inside are those in the cells of the scan whose centres lie in the cap it found.
+    places_ = table["ra"].to_numpy(), table["dec"].to_numpy()
+    cell = healpy.ang2pix(16, *places_, nest=True, lonlat=True)
+    cap = parse_part(found["region"])
+    inside = cap.contains(*healpy.pix2ang(16, cell, nest=True, lonlat=True))
+    assert found["inside"]["objects"] == np.sum(inside)
     tiles = pq.read_table(result.folder / "tiles.parquet").to_pandas()
     tiles = tiles[tiles.order == 3].set_index("tile")
     sky_map = healpy.read_map(
@@ -180,7 +174,7 @@ def test_corrected_fractions_are_written_where_there_are_labels(tmp_path: Path) 
     )
     names = Table.read(result.folder / "corrected.fits", hdu=1).colnames
     maps = dict(zip(names, sky_map, strict=True))
-    at = healpy.ang2pix(8, table["ra"].to_numpy(), table["dec"].to_numpy(), nest=True, lonlat=True)
+    at = healpy.ang2pix(8, *places_, nest=True, lonlat=True)
     truth, answer = (
         (np.array(table[c].to_pylist()) == "spiral").astype(float) for c in ("truth", "label")
     )

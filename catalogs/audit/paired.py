@@ -1,0 +1,394 @@
+"""Two classifiers, or two groups of them, on the same objects.
+
+What varies in the real sky is the same in both, so it cancels in the difference of their answers:
+a difference that varies over the sky is the classifiers'. Sums per tile suffice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from catalogs import sky
+from catalogs.audit import papers
+from catalogs.audit.battery import CELL_ORDER, Battery, monte_carlo_p
+from catalogs.audit.fractions import difference_interval
+from catalogs.audit.region import Cap
+from catalogs.audit.settings import AuditSettings
+from catalogs.audit.tiles import TileCounts
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Rows = Callable[[], Iterator[tuple[IntArray, FloatArray]]]
+
+FEWEST_SEEDS = 6
+_MOST_PERMUTATIONS = 5000
+_BLOCK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Answers a (audited) and b (other) of the objects that have both.
+
+    ``n``, ``a``, ``b`` and ``squares`` (of a - b) are sums per tile of ``order``, shape
+    (12 * 4**order,). ``counts`` has shape (3, 2, 2): without label, other, member; a no, yes; b no,
+    yes; None for summed probabilities.
+    """
+
+    order: int
+    n: FloatArray
+    a: FloatArray
+    b: FloatArray
+    squares: FloatArray
+    counts: IntArray | None
+
+    @property
+    def difference(self) -> TileCounts:
+        """Return a - b per occupied tile, as counts for the tests of a sky."""
+        tiles = np.flatnonzero(self.n)
+        total = (self.a - self.b)[tiles]
+        n = self.n[tiles].astype(np.int64)
+        return TileCounts(self.order, tiles, n, total, float(self.squares.sum()), labels=False)
+
+
+def gather_pairs(rows: Rows, column: int, truth: int | None, order: int) -> Pairs:
+    """Sum paired answers per tile.
+
+    Parameters
+    ----------
+    rows : callable
+        Gives (healpix_29, values) of all objects; the audited answer is the first value.
+    column : int
+        Where the other's answer is; NaN for none.
+    truth : int, optional
+        Where the label is; NaN for none.
+    order : int
+
+    Returns
+    -------
+    Pairs
+    """
+    size = 12 * 4**order
+    sums = np.zeros((4, size))
+    counts: IntArray | None = np.zeros((3, 2, 2), np.int64)
+    for pixels, values in rows():
+        both = np.isfinite(values[:, column])
+        tile = pixels[both] >> (2 * (sky.FINEST_ORDER - order))
+        a, b = values[both, 0], values[both, column]
+        for row, weights in enumerate((None, a, b, (a - b) ** 2)):
+            sums[row] += np.bincount(tile, weights, minlength=size)
+        if counts is None or np.any((a != np.rint(a)) | (b != np.rint(b))):
+            counts = None
+            continue
+        known = np.zeros(len(a))
+        if truth is not None:
+            label = values[both, truth]
+            known = np.where(np.isnan(label), 0, 1 + label)
+        kind = (known * 4 + a * 2 + b).astype(np.int64)
+        counts += np.bincount(kind, minlength=12).reshape(3, 2, 2)
+    n, a, b, squares = sums
+    return Pairs(order, n, a, b, squares, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A rate of both classifiers on the same n objects, and how it differs.
+
+    ``binomial_p`` is the papers' test: the audited count against the other's fraction, taken as
+    known; ``two_sample_p`` takes the objects for different ones. McNemar's is the right one.
+    """
+
+    n: int
+    audited: int
+    other: int
+    difference: float
+    interval: tuple[float, float]
+    only_audited: int
+    only_other: int
+    mcnemar_p: float
+    mcnemar_z: float
+    binomial_p: float | None
+    two_sample_p: float | None
+
+
+def shift(table: NDArray[np.int64]) -> Shift | None:
+    """Compare two rates on the same objects; None without objects.
+
+    Parameters
+    ----------
+    table : ndarray of int64, shape (2, 2)
+        Audited no, yes; other no, yes.
+    """
+    n, only_a, only_b, both = (int(x) for x in (table.sum(), table[1, 0], table[0, 1], table[1, 1]))
+    if n == 0:
+        return None
+    a, b = only_a + both, only_b + both
+    discordant, difference = only_a + only_b, (only_a - only_b) / n
+    error = np.sqrt(max(discordant / n - difference**2, 0.0) / n)
+    half = float(stats.norm.isf(0.025) * error)
+    usable = 0 < b < n
+    return Shift(
+        n,
+        a,
+        b,
+        difference,
+        (difference - half, difference + half),
+        only_a,
+        only_b,
+        papers.mcnemar(only_a, only_b),
+        float((only_a - only_b) / np.sqrt(discordant)) if discordant else 0.0,
+        papers.binomial_test(a, n, b / n).p_two_sided if usable else None,
+        papers.two_sample_z(a, n, b, n).p if 0 < a + b < 2 * n else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceSky:
+    """Does a - b vary over the sky? p by dealing the differences out anew over the positions."""
+
+    dipole_p: float | None
+    amplitude: float | None
+    pole: tuple[float, float] | None
+    scan_p: float | None
+    cap: Cap | None
+    cap_difference: float | None
+    cap_interval: tuple[float, float] | None
+
+
+def difference_over_the_sky(
+    pairs: Pairs, order: int, settings: AuditSettings
+) -> DifferenceSky | None:
+    """Test dipole and scan on the difference; None where no two answers differ.
+
+    Parameters
+    ----------
+    pairs : Pairs
+    order : int
+        The testing order.
+    settings : AuditSettings
+    """
+    counts = pairs.difference
+    if counts.total == 0 or counts.variance <= 0:
+        return None
+    battery = Battery(counts, order, settings)
+    rng = np.random.default_rng(settings.seed)
+    k = battery.cells.k
+    observed = battery.statistics(k[None, :])
+    blocks = [
+        battery.statistics(
+            battery.permuted(float(k.sum()), min(_BLOCK, settings.simulations - start), rng)
+        )
+        for start in range(0, settings.simulations, _BLOCK)
+    ]
+
+    def p_of(name: str) -> float | None:
+        null = np.concatenate([getattr(block, name) for block in blocks])
+        p = float(monte_carlo_p(getattr(observed, name), null)[0])
+        return None if np.isnan(p) else p
+
+    dipole_p, scan_p = p_of("dipole"), p_of("scan")
+    at_scan = battery.at_scan(k)
+    fit = None if dipole_p is None else battery.dipole.fit(at_scan, counts.variance)
+    cap, effect, interval = None, None, None
+    if scan_p is not None:
+        best = battery.scan.best(at_scan, counts.variance)
+        rest = (float(at_scan.sum() - best.k), battery.scan.total - best.n)
+        cap = Cap(*battery.scan.centre(best.index), float(battery.scan.radii[best.index]))
+        effect, interval = difference_interval((best.k, best.n), rest, counts.variance)
+    amplitude, pole = (None, None) if fit is None else (fit.amplitude, fit.pole)
+    return DifferenceSky(dipole_p, amplitude, pole, scan_p, cap, effect, interval)
+
+
+@dataclass(frozen=True, slots=True)
+class InCap:
+    """Fraction inside minus outside of the audited map's cap, by both classifiers.
+
+    ``shared`` says that the other sees at least half of it, or could: its 95% bound on the side
+    of the effect reaches half the audited effect. ``difference_p`` is of a - b inside against
+    outside.
+    """
+
+    audited: float
+    other: float
+    other_interval: tuple[float, float]
+    difference_p: float
+
+    @property
+    def shared(self) -> bool:
+        """Whether the other catalog has, or may have, at least half of the effect."""
+        sign = 1.0 if self.audited > 0 else -1.0
+        reach = max(sign * bound for bound in self.other_interval)
+        return reach >= abs(self.audited) / 2
+
+
+def in_cap(pairs: Pairs, cap: Cap) -> InCap | None:
+    """Compare the effect inside a cap between both; None where one side is empty."""
+    tiles = np.arange(len(pairs.n)) >> (2 * (pairs.order - CELL_ORDER))
+    inside = cap.contains(*sky.tile_centres(tiles, CELL_ORDER))
+    n = float(pairs.n[inside].sum()), float(pairs.n[~inside].sum())
+    if min(n) == 0:
+        return None
+
+    def effect(sums: FloatArray, variance: float) -> tuple[float, tuple[float, float]]:
+        k = float(sums[inside].sum()), float(sums[~inside].sum())
+        return difference_interval((k[0], n[0]), (k[1], n[1]), variance)
+
+    mean = float(pairs.b.sum() / sum(n))
+    audited, _ = effect(pairs.a, 0.25)
+    other, interval = effect(pairs.b, max(mean * (1 - mean), 0.0))
+    variance = pairs.difference.variance
+    error = np.sqrt(variance * (1 / n[0] + 1 / n[1]))
+    z = (audited - other) / error if error > 0 else 0.0
+    return InCap(audited, other, interval, float(2 * stats.norm.sf(abs(z))))
+
+
+# ---------------------------------------------------------------------------- training swaps
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Sums of answers of every seed, on the objects that all of them answered.
+
+    ``n`` has shape (t,), ``k`` (seeds, t) for all tiles of ``order``; ``members`` and ``others``
+    are (n, sums of answers of each seed) of true members and others.
+    """
+
+    order: int
+    n: FloatArray
+    k: FloatArray
+    members: tuple[float, FloatArray]
+    others: tuple[float, FloatArray]
+
+
+def gather_seeds(rows: Rows, columns: slice, truth: int | None, order: int) -> Seeds:
+    """Sum the answers of all seeds per tile; parameters as of `gather_pairs`."""
+    size, seeds = 12 * 4**order, columns.stop - columns.start
+    n, k = np.zeros(size), np.zeros((seeds, size))
+    totals, by_truth = np.zeros(2), np.zeros((2, seeds))
+    for pixels, values in rows():
+        answers = values[:, columns]
+        whole = np.all(np.isfinite(answers), axis=1)
+        tile = pixels[whole] >> (2 * (sky.FINEST_ORDER - order))
+        answers = answers[whole]
+        n += np.bincount(tile, minlength=size)
+        for seed in range(seeds):
+            k[seed] += np.bincount(tile, answers[:, seed], minlength=size)
+        if truth is not None:
+            label = values[whole, truth]
+            for kind in (0, 1):
+                totals[kind] += np.sum(label == kind)
+                by_truth[kind] += answers[label == kind].sum(axis=0)
+    return Seeds(order, n, k, (totals[1], by_truth[1]), (totals[0], by_truth[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Two groups of seeds, trained on two skies; p over all ways to deal the seeds to them.
+
+    p is None with fewer than 6 seeds a group: the seed is the unit of such a claim.
+    """
+
+    names: tuple[str, str]
+    seeds: tuple[int, int]
+    objects: int
+    fractions: tuple[tuple[float, ...], tuple[float, ...]]
+    difference: float
+    fraction_p: float | None
+    dipole_p: float | None
+    scan_p: float | None
+    cap: Cap | None
+    tpr: tuple[float, float, float] | None
+    tnr: tuple[float, float, float] | None
+
+
+def judge_swap(seeds: Seeds, groups: list[str], order: int, settings: AuditSettings) -> Swap:
+    """Compare two groups of seeds.
+
+    Parameters
+    ----------
+    seeds : Seeds
+    groups : list of str
+        The group of each seed; two names.
+    order : int
+        The testing order.
+    settings : AuditSettings
+
+    Returns
+    -------
+    Swap
+        ``tpr`` and ``tnr`` are the means of both groups and Welch's p over seeds.
+    """
+    first, second = dict.fromkeys(groups)
+    mine = np.array([group == first for group in groups])
+    tiles = np.flatnonzero(seeds.n)
+    n = seeds.n[tiles].astype(np.int64)
+    whole = TileCounts(seeds.order, tiles, n, seeds.k[0, tiles], float(n.sum()), labels=False)
+    battery = Battery(whole, order, settings)
+    at = np.searchsorted(battery.cells.tiles, tiles >> (2 * (seeds.order - battery.cells.order)))
+    cells = np.zeros((len(groups), len(battery.cells.tiles)))
+    for seed, row in enumerate(seeds.k[:, tiles]):
+        cells[seed] = np.bincount(at, row, minlength=cells.shape[1])
+    k = battery.at_scan(cells)
+    deals = _deals(mine, np.random.default_rng(settings.seed))
+    weights = deals / deals.sum(axis=1, keepdims=True)
+    weights = weights - ~deals / (~deals).sum(axis=1, keepdims=True)
+    sums = weights @ k
+    objects = int(n.sum())
+    enough = min(mine.sum(), (~mine).sum()) >= FEWEST_SEEDS
+
+    def p_of(statistic: FloatArray) -> float | None:
+        if not enough:
+            return None
+        return float(np.mean(statistic >= statistic[0] * (1 - 1e-9)))
+
+    scans = len(battery.scan) > 0
+    cap = None
+    if scans:
+        best = battery.scan.best(sums[0], 1.0)
+        radius = float(battery.scan.radii[best.index])
+        cap = Cap(*battery.scan.centre(best.index), radius)
+    fractions = k.sum(axis=1) / objects
+    return Swap(
+        (first, second),
+        (int(mine.sum()), int((~mine).sum())),
+        objects,
+        (tuple(fractions[mine].tolist()), tuple(fractions[~mine].tolist())),
+        float(fractions[mine].mean() - fractions[~mine].mean()),
+        p_of(np.abs(sums.sum(axis=1))),
+        p_of(battery.dipole.statistic(sums, np.ones(len(sums))))
+        if battery.dipole.solvable
+        else None,
+        p_of(battery.scan.statistic(sums, np.ones(len(sums)))) if scans else None,
+        cap,
+        _by_seed(seeds.members, mine, complement=False),
+        _by_seed(seeds.others, mine, complement=True),
+    )
+
+
+def _deals(mine: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return ways to deal seeds to the first group, the true one first; all if they are few."""
+    size, total = int(mine.sum()), len(mine)
+    if comb(total, size) <= _MOST_PERMUTATIONS:
+        rows = [np.isin(np.arange(total), chosen) for chosen in combinations(range(total), size)]
+        others = [row for row in rows if not np.array_equal(row, mine)]
+        return np.array([mine, *others])
+    return np.array([mine, *(rng.permutation(mine) for _ in range(_MOST_PERMUTATIONS - 1))])
+
+
+def _by_seed(
+    sums: tuple[float, FloatArray], mine: NDArray[np.bool_], *, complement: bool
+) -> tuple[float, float, float] | None:
+    if sums[0] == 0 or min(mine.sum(), (~mine).sum()) < 2:
+        return None
+    rate = sums[1] / sums[0]
+    rate = 1 - rate if complement else rate
+    p = 1.0
+    if np.ptp(rate[mine]) + np.ptp(rate[~mine]) > 0:
+        p = float(stats.ttest_ind(rate[mine], rate[~mine], equal_var=False).pvalue)
+    return float(rate[mine].mean()), float(rate[~mine].mean()), p

@@ -1,0 +1,298 @@
+"""Two networks, or two groups of seeds, on the same objects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportions_ztest
+
+from catalogs import sky
+from catalogs.audit import document as documents
+from catalogs.audit import paired_document, report
+from catalogs.audit.answers import Tally, find_columns, iter_answers
+from catalogs.audit.covariates import Covariates
+from catalogs.audit.others import Lookup, Other
+from catalogs.audit.paired import (
+    difference_over_the_sky,
+    gather_pairs,
+    gather_seeds,
+    in_cap,
+    judge_swap,
+    shift,
+)
+from catalogs.audit.region import Cap
+from catalogs.audit.run import audit, count, summary_lines
+from catalogs.audit.settings import AuditSettings
+from catalogs.errors import InputError
+from catalogs.progress import Silent
+
+FAST = AuditSettings(simulations=1000)
+BOX = sky.Region(0, 20, 0, 20)
+NAMES = np.array(["elliptical", "spiral"])
+
+
+def objects(number: int = 40_000, seed: int = 1, extra: float = 0.0) -> dict[str, np.ndarray]:
+    """Positions and truth; ``extra`` spirals in the box."""
+    rng = np.random.default_rng(seed)
+    ra, dec = rng.uniform(0, 50, number), rng.uniform(-15, 25, number)
+    spiral = rng.random(number) < 0.49 + extra * BOX.contains(ra, dec)
+    return {"id": np.arange(number) + 7, "ra": ra, "dec": dec, "spiral": spiral}
+
+
+def answers(
+    sky_: dict[str, np.ndarray], seed: int, tpr: float = 0.95, lost: float = 0.0
+) -> np.ndarray:
+    """0/1 of a network that misses ``lost`` more of the spirals in the box."""
+    rng = np.random.default_rng(seed)
+    inside = BOX.contains(sky_["ra"], sky_["dec"])
+    found = rng.random(len(inside)) < np.where(sky_["spiral"], tpr - lost * inside, 0.03)
+    return found.astype(np.int64)
+
+
+def table(sky_: dict[str, np.ndarray], found: np.ndarray, **more: np.ndarray) -> pa.Table:
+    places = {name: sky_[name] for name in ("id", "ra", "dec")}
+    return pa.table({**places, "label": NAMES[found], **more})
+
+
+def hats(folder: Path, rows: pa.Table, order: int) -> Path:
+    """Write a HATS catalog with the pixels of one order."""
+    tile = sky.tile_of(rows["ra"].to_numpy(), rows["dec"].to_numpy(), order)
+    for number in np.unique(tile):
+        place = folder / "dataset" / f"Norder={order}" / "Dir=0"
+        place.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows.filter(pa.array(tile == number)), place / f"Npix={number}.parquet")
+    (folder / "hats.properties").write_text(f"hats_nrows={rows.num_rows}\n")
+    return folder
+
+
+def stream(*columns: np.ndarray, sky_: dict[str, np.ndarray]):
+    pixels = sky.tile_of(sky_["ra"], sky_["dec"], 29)
+    values = np.stack([np.asarray(column, float) for column in columns], axis=1)
+    return lambda: iter([(pixels[:9000], values[:9000]), (pixels[9000:], values[9000:])])
+
+
+def test_shifts_agree_with_statsmodels_and_with_the_papers() -> None:
+    # Dhar & Shamir 2022, tables 6 and 3: 7843 and 7394 of 16,000 spirals; the overlap is ours.
+    both = 7100
+    counts = np.array([[16000 - 7394 - 7843 + both, 7843 - both], [7394 - both, both]])
+    found = shift(counts)
+    assert found is not None
+    assert (found.audited, found.other, found.n) == (7394, 7843, 16000)
+    # Golden values: exact two-sided binomial, and two-sample.
+    assert found.binomial_p == pytest.approx(1.2260391345556124e-12, rel=1e-6)
+    assert found.two_sample_p == pytest.approx(5.016248121122e-07, rel=1e-9)
+    assert found.two_sample_p == pytest.approx(proportions_ztest([7394, 7843], [16000] * 2)[1])
+    assert found.mcnemar_p == pytest.approx(mcnemar(counts, exact=True).pvalue)
+    assert found.mcnemar_z**2 == pytest.approx(
+        mcnemar(counts, exact=False, correction=False).statistic
+    )
+    d = np.repeat([1, -1, 0], [294, 743, 16000 - 1037])
+    half = 1.959964 * d.std() / np.sqrt(16000)
+    assert found.interval == pytest.approx((d.mean() - half, d.mean() + half), abs=1e-8)
+    assert shift(np.zeros((2, 2), np.int64)) is None
+
+
+def test_pairs_are_made_by_id_in_memory_and_pixel_by_pixel(tmp_path: Path) -> None:
+    sky_ = objects(20_000)
+    mine, theirs = answers(sky_, 2), answers(sky_, 3)
+    rng = np.random.default_rng(4)
+    rows = rng.permutation(20_000)[:15_000]  # in another order, and not all of them
+    status = np.where(rng.random(15_000) < 0.1, "blank", "ok")
+    other = table(sky_, theirs).take(rows)
+    pq.write_table(other, tmp_path / "other.parquet")
+    pq.write_table(table(sky_, mine), tmp_path / "mine.parquet")
+    asked = other.append_column("status", pa.array(status)).append_column(
+        "_healpix_29", pa.array(sky.tile_of(*(other[c].to_numpy() for c in ("ra", "dec")), 29))
+    )
+    text = other.set_column(0, "id", other["id"].cast(pa.string()))
+    pq.write_table(text, tmp_path / "text.parquet")
+    cases = {
+        "other.parquet": np.ones(15_000, bool),
+        "text.parquet": np.ones(15_000, bool),
+        "fine": status == "ok",
+        "coarse": status == "ok",
+    }
+    hats(tmp_path / "fine", asked, 4)
+    hats(tmp_path / "coarse", asked, 1)
+    for name, usable in cases.items():
+        beside = Other(str(tmp_path / name), tmp_path / "mine.parquet", FAST)
+        source = hats(tmp_path / f"mine_{name}", table(sky_, mine), 2)
+        columns = find_columns(source, FAST)
+        kept = list(iter_answers(source, columns, FAST, Tally(), [beside]))
+        pixels, values = (np.concatenate(part) for part in zip(*kept, strict=True))
+        assert beside._source.__class__.__name__ == (
+            "ParquetTable" if name.endswith("parquet") else "HatsCatalog"
+        )
+        expected = dict(
+            zip(
+                sky.tile_of(sky_["ra"], sky_["dec"], 29)[rows[usable]],
+                theirs[rows[usable]],
+                strict=True,
+            )
+        )
+        assert len(pixels) == 20_000
+        for pixel, value in zip(pixels.tolist(), values[:, 1].tolist(), strict=True):
+            assert expected.get(pixel, -1) == (-1 if np.isnan(value) else value)
+
+
+def test_the_first_of_an_id_counts() -> None:
+    lookup = Lookup(pa.array([5, 3, 5]), np.array([1.0, 0.0, 0.0]))
+    np.testing.assert_array_equal(lookup.find(pa.array([5, 4, 3, None])), [1, np.nan, 0, np.nan])
+    words = Lookup(pa.array(["b", "a"]), np.array([1.0, 0.0]))
+    np.testing.assert_array_equal(words.find(pa.array(["a", "c", "b"])), [0, np.nan, 1])
+
+
+def test_a_real_dipole_cancels_in_the_difference_and_a_lost_region_does_not() -> None:
+    sky_ = objects(extra=0.15)
+    mine, same, lost = answers(sky_, 2), answers(sky_, 3), answers(sky_, 4, lost=0.1)
+    cap = Cap(10, 10, 12)
+    rows = stream(mine, same, lost, sky_=sky_)
+    real = gather_pairs(rows, 1, None, 5)
+    found = difference_over_the_sky(real, 3, FAST)
+    assert found is not None
+    assert found.scan_p > 0.05
+    assert found.dipole_p > 0.05
+    seen = in_cap(real, cap)
+    assert seen is not None
+    assert seen.audited > 0.05
+    assert seen.shared
+    assert not paired_document.explains(seen)
+    changed = gather_pairs(rows, 2, None, 5)
+    found = difference_over_the_sky(changed, 3, FAST)
+    assert found is not None
+    assert found.scan_p < 0.01
+    assert found.cap is not None
+    assert found.cap.contains(10, 10).all()
+    assert found.cap_difference == pytest.approx(0.06, abs=0.02)
+    # Counts are those of a plain table of both.
+    assert changed.counts is not None
+    plain = np.histogram2d(mine, lost, bins=2)[0]
+    np.testing.assert_array_equal(changed.counts[0], plain)
+    assert difference_over_the_sky(gather_pairs(rows, 0, None, 5), 3, FAST) is None
+
+
+def test_the_sky_of_equal_networks_seldom_alarms() -> None:
+    sky_ = objects(6000)
+    fast = AuditSettings(simulations=1000, radii=(15.0, 30.0))
+    p = []
+    for seed in range(60):
+        rows = stream(answers(sky_, 2 * seed), answers(sky_, 2 * seed + 1), sky_=sky_)
+        found = difference_over_the_sky(gather_pairs(rows, 1, None, 5), 2, fast)
+        assert found is not None
+        p.append((found.dipole_p, found.scan_p))
+    # Sixty uniform p values: Kolmogorov-Smirnov for either test.
+    for name in (0, 1):
+        assert stats.kstest([pair[name] for pair in p], "uniform").pvalue > 0.001
+
+
+def test_seeds_are_the_unit_of_a_swap() -> None:
+    sky_ = objects(12_000)
+    truth = sky_["spiral"].astype(float)
+    rng = np.random.default_rng(6)
+    fast = AuditSettings(simulations=1000, radii=(10.0, 20.0))
+
+    def swap(seeds: int, lost: float):
+        # Seeds differ among themselves, too.
+        tprs = rng.normal(0.95, 0.01, 2 * seeds)
+        found = [answers(sky_, 50 + i, tpr, lost=lost * (i < seeds)) for i, tpr in enumerate(tprs)]
+        rows = stream(np.zeros(12_000), truth, *found, sky_=sky_)
+        seen = gather_seeds(rows, slice(2, 2 + 2 * seeds), 1, 5)
+        return judge_swap(seen, ["north"] * seeds + ["south"] * seeds, 2, fast), np.array(found)
+
+    found, by_seed = swap(6, 0.2)
+    assert found.names == ("north", "south")
+    assert found.scan_p == pytest.approx(2 / 924)
+    assert found.cap is not None
+    assert found.cap.contains(10, 10).all()
+    rates = (by_seed * truth).sum(axis=1) / truth.sum()
+    welch = stats.ttest_ind(rates[:6], rates[6:], equal_var=False)
+    assert found.tpr == pytest.approx((rates[:6].mean(), rates[6:].mean(), welch.pvalue))
+    # The difference of mean fractions, permuted over seeds, is scipy's permutation test.
+    fractions = by_seed.mean(axis=1)
+    expected = stats.permutation_test(
+        (fractions[:6], fractions[6:]), lambda a, b: np.mean(a) - np.mean(b), n_resamples=np.inf
+    )
+    assert found.fraction_p == pytest.approx(expected.pvalue)
+    even, _ = swap(6, 0.0)
+    assert even.scan_p > 0.01
+    few, _ = swap(5, 0.2)
+    assert (few.fraction_p, few.dipole_p, few.scan_p) == (None, None, None)
+
+
+def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
+    """The audited network loses spirals in the box, another one on the same objects does not."""
+    sky_ = objects(40_000)
+    rng = np.random.default_rng(8)
+    known = rng.random(40_000) < 0.2
+    truth = pa.array(NAMES[sky_["spiral"].astype(int)], mask=~known)
+    mine, theirs = answers(sky_, 2, lost=0.25), answers(sky_, 3)
+    pq.write_table(table(sky_, mine, truth=truth), tmp_path / "mine.parquet")
+    other = hats(tmp_path / "other", table(sky_, theirs), 3)
+    seeds = []
+    for i in range(4):
+        pq.write_table(table(sky_, answers(sky_, 10 + i)), tmp_path / f"s{i}.parquet")
+        seeds.append(f"{'ab'[i % 2]}={tmp_path}/s{i}.parquet")
+    result = audit(
+        tmp_path / "mine.parquet",
+        tmp_path / "mine.audit",
+        AuditSettings(simulations=1000, compare=(str(other),), swap=tuple(seeds)),
+    )
+    document = json.loads((result.folder / "audit.json").read_text())
+    assert document == result.document
+    assert (document["verdict"], document["cause"]) == ("anisotropic", "classifier")
+    pair = document["compared"]["catalogs"][0]
+    assert pair["objects"] == 40_000
+    assert pair["answers"]["only_other"] == np.sum((theirs == 1) & (mine == 0))
+    assert pair["sky"]["scan_p"] < 0.01
+    assert not pair["in_cap"]["shared"]
+    assert pair["confusion"] is None
+    assert document["compared"]["swap"]["scan_p"] is None
+    assert "2 and 2 seeds are fewer than 6" in document["compared"]["swap"]["claim"]
+    text = result.report.read_text(encoding="utf-8")
+    assert "Other networks on the same objects" in text
+    assert "Two training skies" in text
+    assert any("McNemar" in line for line in summary_lines(result))
+    # With labels the papers' table is made, too.
+    asked = AuditSettings(simulations=1000, compare=(str(other),), truth="truth")
+    read = count(tmp_path / "mine.parquet", asked, Covariates((), [], ""), Silent())
+    pair = paired_document.build_pair("other", read.pairs[0], None, None)
+    t, m, o = sky_["spiral"][known], mine[known], theirs[known]
+    for name, found in (("audited", m), ("other", o)):
+        matrix = [[int(np.sum((t == i) & (found == j))) for j in (0, 1)] for i in (0, 1)]
+        assert pair["confusion"][name]["matrix"] == matrix
+        assert pair["confusion"][name]["fraction"] == pytest.approx(found.mean())
+    assert pair["members"]["n"] == t.sum()
+    assert pair["others"]["audited"] == np.sum(m[~t])
+    page = (
+        report.environment()
+        .get_template("compared.html.j2")
+        .render(
+            d={
+                "compared": {"catalogs": [documents.plain(pair)], "swap": None},
+                "settings": {"answer": "<b>"},
+            },
+            pair_lines=paired_document.pair_lines,
+        )
+    )
+    assert f'<td class="r">{np.sum(m[~t]):,}</td>' in page
+    assert "true &lt;b&gt;" in page
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    sky_ = objects(500)
+    pq.write_table(table(sky_, answers(sky_, 2)), tmp_path / "mine.parquet")
+    pq.write_table(table(sky_, answers(sky_, 2)).drop_columns("id"), tmp_path / "no.parquet")
+    with pytest.raises(InputError, match="no id column"):
+        Other(str(tmp_path / "no.parquet"), tmp_path / "mine.parquet", FAST)
+    with pytest.raises(InputError, match=r"none\.parquet"):
+        Other(str(tmp_path / "none.parquet"), tmp_path / "mine.parquet", FAST)
+    for swap in (("a=x", "b=y", "c=z"), ("a",), ("a=x",)):
+        with pytest.raises(InputError, match="two groups"):
+            AuditSettings(swap=swap)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -24,35 +23,19 @@ from catalogs.audit import (
 )
 from catalogs.audit import document as documents
 from catalogs.audit.analysis import Analysis, analyse
-from catalogs.audit.answers import (
-    Beside,
-    Columns,
-    Tally,
-    check_answer_occurs,
-    find_columns,
-    iter_answers,
-)
 from catalogs.audit.correction import CorrectedTiles, correct, remedies
 from catalogs.audit.covariates import Covariates
-from catalogs.audit.duplicates import FirstAtPosition, FloatArray, IntArray
 from catalogs.audit.explained import explain
-from catalogs.audit.labelled import Attribution, Labelled
-from catalogs.audit.nuisances import Gathered, gather
-from catalogs.audit.others import Other
+from catalogs.audit.labelled import Attribution
 from catalogs.audit.paired import (
-    Pairs,
-    Seeds,
     difference_over_the_sky,
-    gather_pairs,
-    gather_seeds,
     in_cap,
     judge_swap,
 )
-from catalogs.audit.prediction_powered import FEWEST_LABELS
+from catalogs.audit.reading import Read
+from catalogs.audit.reading import read as read_table
 from catalogs.audit.region import Cap, parse_part
-from catalogs.audit.settings import FINEST_ORDER, AuditSettings
-from catalogs.audit.tiles import TileAccumulator, TileCounts
-from catalogs.audit.truth import Matched, Truth
+from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError, SkytallyError
 from catalogs.progress import Reporter, Silent
 from catalogs.survey import tables
@@ -111,24 +94,13 @@ def audit(
     source, to = source if isinstance(source, str) else Path(source), Path(to)
     _refuse_foreign(to)
     covariates = Covariates(settings.covariates, tables.column_names(source), str(source))
-    read = count(source, settings, covariates, reporter)
+    read = read_table(source, settings, covariates, reporter)
     counts = read.counts
     reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))
-    analysis = analyse(counts, settings)
-    found = None
-    corrected: tuple[CorrectedTiles, ...] = ()
-    if read.labelled is not None:
-        analysis, found = attribute(analysis, read.labelled, settings)
+    analysis, found = attribute(analyse(counts, settings), read, settings)
     analysis = explained_by_others(analysis, read, settings)
+    corrected = _corrected(analysis, read, settings)
     document = documents.build(analysis, counts, read.tally, read.columns, settings, str(source))
-    if read.labelled is not None and read.matched is not None:
-        part = label_document.build(read.labelled, read.matched, found)
-        corrected = tuple(
-            correct(read.labelled, table.order, table.tiles, settings.precision)
-            for table in analysis.tables
-        )
-        part["tiles"] = label_document.tiles_part(analysis.tables[0], corrected[0], settings)
-        document["labels"] = part
     if read.gathered is not None:
         evidence = read.gathered.evidence
         explained = None if evidence is None else explain(evidence, analysis.order, settings)
@@ -137,12 +109,13 @@ def audit(
         )
     if read.pairs or read.seeds is not None:
         document["compared"] = documents.plain(compared(analysis, read, settings))
-    if document["labels"] is not None:
+    if read.labelled is not None and read.matched is not None:
+        part = label_document.build(read.labelled, read.matched, found)
+        part["tiles"] = label_document.tiles_part(analysis.tables[0], corrected[0], settings)
         if found is not None:
-            document["labels"]["remedies"] = [
-                asdict(remedy) for remedy in remedies(found, label_document.blurring(document))
-            ]
-        document["labels"] = documents.plain(document["labels"])
+            blurring = label_document.blurring(document)
+            part["remedies"] = [asdict(remedy) for remedy in remedies(found, blurring)]
+        document["labels"] = documents.plain(part)
     try:
         _write(to, document, analysis, settings, corrected if settings.correct else ())
     except OSError as error:
@@ -160,18 +133,14 @@ def summary_lines(result: AuditResult) -> list[str]:
 
 
 def attribute(
-    analysis: Analysis, labels: Labelled, settings: AuditSettings
+    analysis: Analysis, read: Read, settings: AuditSettings
 ) -> tuple[Analysis, Attribution | None]:
     """Ask the labels for the cause, in the named region or in the cap of the scan."""
-    if settings.region is not None:
-        part = parse_part(settings.region)
-    else:
-        cap = _scanned_cap(analysis)
-        if cap is None:
-            return analysis, None
-        part = cap
     named = settings.region is not None
-    found = labelled.attribute(labels, part, named=named)
+    part = _scanned_cap(analysis) if settings.region is None else parse_part(settings.region)
+    if read.labelled is None or part is None:
+        return analysis, None
+    found = labelled.attribute(read.labelled, part, named=named)
     decided = verdict.attributed(
         analysis.verdict,
         found.cause,
@@ -218,98 +187,21 @@ def compared(analysis: Analysis, read: Read, settings: AuditSettings) -> dict[st
     return {"catalogs": catalogs, "swap": swap}
 
 
+def _corrected(
+    analysis: Analysis, read: Read, settings: AuditSettings
+) -> tuple[CorrectedTiles, ...]:
+    """Return the corrected fractions of each table of tiles; nothing without labels."""
+    if read.labelled is None:
+        return ()
+    return tuple(
+        correct(read.labelled, table.order, table.tiles, settings.precision)
+        for table in analysis.tables
+    )
+
+
 def _scanned_cap(analysis: Analysis) -> Cap | None:
     scan = next(outcome for outcome in analysis.outcomes if outcome.name == "scan")
     return labelled.scanned_part(scan.details)
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What was read of a table.
-
-    ``gathered`` is None without covariates, ``pairs`` empty without catalogs to compare with,
-    ``seeds`` None without a swap, ``labelled`` and ``matched`` without labels.
-    """
-
-    counts: TileCounts
-    tally: Tally
-    columns: Columns
-    gathered: Gathered | None
-    pairs: list[Pairs]
-    seeds: Seeds | None
-    labelled: Labelled | None
-    matched: Matched | None
-
-
-def count(
-    source: str | Path, settings: AuditSettings, covariates: Covariates, reporter: Reporter
-) -> Read:
-    """Read a table once, in bounded memory, into counts per tile and what goes with them.
-
-    Raises
-    ------
-    InputError
-        The table or a column cannot be used, or no row is left.
-    """
-    columns = find_columns(source, settings)
-    tally = Tally()
-    rows = tables.row_count(source)
-    order = max(FINEST_ORDER, settings.order or 0)
-    tiles = TileAccumulator(order)
-    gathered, labels = None, None
-    truth = None if settings.truth is None else Truth(source, columns, settings)
-    beside: list[Beside] = [covariates] if covariates.names else []
-    beside += [] if truth is None else [truth]
-    swapped = [path for _, path in settings.swapped]
-    others = [Other(path, source, settings) for path in (*settings.compare, *swapped)]
-    beside += others
-    width = 1 + len(covariates.names)
-    truth_at = None if truth is None else width
-    start = width + (truth is not None)
-    pairs: list[Pairs] = []
-    seeds = None
-    with FirstAtPosition(start + len(others), every=settings.keep_duplicates) as kept:
-        for pixels, values in iter_answers(source, columns, settings, tally, beside):
-            kept.add(pixels, values)
-            tally.used += len(pixels)
-            reporter.progress("read", tally.rows, max(rows or 0, tally.rows), "rows")
-        for pixels, values in kept.unique():
-            tiles.add(pixels, values[:, 0])
-        if covariates.names:
-            gathered = gather(lambda: _first(kept.unique(), width), covariates.names, order)
-        if truth is not None:
-            named = None if settings.region is None else parse_part(settings.region)
-            labels = labelled.gather(kept.unique, width, order, named)
-        swaps = slice(start + len(settings.compare), start + len(others))
-        pairs = [gather_pairs(kept.unique, at, truth_at, order) for at in range(start, swaps.start)]
-        if swapped:
-            seeds = gather_seeds(kept.unique, swaps, truth_at, order)
-    check_answer_occurs(tally, columns, settings)
-    if tally.used == 0:
-        raise InputError(
-            f"{source}: none of {tally.rows} rows can be used ({tally.not_ok} not ok, "
-            f"{tally.no_position} without a position, {tally.no_answer} without an answer)"
-        )
-    counts = tiles.counts()
-    tally.duplicates = tally.used - counts.total
-    tally.used = counts.total
-    matched = None
-    if truth is not None and labels is not None:
-        matched = truth.finish(known := round(float(labels.tiles.labelled.n.sum())))
-        if settings.correct and known < FEWEST_LABELS:
-            raise InputError(
-                f"correct: {known} labels for the whole sky, at least {FEWEST_LABELS} are needed; "
-                "name more labels, or audit without correct"
-            )
-    return Read(counts, tally, columns, gathered, pairs, seeds, labels, matched)
-
-
-def _first(
-    rows: Iterator[tuple[IntArray, FloatArray]], width: int
-) -> Iterator[tuple[IntArray, FloatArray]]:
-    """Yield rows with the first ``width`` of their values."""
-    for pixels, values in rows:
-        yield pixels, values[:, :width]
 
 
 def _write(

@@ -23,8 +23,9 @@ from catalogs.audit.attribution import rates_test, sky_difference
 from catalogs.audit.correction import remedies
 from catalogs.audit.covariates import Covariates
 from catalogs.audit.prediction_powered import Sample
+from catalogs.audit.reading import read as read_all
 from catalogs.audit.region import Cap, parse_part
-from catalogs.audit.run import AuditResult, audit, count, summary_lines
+from catalogs.audit.run import AuditResult, audit, summary_lines
 from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError
 from catalogs.progress import Silent
@@ -91,7 +92,7 @@ def read(folder: Path, table: pa.Table, truth: str) -> dict[str, Any]:
     """Read without any test of the map; the part on labels."""
     pq.write_table(table, folder / "sky.parquet")
     asked = AuditSettings(truth=truth, region=NAMED)
-    found = count(folder / "sky.parquet", asked, Covariates((), [], ""), Silent())
+    found = read_all(folder / "sky.parquet", asked, Covariates((), [], ""), Silent())
     assert found.labelled is not None
     assert found.matched is not None
     judged = labelled.attribute(found.labelled, parse_part(NAMED), named=True)

@@ -27,8 +27,9 @@ from catalogs.audit.paired import (
     judge_swap,
     shift,
 )
+from catalogs.audit.reading import read as read_all
 from catalogs.audit.region import Cap
-from catalogs.audit.run import audit, count, summary_lines
+from catalogs.audit.run import audit, summary_lines
 from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError
 from catalogs.progress import Silent
@@ -261,7 +262,7 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
     assert any("McNemar" in line for line in summary_lines(result))
     # With labels the papers' table is made, too.
     asked = AuditSettings(simulations=1000, compare=(str(other),), truth="truth")
-    read = count(tmp_path / "mine.parquet", asked, Covariates((), [], ""), Silent())
+    read = read_all(tmp_path / "mine.parquet", asked, Covariates((), [], ""), Silent())
     pair = paired_document.build_pair("other", read.pairs[0], None, None)
     t, m, o = sky_["spiral"][known], mine[known], theirs[known]
     for name, found in (("audited", m), ("other", o)):
@@ -293,6 +294,15 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         Other(str(tmp_path / "no.parquet"), tmp_path / "mine.parquet", FAST)
     with pytest.raises(InputError, match=r"none\.parquet"):
         Other(str(tmp_path / "none.parquet"), tmp_path / "mine.parquet", FAST)
+    strangers = table({**sky_, "id": sky_["id"] + 10**6}, answers(sky_, 2))
+    pq.write_table(strangers, tmp_path / "far.parquet")
+    far = str(tmp_path / "far.parquet")
+    for asked, message in (
+        (AuditSettings(compare=(far,)), "no object of"),
+        (AuditSettings(swap=(f"a={far}", f"b={far}")), "answered by all"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_all(tmp_path / "mine.parquet", asked, Covariates((), [], ""), Silent())
     for swap in (("a=x", "b=y", "c=z"), ("a",), ("a=x",)):
         with pytest.raises(InputError, match="two groups"):
             AuditSettings(swap=swap)

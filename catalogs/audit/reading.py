@@ -1,0 +1,125 @@
+"""One pass over a table: its answers and what goes with them, summed per tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from catalogs.audit import labelled
+from catalogs.audit.answers import (
+    Beside,
+    Columns,
+    Tally,
+    check_answer_occurs,
+    find_columns,
+    iter_answers,
+)
+from catalogs.audit.covariates import Covariates
+from catalogs.audit.duplicates import FirstAtPosition, FloatArray, IntArray
+from catalogs.audit.labelled import Labelled
+from catalogs.audit.nuisances import Gathered, gather
+from catalogs.audit.others import Other
+from catalogs.audit.paired import Pairs, Seeds, gather_pairs, gather_seeds
+from catalogs.audit.prediction_powered import FEWEST_LABELS
+from catalogs.audit.region import parse_part
+from catalogs.audit.settings import FINEST_ORDER, AuditSettings
+from catalogs.audit.tiles import TileAccumulator, TileCounts
+from catalogs.audit.truth import Matched, Truth
+from catalogs.errors import InputError
+from catalogs.progress import Reporter
+from catalogs.survey import tables
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read of a table.
+
+    ``gathered`` is None without covariates, ``pairs`` empty without catalogs to compare with,
+    ``seeds`` None without a swap, ``labelled`` and ``matched`` without labels.
+    """
+
+    counts: TileCounts
+    tally: Tally
+    columns: Columns
+    gathered: Gathered | None
+    pairs: list[Pairs]
+    seeds: Seeds | None
+    labelled: Labelled | None
+    matched: Matched | None
+
+
+def read(
+    source: str | Path, settings: AuditSettings, covariates: Covariates, reporter: Reporter
+) -> Read:
+    """Read a table once, in bounded memory, into counts per tile and what goes with them.
+
+    Raises
+    ------
+    InputError
+        The table or a column cannot be used, or no row is left.
+    """
+    columns = find_columns(source, settings)
+    tally = Tally()
+    rows = tables.row_count(source)
+    order = max(FINEST_ORDER, settings.order or 0)
+    tiles = TileAccumulator(order)
+    gathered, labels = None, None
+    truth = None if settings.truth is None else Truth(source, columns, settings)
+    beside: list[Beside] = [covariates] if covariates.names else []
+    beside += [] if truth is None else [truth]
+    swapped = [path for _, path in settings.swapped]
+    others = [Other(path, source, settings) for path in (*settings.compare, *swapped)]
+    beside += others
+    width = 1 + len(covariates.names)
+    truth_at = None if truth is None else width
+    start = width + (truth is not None)
+    pairs: list[Pairs] = []
+    seeds = None
+    with FirstAtPosition(start + len(others), every=settings.keep_duplicates) as kept:
+        for pixels, values in iter_answers(source, columns, settings, tally, beside):
+            kept.add(pixels, values)
+            tally.used += len(pixels)
+            reporter.progress("read", tally.rows, max(rows or 0, tally.rows), "rows")
+        for pixels, values in kept.unique():
+            tiles.add(pixels, values[:, 0])
+        if covariates.names:
+            gathered = gather(lambda: _first(kept.unique(), width), covariates.names, order)
+        if truth is not None:
+            named = None if settings.region is None else parse_part(settings.region)
+            labels = labelled.gather(kept.unique, width, order, named)
+        swaps = slice(start + len(settings.compare), start + len(others))
+        pairs = [gather_pairs(kept.unique, at, truth_at, order) for at in range(start, swaps.start)]
+        if swapped:
+            seeds = gather_seeds(kept.unique, swaps, truth_at, order)
+            if not seeds.n.any():
+                raise InputError("swap: no object was answered by all catalogs; pairs are by id")
+        for path, pair in zip(settings.compare, pairs, strict=True):
+            if not pair.n.any():
+                raise InputError(f"{path}: no object of {source} has an answer there, by id")
+    check_answer_occurs(tally, columns, settings)
+    if tally.used == 0:
+        raise InputError(
+            f"{source}: none of {tally.rows} rows can be used ({tally.not_ok} not ok, "
+            f"{tally.no_position} without a position, {tally.no_answer} without an answer)"
+        )
+    counts = tiles.counts()
+    tally.duplicates = tally.used - counts.total
+    tally.used = counts.total
+    matched = None
+    if truth is not None and labels is not None:
+        matched = truth.finish(known := round(float(labels.tiles.labelled.n.sum())))
+        if settings.correct and known < FEWEST_LABELS:
+            raise InputError(
+                f"correct: {known} labels for the whole sky, at least {FEWEST_LABELS} are needed; "
+                "name more labels, or audit without correct"
+            )
+    return Read(counts, tally, columns, gathered, pairs, seeds, labels, matched)
+
+
+def _first(
+    rows: Iterator[tuple[IntArray, FloatArray]], width: int
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Yield rows with the first ``width`` of their values."""
+    for pixels, values in rows:
+        yield pixels, values[:, :width]

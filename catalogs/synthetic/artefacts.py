@@ -81,7 +81,7 @@ def draw_artefacts(index: IntArray, settings: ObservationSettings, seed: int) ->
     out["column_level"] = 10 ** (-1.7 + 1.9 * several("column of a band", 3))
     out["seam"] = draw("seam?") < settings.seams
     out["seam_offset"] = 0.9 * (draw("seam", 0) - 0.5)
-    out["seam_step"] = 0.02 * ndtri(several("seam of a band", 3))
+    out["seam_step"] = 0.012 * ndtri(several("seam of a band", 3))
     lost = 1 << np.floor(3 * draw("missing band")).astype(np.int64)
     out["missing"] = np.where(draw("missing?") < settings.missing_bands, lost, 0)
     return out

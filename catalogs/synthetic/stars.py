@@ -28,14 +28,14 @@ LATITUDE_POWER = 1.3  # counts grow as the cosecant of the latitude to this powe
 EVEN_LATITUDE = 50.0  # deg; where a survey without latitudes has its stars
 
 # Aureole: falls as the square of the distance (King 1971, PASP 83, 199). Its strength is assumed:
-# 14 mag per square arcsec at 30 arcsec from a star of magnitude 0; more in i, where thin chips
+# 14.5 mag per square arcsec at 30 arcsec from a star of magnitude 0; more in i, where thin chips
 # scatter light. So are spikes, full wells and bleeding below: chosen by eye beside real cutouts.
-AUREOLE = 2.5e-6 * 30.0**2  # share of the light per square arcsec, times distance squared
+AUREOLE = 1.5e-6 * 30.0**2  # share of the light per square arcsec, times distance squared
 AUREOLE_CORE = 4.0  # arcsec; within, the aureole is level
 AUREOLE_OF_BAND = (0.5, 0.6, 1.6)
 AUREOLE_RANGE = 240.0  # arcsec; a star further away is not felt
 
-SPIKE_LIGHT = 0.0025  # share of the light in each of the four spikes
+SPIKE_LIGHT = 0.0016  # share of the light in each of the four spikes
 SPIKE_SCALE = 9.0  # arcsec
 SPIKE_WIDTH = 0.65  # arcsec, standard deviation across
 SPIKE_TURN = (-1.2, 0.0, 1.2)  # deg by which the spikes of g, r, i are turned

@@ -20,6 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from catalogs.cutouts.chosen import crop_of, read_cutouts
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError, IntegrityError
 from catalogs.progress import Reporter, Silent
@@ -36,7 +37,6 @@ from export.rewrite import (
     turn_kernels,
     upstream,
 )
-from training.data import crop_of, read_cutouts
 from training.settings import SplitSettings
 from training.splits import TEST, TRAIN, sky_blocked
 

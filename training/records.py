@@ -14,10 +14,10 @@ import torch
 from mocpy import MOC
 from numpy.typing import NDArray
 
+from catalogs.cutouts.chosen import read_cutouts
 from catalogs.cutouts.store import Survey
 from catalogs.sky import tile_of
 from training import checkpoint
-from training.data import read_cutouts
 from training.fit import read_log
 from training.judge import Judgement
 from training.labels import Labels

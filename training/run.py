@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from catalogs.cutouts.chosen import crop_of
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
@@ -19,7 +20,7 @@ from training import checkpoint, records
 from training.answers import AnswerLayer, TwoClasses, answer_layer
 from training.calibrate import Calibration, fit_calibration, fit_temperature
 from training.checkpoint import Run, RunData, RunResult
-from training.data import Views, crop_of, read_views
+from training.data import Views, read_views
 from training.debias import Theta, estimate_theta
 from training.fit import fit, predict
 from training.judge import Judgement, judge_classes, judge_tree, tiles

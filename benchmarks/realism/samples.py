@@ -12,13 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from catalogs.cutouts.chosen import read_cutouts
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.synthetic.conditions import ConditionsName, ObservationSettings
 from catalogs.synthetic.observed import observe_sky, render_pictures
 from catalogs.synthetic.population import draw_population
 from catalogs.synthetic.settings import SimulationSettings
-from training.data import read_cutouts
 
 REAL_CROP = 240  # of 423 px: Galaxy Zoo's framing, 5.76 Petrosian radii
 CLASSES = {

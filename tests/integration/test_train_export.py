@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from catalogs.cutouts.chosen import read_cutouts
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Silent
@@ -20,7 +21,6 @@ from export.bundle import Bundle
 from export.convert import answers_of, export
 from export.session import Session
 from training.checkpoint import Run
-from training.data import read_cutouts
 from training.models.shamir import ShamirShape
 from training.presets import read_settings
 from training.run import train

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from surveys import encode, scattered
 from torch.nn import functional
 
+from catalogs.cutouts.chosen import crop_of, read_cutouts
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
 from catalogs.progress import Silent
-from training.data import crop_of, read_cutouts, read_views
+from training.data import read_views
 from training.labels import read_labels
 from training.settings import TrainSettings
 

@@ -252,7 +252,7 @@ def make_plan(
         )
     if len(set(columns)) < len(columns):
         raise InputError(f"columns {', '.join(columns)}: one is named twice; name each once")
-    names_in_catalog = [catalog_name(name) for name in columns]
+    names_in_catalog = [catalog_name(name, bundle.manifest) for name in columns]
     for name in names_in_catalog:
         if names_in_catalog.count(name) > 1:
             raise InputError(

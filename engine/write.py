@@ -17,9 +17,11 @@ from catalogs.cutouts.columns import as_text
 from catalogs.cutouts.store import Rows
 from catalogs.errors import InputError
 from catalogs.schema import HEALPIX_COLUMN, LABEL_COLUMN, NIGHT_COLUMN, OK, PROBABILITY_PREFIX
-from export.bundle import Manifest
+from export.answers import NOT_ASKED, OTHER, agreement, choices, conditional, spiralness
+from export.manifest import SPIRAL, Manifest, Question
 
 ROWS_PER_GROUP = 65_536
+CONFIDENCE_COLUMN = "confidence"
 CATALOG_COLUMNS = frozenset(
     [
         "id",
@@ -29,7 +31,7 @@ CATALOG_COLUMNS = frozenset(
         "input_row",
         NIGHT_COLUMN,
         LABEL_COLUMN,
-        "confidence",
+        CONFIDENCE_COLUMN,
         "status",
         "reason",
     ]
@@ -48,9 +50,14 @@ class PartitionRows:
     columns: dict[str, NDArray[Any]]
 
 
-def catalog_name(column: str) -> str:
+def catalog_name(column: str, manifest: Manifest) -> str:
     """Return the name in the catalog of a survey's column: its own, unless that is taken."""
-    taken = column in CATALOG_COLUMNS or column.startswith(PROBABILITY_PREFIX)
+    ours = {
+        f"{kind}_{question.name}"
+        for question in manifest.questions
+        for kind in (LABEL_COLUMN, CONFIDENCE_COLUMN)
+    }
+    taken = column in CATALOG_COLUMNS | ours or column.startswith(PROBABILITY_PREFIX)
     return f"survey_{column}" if taken else column
 
 
@@ -58,13 +65,11 @@ def to_table(part: PartitionRows, manifest: Manifest) -> pa.Table:
     """Return a partition's rows of the catalog.
 
     Columns: ``id``, ``ra``, ``dec``, ``_healpix_29``, ``input_row``, ``night``, one ``p_…`` per
-    answer, ``label``, ``confidence``, ``status``, ``reason``, then the survey's own.
+    answer, ``p_spiral``, a tree's ``label_…`` and ``confidence_…`` of each question, ``label``,
+    ``confidence``, ``status``, ``reason``, then the survey's own.
     """
-    ok = part.status == OK
-    masked = ~ok
+    masked = part.status != OK
     answers = np.stack([part.probabilities[name] for name in manifest.answers], axis=1)
-    label = labels(answers, manifest)
-    label[masked] = None
     arrays: dict[str, pa.Array] = {
         "id": pa.array(_identifiers(part.rows.id)),
         "ra": pa.array(part.rows.ra),
@@ -75,18 +80,51 @@ def to_table(part: PartitionRows, manifest: Manifest) -> pa.Table:
     }
     for name in manifest.answers:
         arrays[name] = pa.array(part.probabilities[name], mask=masked)
-    if f"{PROBABILITY_PREFIX}spiral" not in arrays:
-        arrays[f"{PROBABILITY_PREFIX}spiral"] = arrays[manifest.spiral]
-    arrays[LABEL_COLUMN] = pa.array(label.tolist(), pa.string())
-    arrays["confidence"] = pa.array(agreement(answers), mask=masked)
+    if manifest.spiral is not None and SPIRAL not in arrays:
+        arrays[SPIRAL] = arrays[manifest.spiral]
+    for question in manifest.questions:
+        arrays |= _labelled(answers, question, manifest, masked)
+    p = spiralness(answers, manifest)
+    if manifest.tree is not None and p is not None:
+        arrays |= _spiral_or_not(p, manifest.threshold, masked)
     arrays["status"] = pa.array(part.status.tolist(), pa.string())
     arrays["reason"] = pa.array(part.reason.tolist(), pa.string())
     for name, values in part.columns.items():
         kind = pa.string() if values.dtype == object else None
-        arrays[catalog_name(name)] = pa.array(
+        arrays[catalog_name(name, manifest)] = pa.array(
             values.tolist() if values.dtype == object else values, kind
         )
     return pa.table(arrays)
+
+
+def _labelled(
+    answers: NDArray[np.float32], question: Question, manifest: Manifest, masked: NDArray[np.bool_]
+) -> dict[str, pa.Array]:
+    """Return a question's label and how sure the network is; null where nobody is asked it."""
+    suffix = f"_{question.name}" if question.name else ""
+    chosen = choices(answers, question, manifest)
+    names: NDArray[Any] = np.asarray([*question.labels, None], dtype=object)
+    label = names[chosen]  # -1, not asked, is the None at the end
+    label[masked] = None
+    # Shares of those who are asked; of plain classes they are the answers themselves.
+    shares = answers if manifest.tree is None else conditional(answers, question)
+    sure = agreement(shares[:, : len(question.labels)])
+    return {
+        f"{LABEL_COLUMN}{suffix}": pa.array(label.tolist(), pa.string()),
+        f"{CONFIDENCE_COLUMN}{suffix}": pa.array(sure, mask=masked | (chosen == NOT_ASKED)),
+    }
+
+
+def _spiral_or_not(
+    p: NDArray[np.float32], threshold: float, masked: NDArray[np.bool_]
+) -> dict[str, pa.Array]:
+    """Return the label that a tree gives a galaxy as a whole: spiral, or not."""
+    label = np.where(p >= threshold, SPIRAL.removeprefix(PROBABILITY_PREFIX), OTHER)
+    both = np.stack([p, 1.0 - p.astype(np.float64)], axis=1)
+    return {
+        LABEL_COLUMN: pa.array(label.astype(object), pa.string(), mask=masked),
+        CONFIDENCE_COLUMN: pa.array(agreement(both), mask=masked),
+    }
 
 
 def merge(tables: Sequence[pa.Table]) -> pa.Table:
@@ -115,37 +153,6 @@ def to_parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=ROWS_PER_GROUP, compression="zstd")
     return sink.getvalue()
-
-
-def labels(answers: NDArray[np.float32], manifest: Manifest) -> NDArray[Any]:
-    """Return the label of each row, object array of ``str``, shape (n,).
-
-    ``spiral`` where its probability reaches the bundle's threshold, else the likeliest other.
-    """
-    spiral = manifest.answers.index(manifest.spiral)
-    others = np.where(np.arange(answers.shape[1]) == spiral, -1.0, np.nan_to_num(answers))
-    chosen = np.where(answers[:, spiral] >= manifest.threshold, spiral, np.argmax(others, axis=1))
-    names: NDArray[Any] = np.asarray(manifest.labels, dtype=object)
-    return np.asarray(names[chosen], dtype=object)
-
-
-def agreement(answers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return how sure the network is, 0 to 1: a(p) = 1 - H(p) / log n.
-
-    Parameters
-    ----------
-    answers : ndarray of float32, shape (n, answers)
-        Probabilities that sum to 1 in each row.
-
-    References
-    ----------
-    Dieleman, Willett & Dambre 2015, MNRAS 450, 1441, equations 6 and 7.
-    """
-    p = answers.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = -np.where(p > 0, p * np.log(p), 0.0).sum(axis=1)
-    share = np.clip(1.0 - entropy / np.log(p.shape[1]), 0.0, 1.0)
-    return np.asarray(share, dtype=np.float32)
 
 
 def id_digest(rows: Rows) -> str:

@@ -2,46 +2,137 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from catalogs.errors import IntegrityError
+from catalogs.errors import InputError, IntegrityError
+from catalogs.progress import Reporter, Silent
+from export.answers import stacked
 from export.bundle import Bundle
+from export.manifest import Comparison, Foreign
+from export.parity.gate import Gate, Reference, own_fp32, prove
+from export.parity.views import Views, made, of_survey
 from export.session import Session
 
 ROUNDING = 1e-5
+FEW = 3
+
+# Makes, of the run or of the foreign model that is given, what the bundle is compared with.
+Original = Callable[[Bundle], Reference]
 
 
-def check(path: Path) -> Bundle:
-    """Open a bundle, verify every file, and run its graph at both sizes that it promises.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found of a bundle.
+
+    Attributes
+    ----------
+    bundle : Bundle
+        Every file of it is what was written, and its graphs answer.
+    compared : list of Comparison
+        What was compared again.
+    not_compared : list of str
+        What was not, and what it would take; a sentence each.
+    """
+
+    bundle: Bundle
+    compared: list[Comparison] = field(default_factory=list)
+    not_compared: list[str] = field(default_factory=list)
+
+
+def check(
+    path: Path,
+    reporter: Reporter | None = None,
+    *,
+    original: Original | None = None,
+    survey: Path | None = None,
+    gate: Gate | None = None,
+) -> Checked:
+    """Open a bundle, verify every file, run its graphs, and compare again what can be compared.
+
+    Parameters
+    ----------
+    path : Path
+    reporter : Reporter, optional
+    original : callable, optional
+        What the bundle was made from. Without it, other precisions and providers are compared
+        with the bundle's own fp32 model on the CPU.
+    survey : Path, optional
+        Whose cutouts are looked at; without it nothing is compared.
+    gate : Gate, optional
 
     Raises
     ------
     InputError
         There is no bundle at ``path``, or no ONNX Runtime is installed.
     IntegrityError
-        A file is not what was written, or the graph does not run or does not answer with
-        probabilities that sum to one.
+        A file is not what was written; a graph does not run, or does not answer with
+        probabilities that sum to one; or answers differ by more than the limits.
     """
+    reporter, gate = reporter or Silent(), gate or Gate()
     bundle = Bundle.open(path)
-    session = Session(bundle)
-    contract = bundle.manifest.input
-    random = np.random.default_rng(0)
+    for precision in bundle.manifest.precisions:
+        _answers(bundle, Session(bundle, precision=precision))
+    found = Checked(bundle)
+    if survey is None:
+        found.not_compared.append("answers on real cutouts: give --survey survey.zarr")
+    if original is None:
+        found.not_compared.append(_why_not(bundle))
+    if survey is None:
+        return found
+    galaxies = of_survey(survey, bundle.manifest.input.crop, gate.cutouts)
+    reference = own_fp32(bundle) if original is None else original(bundle)
+    views = Views(galaxies, gate.cutouts)
+    found.compared.extend(prove(bundle, reference, views, gate, reporter).comparisons)
+    return found
+
+
+def _why_not(bundle: Bundle) -> str:
+    if isinstance(bundle.manifest.provenance, Foreign):
+        return (
+            f"the original {bundle.manifest.provenance.model}: give it with its contract, "
+            f"`skytally export {bundle.manifest.provenance.model} --contract contract.toml --check "
+            f"{bundle.path}`"
+        )
+    if importlib.util.find_spec("torch") is None:
+        return (
+            "the network in PyTorch: torch is not installed here; pip install 'skytally[train]', "
+            f"and give its run, `skytally export NAME.run --check {bundle.path}`"
+        )
+    return (
+        "the network in PyTorch: its run is not given; "
+        f"`skytally export NAME.run --check {bundle.path}`"
+    )
+
+
+def _answers(bundle: Bundle, session: Session) -> None:
+    """Run a graph at both sizes that the bundle promises."""
+    contract, manifest = bundle.manifest.input, bundle.manifest
     for size in sorted({contract.crop, contract.trained_size}):
-        cutouts = random.integers(0, 256, (3, size, size, contract.channels), dtype=np.uint8)
+        cutouts = made(size, contract.channels, contract.dtype)[:FEW]
         cutouts[0] = 0
         try:
-            answers = session.run(cutouts)
+            answers = stacked(session.run(cutouts), manifest).astype(np.float64)
+        except InputError:
+            raise
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise IntegrityError(
-                f"{path}: the graph does not run on {size} px cutouts: {error}".splitlines()[0]
+                f"{bundle.path}: the graph does not run on {size} px cutouts: {error}".splitlines()[
+                    0
+                ]
             ) from error
-        values = np.stack(list(answers.values()))
-        good = values.shape == (len(answers), 3) and np.all((values >= 0) & (values <= 1))
-        if not good or np.abs(values.sum(axis=0) - 1).max() > ROUNDING:
+        good = bool(np.all((answers >= 0) & (answers <= 1)))
+        for question in manifest.questions:
+            total = answers[:, question.at].sum(axis=1)
+            # A tree's question sums to the share of volunteers that come to it.
+            least = 1 - ROUNDING if manifest.tree is None else 0
+            good &= bool(np.all((total >= least) & (total <= 1 + ROUNDING)))
+        if not good:
             raise IntegrityError(
-                f"{path}: the answers on {size} px cutouts are no probabilities that sum to one; "
-                "export it again"
+                f"{bundle.path}: the answers on {size} px cutouts are no probabilities that sum to "
+                "one; export it again"
             )
-    return bundle

@@ -13,28 +13,44 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
-from export import bundle as bundles
-from export.bundle import Bundle, InputContract, Manifest, Metric, Parity, Provenance
-from export.card import card
-from export.parity import compare
+from catalogs.schema import PROBABILITY_PREFIX
+from catalogs.trees.tree import Tree
+from export.bundle import Bundle
+from export.manifest import (
+    MANIFEST,
+    MODEL,
+    SKY,
+    SPIRAL,
+    InputContract,
+    Manifest,
+    Metric,
+    Provenance,
+)
+from export.parity.gate import Gate, Reference
+from export.parity.views import Galaxies, Views, of_survey
+from export.proven import write_proven
 from export.quantize import add_variant
 from training import checkpoint
 from training.checkpoint import Run
 from training.models.base import Plain
 from training.network import Annotator, Classifier
 from training.settings import dump
+from training.splits import TRAIN, sky_blocked
 
 OPSET = 20
 INPUT = "cutouts"
-SPIRAL = "spiral"
 
 # Settings that the provenance names by themselves.
 _ELSEWHERE = frozenset({"label", "seed", "regions", "framing", "credit"})
@@ -47,6 +63,8 @@ def export(
     *,
     precisions: Sequence[str] = ("fp32",),
     calibrate: Path | None = None,
+    survey: Path | None = None,
+    gate: Gate | None = None,
     replace: bool = False,
 ) -> Bundle:
     """Make a bundle of a complete training run, or of a bundle and an int8 variant.
@@ -63,30 +81,38 @@ def export(
         fp32 is always there. bf16 needs no model of its own.
     calibrate : Path, optional
         Survey store from whose galaxies int8 takes its ranges.
+    survey : Path, optional
+        Survey store on whose cutouts the bundle is compared with the run; by default the held-out
+        ones that the run kept.
+    gate : Gate, optional
+        On how many cutouts, and past which differences nothing is written.
     replace : bool
         Put the new bundle in the place of an old one at ``to``.
 
     Raises
     ------
     InputError
-        The run is not complete or has no class ``spiral``, ``to`` exists, or a precision cannot
-        be made.
+        The run is not complete, ``to`` exists, or a precision cannot be made.
     IntegrityError
         ONNX Runtime and torch disagree, or int8 and fp32; no bundle is written.
     """
-    reporter = reporter or Silent()
+    reporter, gate = reporter or Silent(), gate or Gate()
     if to.exists() and not replace:
         raise InputError(f"{to} exists already; choose another name or remove it")
     _check_precisions(precisions, calibrate)
-    has_bundle = (source / bundles.MANIFEST).is_file()
+    has_bundle = (source / MANIFEST).is_file()
     if "int8" not in precisions or calibrate is None:
         if has_bundle:
             raise InputError(f"{source} is a bundle already; say which --precision to add to it")
-        return _export_run(source, to, reporter, replace)
+        return _export_run(source, to, survey, gate, reporter, replace)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / to.name
-        base = Bundle.open(source) if has_bundle else _export_run(source, made, reporter, False)
-        return add_variant(base, calibrate, to, reporter, replace=replace)
+        base = (
+            Bundle.open(source)
+            if has_bundle
+            else _export_run(source, made, survey, gate, reporter, False)
+        )
+        return add_variant(base, calibrate, to, reporter, gate=gate, replace=replace)
 
 
 def _check_precisions(precisions: Sequence[str], calibrate: Path | None) -> None:
@@ -105,30 +131,96 @@ def _check_precisions(precisions: Sequence[str], calibrate: Path | None) -> None
         )
 
 
-def _export_run(run: Path, to: Path, reporter: Reporter, replace: bool) -> Bundle:
+def _export_run(
+    run: Path, to: Path, survey: Path | None, gate: Gate, reporter: Reporter, replace: bool
+) -> Bundle:
     trained = Run.open(run)
-    answers = [f"p_{name}" for name in trained.data.names]
-    if f"p_{SPIRAL}" not in answers:
-        raise InputError(
-            f"{run} has the classes {', '.join(trained.data.names)}, none called {SPIRAL!r}; "
-            "name it so with `skytally ingest --classes`"
-        )
-    module = answers_of(trained)
-    model = to_onnx(module, answers)
+    module = Exported(annotator_of(trained), trained.data.questions).eval()
+    model = to_onnx(module, module.answers)
     reporter.event("converted", run=str(run), opset=OPSET, bytes=len(model))
-    examples = checkpoint.read_tensors(run / checkpoint.EXAMPLES)["cutouts"].numpy()
-    parity = compare(model, module, answers, examples, module.size, trained.result.threshold)
-    reporter.event("parity", **parity.model_dump())
-    manifest = _manifest(to.name, trained, module.size, answers, parity)
-    files = {
-        bundles.MODEL: model,
-        bundles.SKY: (run / checkpoint.SKY).read_bytes(),
-        bundles.CARD: card(manifest).encode(),
-    }
-    return bundles.write(to, manifest, files, replace=replace)
+    files = {MODEL: model, SKY: (run / checkpoint.SKY).read_bytes()}
+    manifest = _manifest(to.name, trained, module)
+    galaxies = (
+        _kept(trained)
+        if survey is None
+        else of_survey(survey, trained.data.crop, gate.cutouts, _held_out(survey, trained))
+    )
+    views = Views(galaxies, gate.cutouts)
+    return write_proven(
+        to, manifest, files, reference_of(module), views, gate, reporter, replace=replace
+    )
 
 
-def answers_of(run: Run) -> Annotator:
+def original(run: Path) -> tuple[Reference, tuple[str, ...]]:
+    """Return the network of a run as what its bundle is compared with, and its answers.
+
+    Raises
+    ------
+    InputError
+        There is no complete run.
+    """
+    trained = Run.open(run)
+    module = Exported(annotator_of(trained), trained.data.questions).eval()
+    return reference_of(module), module.answers
+
+
+def reference_of(module: Exported) -> Reference:
+    """Return a network in PyTorch as what others are compared with."""
+
+    def answer(cutouts: NDArray[Any]) -> list[NDArray[np.float32]]:
+        with torch.inference_mode():
+            return [output.numpy() for output in module(torch.from_numpy(cutouts))]
+
+    return Reference(f"torch {torch.__version__}", answer)
+
+
+def _kept(run: Run) -> Galaxies:
+    """Return the held-out cutouts that a run kept."""
+    kept = checkpoint.read_tensors(run.path / checkpoint.EXAMPLES)
+    cutouts = kept["cutouts"].numpy()
+    nowhere = np.full(len(cutouts), np.nan)
+    ra, dec = (kept[name].numpy() if name in kept else nowhere for name in ("ra", "dec"))
+    return Galaxies(cutouts, ra, dec, run.data.survey)
+
+
+def _held_out(survey: Path, run: Run) -> NDArray[np.bool_]:
+    """Return which rows of a survey lie on sky from which the run was not trained."""
+    store = Survey.open(survey)
+    roles = sky_blocked(store.column("ra"), store.column("dec"), run.settings.split)
+    return np.asarray(roles != TRAIN, dtype=np.bool_)
+
+
+class Exported(nn.Module):
+    """The exported graph: what an annotator answers, and the sum that is "spiral" of a tree.
+
+    Attributes
+    ----------
+    answers : tuple of str
+        Names of what ``forward`` returns, in order.
+    """
+
+    def __init__(self, annotator: Annotator, tree: Tree | None) -> None:
+        super().__init__()
+        self.annotator = annotator
+        names = tuple(annotator.answers)
+        self.spirals = [] if tree is None else [names.index(name) for name in tree.spiral]
+        self.answers = tuple(f"{PROBABILITY_PREFIX}{name}" for name in names)
+        self.size = annotator.size
+        if SPIRAL in self.answers:
+            self.spirals = []  # there already, as an answer
+        elif self.spirals:
+            self.answers = (*self.answers, SPIRAL)
+
+    def forward(self, cutouts: Tensor) -> tuple[Tensor, ...]:
+        """Return one float32 tensor (n,) per answer."""
+        found: tuple[Tensor, ...] = self.annotator(cutouts)
+        if not self.spirals:
+            return found
+        # Shares of ways that exclude each other; the clamp is for the last bit.
+        return (*found, torch.stack([found[i] for i in self.spirals]).sum(dim=0).clamp(0.0, 1.0))
+
+
+def annotator_of(run: Run) -> Annotator:
     """Return the network of a run with its trained weights, ready to answer."""
     classifier = Classifier(run.settings, run.answers)
     classifier.load_state_dict(run.weights)
@@ -216,14 +308,16 @@ def _without_exporter_noise() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _manifest(name: str, run: Run, size: int, answers: Sequence[str], parity: Parity) -> Manifest:
+def _manifest(name: str, run: Run, module: Exported) -> Manifest:
+    tree = run.data.questions
     return Manifest(
         name=name.removesuffix(".bundle"),
-        labels=list(run.data.names),
-        answers=list(answers),
-        spiral=f"p_{SPIRAL}",
+        labels=list(run.data.names) if tree is None else [],
+        tree=tree,
+        answers=list(module.answers),
+        spiral=SPIRAL if SPIRAL in module.answers else None,
         threshold=run.result.threshold,
-        input=InputContract(name=INPUT, crop=run.data.crop, trained_size=size, channels=3),
+        input=InputContract(name=INPUT, crop=run.data.crop, trained_size=module.size, channels=3),
         provenance=Provenance(
             survey=run.data.survey,
             data_fingerprint=run.data.fingerprint,
@@ -237,5 +331,5 @@ def _manifest(name: str, run: Run, size: int, answers: Sequence[str], parity: Pa
             settings={k: v for k, v in dump(run.settings).items() if k not in _ELSEWHERE},
         ),
         metrics={k: Metric(**asdict(v)) for k, v in run.result.metrics.items()},
-        parity=parity,
+        parity=[],
     )

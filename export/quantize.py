@@ -20,13 +20,14 @@ import onnx
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from catalogs.cutouts.chosen import crop_of, read_cutouts
 from catalogs.cutouts.store import Survey
-from catalogs.errors import InputError, IntegrityError
+from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
-from export import bundle as bundles
-from export.bundle import Bundle, Manifest, VariantParity
-from export.card import card
+from export.bundle import Bundle
+from export.manifest import CARD, INT8_MODEL, Manifest, Provenance, Variant
+from export.parity.gate import Gate, own_fp32
+from export.parity.views import Galaxies, Views, of_survey
+from export.proven import write_proven
 from export.providers import runtime
 from export.rewrite import (
     Normalisation,
@@ -40,9 +41,8 @@ from export.rewrite import (
 from training.settings import SplitSettings
 from training.splits import TEST, TRAIN, sky_blocked
 
-CALIBRATION, HELD_OUT = 512, 4096
+CALIBRATION = 512
 FEWEST = 64
-MOST_DIFFERENT = 0.005
 BATCH = 32
 # Layers that compute in 8 bits, or pass 8 bits on.
 OPERATORS = ["Conv", "Relu", "MaxPool", "Transpose", "Reshape"]
@@ -56,6 +56,7 @@ def add_variant(
     to: Path,
     reporter: Reporter | None = None,
     *,
+    gate: Gate | None = None,
     replace: bool = False,
 ) -> Bundle:
     """Write a copy of a bundle that has an int8 model as well.
@@ -70,6 +71,7 @@ def add_variant(
     to : Path
         ``NAME.bundle``.
     reporter : Reporter, optional
+    gate : Gate, optional
     replace : bool
         Put the new bundle in the place of an old one at ``to``.
 
@@ -78,29 +80,34 @@ def add_variant(
     InputError
         The survey has too few galaxies, or ``to`` exists.
     IntegrityError
-        More than 0.5% of the held-out galaxies are labelled otherwise; no bundle is written.
+        On the held-out galaxies int8 answers too differently; no bundle is written.
     """
-    reporter = reporter or Silent()
+    reporter, gate = reporter or Silent(), gate or Gate()
     manifest = bundle.manifest
-    seen, unseen = _galaxies(manifest, survey)
-    fp32 = bundle.model_bytes()
-    int8 = quantize(fp32, seen, manifest.input.trained_size)
-    parity = _compare(fp32, int8, manifest, unseen, Survey.open(survey).attributes.name, len(seen))
-    reporter.event("int8", **parity.model_dump())
+    seen, unseen = _galaxies(manifest, survey, gate.cutouts)
+    reporter.event("calibrate", survey=unseen.source, galaxies=len(seen))
+    int8 = quantize(bundle.model_bytes(), seen, manifest.input.trained_size)
+    variant = Variant(survey=unseen.source, calibrated_on=len(seen))
     complete = manifest.model_copy(
         update={
             "name": to.name.removesuffix(".bundle"),
-            "precisions": manifest.precisions | {"int8": bundles.INT8_MODEL},
-            "variants": manifest.variants | {"int8": parity},
+            "precisions": manifest.precisions | {"int8": INT8_MODEL},
+            "variants": manifest.variants | {"int8": variant},
+            "parity": [found for found in manifest.parity if found.precision != "int8"],
         }
     )
-    files = {
-        bundles.MODEL: fp32,
-        bundles.INT8_MODEL: int8,
-        bundles.SKY: (bundle.path / bundles.SKY).read_bytes(),
-        bundles.CARD: card(complete).encode(),
-    }
-    return bundles.write(to, complete, files, replace=replace)
+    files = {name: bundle.file(name) for name in manifest.files if name != CARD}
+    return write_proven(
+        to,
+        complete,
+        {**files, INT8_MODEL: int8},
+        own_fp32(bundle),
+        Views(unseen, gate.cutouts),
+        gate,
+        reporter,
+        precisions=("int8",),
+        replace=replace,
+    )
 
 
 def quantize(model: bytes, cutouts: Cutouts, size: int) -> bytes:
@@ -201,49 +208,24 @@ def _quiet() -> Iterator[None]:
         root.setLevel(level)
 
 
-def _galaxies(manifest: Manifest, survey: Path) -> tuple[Cutouts, Cutouts]:
-    """Return cutouts of the training sky and of the test sky, spread evenly over each."""
+def _galaxies(manifest: Manifest, survey: Path, count: int) -> tuple[Cutouts, Galaxies]:
+    """Return cutouts of the training sky and galaxies of the test sky, spread evenly over each."""
     store = Survey.open(survey)
-    split = manifest.provenance.settings.get("split")
+    source = manifest.provenance
+    split = source.settings.get("split") if isinstance(source, Provenance) else None
     settings = TypeAdapter(SplitSettings).validate_python(split or {})
     roles = sky_blocked(store.column("ra"), store.column("dec"), settings)
-    found = []
-    for role, most in ((TRAIN, CALIBRATION), (TEST, HELD_OUT)):
-        rows = np.flatnonzero(roles == role)
-        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
-        cutouts = read_cutouts(store, rows, crop_of(store, None, manifest.input.crop))
-        if len(cutouts) < FEWEST:
-            raise InputError(
-                f"{survey} has {len(cutouts)} usable galaxies in the sky that "
-                f"{'trains' if role == TRAIN else 'tests'}; int8 takes {FEWEST} or more: "
-                "calibrate on a larger survey"
-            )
-        found.append(cutouts)
-    return found[0], found[1]
-
-
-def _compare(
-    fp32: bytes, int8: bytes, manifest: Manifest, cutouts: Cutouts, survey: str, calibrated_on: int
-) -> VariantParity:
-    expected, found = _answers(fp32, cutouts), _answers(int8, cutouts)
-    spiral = manifest.spiral
-    differ = (expected[spiral] >= manifest.threshold) != (found[spiral] >= manifest.threshold)
-    difference = np.stack([np.abs(found[name] - expected[name]) for name in expected])
-    if not np.isfinite(difference).all() or differ.mean() > MOST_DIFFERENT:
-        raise IntegrityError(
-            f"the int8 model labels {int(differ.sum())} of {len(differ)} held-out galaxies "
-            f"otherwise than fp32, more than {MOST_DIFFERENT:.1%}; no bundle was written: use fp32"
-        )
-    return VariantParity(
-        survey=survey,
-        calibrated_on=calibrated_on,
-        images=len(cutouts),
-        label_differences=int(differ.sum()),
-        allowed_share=MOST_DIFFERENT,
-        max_abs_difference=float(difference.max()),
-        mean_abs_difference=float(difference.mean()),
-        runtime=f"onnxruntime {runtime().__version__} CPUExecutionProvider",
+    seen, unseen = (
+        of_survey(survey, manifest.input.crop, most, roles == role)
+        for role, most in ((TRAIN, CALIBRATION), (TEST, count))
     )
+    for found, does in ((seen, "trains"), (unseen, "tests")):
+        if len(found.cutouts) < FEWEST:
+            raise InputError(
+                f"{survey} has {len(found.cutouts)} usable galaxies in the sky that {does}; int8 "
+                f"takes {FEWEST} or more: calibrate on a larger survey"
+            )
+    return seen.cutouts, unseen
 
 
 def _answers(model: bytes, cutouts: Cutouts) -> dict[str, NDArray[np.float64]]:

@@ -17,7 +17,7 @@ from PIL import Image
 from catalogs.cutouts.header import LONGEST_SIDE
 from catalogs.cutouts.layout import RawDtype
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
-from export import bundle
+from export import bundle, manifest
 
 BRIGHTEST = {"uint8": 255, "uint16": 65_535, "float32": 65_535}  # what answers are shares of
 
@@ -57,19 +57,18 @@ def brightness_bundle(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model)
     files = {
-        bundle.MODEL: model.SerializeToString(),
-        bundle.SKY: b"",
-        bundle.CARD: b"# brightness\n",
+        manifest.MODEL: model.SerializeToString(),
+        manifest.SKY: b"",
+        manifest.CARD: b"# brightness\n",
     }
-    manifest = bundle.Manifest(
+    said = manifest.Manifest(
         name=to.stem,
-        files={name: bundle.entry_of(content) for name, content in files.items()},
         labels=["elliptical", "spiral"],
         answers=["p_elliptical", "p_spiral"],
         spiral="p_spiral",
         threshold=0.5,
-        input=bundle.InputContract(crop=24, trained_size=24, channels=3, dtype=dtype),
-        provenance=bundle.Provenance(
+        input=manifest.InputContract(crop=24, trained_size=24, channels=3, dtype=dtype),
+        provenance=manifest.Provenance(
             survey="none",
             framing="none",
             credit="none",
@@ -82,16 +81,9 @@ def brightness_bundle(
             settings={},
         ),
         metrics={},
-        parity=bundle.Parity(
-            images=0,
-            sizes=[],
-            max_abs_difference=0,
-            label_differences=0,
-            tolerance=0,
-            runtime="none",
-        ),
+        parity=[],
     )
-    return bundle.write(to, manifest, files, replace=False)
+    return bundle.write(to, said, files, replace=False)
 
 
 def small_image(row: int, size: int = 32) -> NDArray[np.uint8]:

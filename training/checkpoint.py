@@ -13,7 +13,7 @@
     holdout.csv                the test galaxies' answers
     training_sky.moc.fits      where the training galaxies lie
     curves.png                 what was learnt by epoch
-    examples.safetensors       validation cutouts, on which an export is compared with torch
+    examples.safetensors       held-out cutouts, on which an export is compared with torch
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch
 from mocpy import MOC
 from numpy.typing import NDArray
 
-from catalogs.cutouts.chosen import read_cutouts
+from catalogs.cutouts.chosen import read_usable
 from catalogs.cutouts.store import Survey
 from catalogs.sky import tile_of
 from training import checkpoint
@@ -23,7 +23,7 @@ from training.judge import Judgement
 from training.labels import Labels
 
 SKY_ORDER = 6
-EXAMPLES = 64
+EXAMPLES, EXAMPLE_BYTES = 512, 1 << 26
 WATCHED = {
     "validation_roc_auc": "validation ROC AUC",
     "validation_accuracy": "validation accuracy",
@@ -68,10 +68,16 @@ def write_holdout(
 
 
 def write_examples(run: Path, survey: Survey, rows: NDArray[np.int64], crop: int) -> None:
-    """Write some cutouts, uint8 (n, crop, crop, 3): real input for the comparison at export."""
-    chosen = rows[np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).astype(np.int64)]
-    cutouts = torch.from_numpy(read_cutouts(survey, chosen, crop))
-    checkpoint.write_tensors(run / checkpoint.EXAMPLES, {"cutouts": cutouts}, {})
+    """Write held-out cutouts, uint8 (n, crop, crop, 3), and where they are: export compares them.
+
+    At most 512, and 64 MiB, spread evenly over the rows, which are in the sky's order.
+    """
+    most = min(EXAMPLES, len(rows), max(EXAMPLE_BYTES // (3 * crop * crop), 1))
+    chosen = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+    cutouts, kept = read_usable(survey, chosen, crop)
+    tensors = {name: torch.from_numpy(survey.column(name)[kept]) for name in ("ra", "dec")}
+    tensors["cutouts"] = torch.from_numpy(cutouts)
+    checkpoint.write_tensors(run / checkpoint.EXAMPLES, tensors, {})
 
 
 def write_metrics(run: Path, judgement: Judgement) -> None:

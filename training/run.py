@@ -132,7 +132,7 @@ def train(
         for role in (VALIDATION, TEST)
     }
     records.write_holdout(to, store, labels, kept[roles[kept] == TEST], probability[TEST])
-    records.write_examples(to, store, labels.rows[kept[roles[kept] == VALIDATION]], crop)
+    records.write_examples(to, store, labels.rows[kept[roles[kept] != TRAIN]], crop)
     records.write_curves(to)
     records.write_metrics(to, judged[TEST])
     checkpoint.write_tensors(to / checkpoint.WEIGHTS, model.state_dict(), {})

@@ -23,7 +23,7 @@ from catalogs.survey.tables import read_table
 from engine.ledger import Ledger
 from engine.run import AnnotateSettings, annotate
 from engine.status import catalog_status
-from engine.write import agreement
+from export.answers import agreement
 
 ROWS = 2000
 ONE = AnnotateSettings(workers=1)

@@ -18,7 +18,9 @@ from catalogs.progress import Silent
 from catalogs.schema import ClassMap
 from catalogs.survey.ingest import IngestSettings, ingest
 from export.bundle import Bundle
-from export.convert import answers_of, export
+from export.commands import check
+from export.convert import annotator_of, export
+from export.parity.gate import Gate
 from export.session import Session
 from training.checkpoint import Run
 from training.models.shamir import ShamirShape
@@ -36,6 +38,7 @@ TINY = TrainSettings(
     split=SplitSettings(order=5, validation=0.2, test=0.3),
     shape=ShamirShape(widths=(4, 4, 8, 8, 8), dense=16),
 )
+FEW = Gate(cutouts=128)
 
 
 class Interrupt(Silent):
@@ -128,21 +131,26 @@ def test_the_holdout_shares_no_tile_with_training(run: Run, survey: Path) -> Non
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Bundle:
-    return export(run.path, tmp_path_factory.mktemp("bundles") / "tiny.bundle")
+    return export(run.path, tmp_path_factory.mktemp("bundles") / "tiny.bundle", gate=FEW)
 
 
 def test_the_bundle_answers_what_torch_answers(bundle: Bundle, run: Run, survey: Path) -> None:
     cutouts = read_cutouts(Survey.open(survey), np.arange(0, 120, 2), run.data.crop)
     got = Session(bundle).run(cutouts)
     with torch.inference_mode():
-        expected = answers_of(run)(torch.from_numpy(cutouts))
+        expected = annotator_of(run)(torch.from_numpy(cutouts))
     for name, values in zip(bundle.manifest.answers, expected, strict=True):
         np.testing.assert_allclose(got[name], values.numpy(), atol=1e-5)
 
 
 def test_the_bundle_says_what_the_run_measured(bundle: Bundle, run: Run) -> None:
     manifest = bundle.manifest
-    assert manifest.parity.max_abs_difference < 1e-4
+    (found,) = manifest.parity
+    assert found.difference < 1e-4
+    assert (found.cutouts, found.source) == (128, run.data.survey)
+    assert found.galaxies == sum(
+        sum(run.data.counts[role].values()) for role in ("validation", "test")
+    )
     assert manifest.provenance.counts == run.data.counts
     card = (bundle.path / "card.md").read_text()
     for name, measured in run.result.metrics.items():
@@ -173,6 +181,18 @@ def test_a_region_without_galaxies_is_refused(survey: Path, tmp_path: Path) -> N
     assert not (tmp_path / "x.run").exists()
 
 
+def test_a_bundle_is_compared_again_with_its_run(bundle: Bundle, run: Run, survey: Path) -> None:
+    checked = check(bundle.path, run.path, None, survey, FEW.cutouts, Silent())
+    (found,) = checked.compared
+    assert checked.not_compared == []
+    assert found.reference.startswith("torch")
+    assert found.source == run.data.survey
+    assert found.difference < 1e-5
+    own = check(bundle.path, None, None, survey, FEW.cutouts, Silent())
+    assert own.compared[0].reference.startswith("the fp32 model")
+    assert "its run is not given" in own.not_compared[0]
+
+
 NETWORKS = {
     "dieleman": {"widths": (4, 4, 4, 4), "dense": 8},
     "resnet50": {"blocks": (1, 1, 1, 1), "width": 4, "dense": 8, "size": 64},
@@ -191,7 +211,7 @@ def test_every_network_goes_from_galaxies_to_a_bundle(
     settings = read_settings("default", None, {**changed, "split": split})
     train(survey, tmp_path / "a.run", settings)
     run = Run.open(tmp_path / "a.run")
-    bundle = export(run.path, tmp_path / "a.bundle")
+    bundle = export(run.path, tmp_path / "a.bundle", gate=FEW)
     contract = bundle.manifest.input
     assert contract.crop == (294 if model == "dieleman" else 240)
     assert contract.trained_size == {"dieleman": 294, "resnet50": 64, "equivariant": 60}[model]
@@ -201,7 +221,7 @@ def test_every_network_goes_from_galaxies_to_a_bundle(
     cutouts = read_cutouts(Survey.open(survey), np.arange(8), run.data.crop)
     got = Session(bundle).run(cutouts)
     with torch.inference_mode():
-        expected = answers_of(run)(torch.from_numpy(cutouts))
+        expected = annotator_of(run)(torch.from_numpy(cutouts))
     for name, values in zip(bundle.manifest.answers, expected, strict=True):
         np.testing.assert_allclose(got[name], values.numpy(), atol=1e-5)
 

@@ -133,7 +133,7 @@ def test_one_answer_for_eight_symmetries(classifier: Classifier) -> None:
                 classifier(torch.from_numpy(copy.transpose(0, 2, 3, 1).copy())).numpy()
                 for copy in eight(cutouts)
             ]
-        np.testing.assert_allclose(logits, np.broadcast_to(logits[0], (8, 3)), atol=2e-5)
+        np.testing.assert_allclose(logits, np.broadcast_to(logits[0], (8, 3, 1)), atol=2e-5)
         # And not because it answers the same to everything.
         assert np.ptp(logits[0]) > 1e-3
 

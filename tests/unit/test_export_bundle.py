@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from catalogs.errors import InputError, IntegrityError, SkytallyError
 from export import bundle as bundles
+from export import manifest as manifests
 from export.bundle import Bundle, shipped
 from export.session import Session
 
@@ -23,26 +24,26 @@ def copied(tmp_path: Path) -> Path:
 
 
 def change_manifest(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    values = json.loads((path / bundles.MANIFEST).read_text())
+    values = json.loads((path / manifests.MANIFEST).read_text())
     change(values)
-    (path / bundles.MANIFEST).write_text(json.dumps(values))
+    (path / manifests.MANIFEST).write_text(json.dumps(values))
 
 
 def change_model(path: Path, change: Callable[[onnx.ModelProto], None]) -> None:
     """Change the model and give the manifest its new digest, as a forger would."""
-    model = onnx.load_model(path / bundles.MODEL)
+    model = onnx.load_model(path / manifests.MODEL)
     change(model)
     content = model.SerializeToString()
-    (path / bundles.MODEL).write_bytes(content)
+    (path / manifests.MODEL).write_bytes(content)
     entry = bundles.entry_of(content).model_dump()
-    change_manifest(path, lambda values: values["files"].update({bundles.MODEL: entry}))
+    change_manifest(path, lambda values: values["files"].update({manifests.MODEL: entry}))
 
 
 def test_the_shipped_bundle_opens() -> None:
     bundle = Bundle.open(shipped())
     assert bundle.manifest.spiral in bundle.manifest.answers
     assert bundle.manifest.input.crop == 240
-    manifest = (shipped() / bundles.MANIFEST).read_bytes()
+    manifest = (shipped() / manifests.MANIFEST).read_bytes()
     assert bundle.sha256 == hashlib.sha256(manifest).hexdigest()
     assert sum(file.stat().st_size for file in shipped().iterdir()) < 6e6
 
@@ -50,14 +51,14 @@ def test_the_shipped_bundle_opens() -> None:
 def test_the_training_sky_is_a_moc_of_its_coverage() -> None:
     from mocpy import MOC
 
-    moc = MOC.from_fits(shipped() / bundles.SKY)
+    moc = MOC.from_fits(shipped() / manifests.SKY)
     trained = sum(Bundle.open(shipped()).manifest.provenance.counts["train"].values())
     tiles = moc.sky_fraction * 12 * 4**6
     assert moc.max_order == 6
     assert trained / 10 < tiles <= trained
 
 
-@pytest.mark.parametrize("name", [bundles.MODEL, bundles.SKY, bundles.CARD])
+@pytest.mark.parametrize("name", [manifests.MODEL, manifests.SKY, manifests.CARD])
 def test_a_changed_byte_is_refused(copied: Path, name: str) -> None:
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -66,7 +67,7 @@ def test_a_changed_byte_is_refused(copied: Path, name: str) -> None:
         Bundle.open(copied)
 
 
-@pytest.mark.parametrize("name", [bundles.MODEL, bundles.SKY, bundles.CARD])
+@pytest.mark.parametrize("name", [manifests.MODEL, manifests.SKY, manifests.CARD])
 def test_a_missing_or_longer_file_is_refused(copied: Path, name: str) -> None:
     with (copied / name).open("ab") as stream:
         stream.write(b"x")
@@ -84,26 +85,26 @@ def test_an_unlisted_file_is_refused(copied: Path) -> None:
 
 
 def test_links_and_folders_are_refused(copied: Path, tmp_path: Path) -> None:
-    (copied / bundles.CARD).rename(tmp_path / "card.md")
-    (copied / bundles.CARD).symlink_to(tmp_path / "card.md")
+    (copied / manifests.CARD).rename(tmp_path / "card.md")
+    (copied / manifests.CARD).symlink_to(tmp_path / "card.md")
     with pytest.raises(IntegrityError, match="no links"):
         Bundle.open(copied)
-    (copied / bundles.CARD).unlink()
-    (copied / bundles.CARD).mkdir()
+    (copied / manifests.CARD).unlink()
+    (copied / manifests.CARD).mkdir()
     with pytest.raises(IntegrityError, match="no links or folders"):
         Bundle.open(copied)
 
 
 def test_a_linked_manifest_is_refused(copied: Path, tmp_path: Path) -> None:
-    (copied / bundles.MANIFEST).rename(tmp_path / "elsewhere.json")
-    (copied / bundles.MANIFEST).symlink_to(tmp_path / "elsewhere.json")
+    (copied / manifests.MANIFEST).rename(tmp_path / "elsewhere.json")
+    (copied / manifests.MANIFEST).symlink_to(tmp_path / "elsewhere.json")
     with pytest.raises(IntegrityError):
         Bundle.open(copied)
 
 
 def test_a_pipe_in_the_place_of_a_file_is_refused(copied: Path) -> None:
-    (copied / bundles.CARD).unlink()
-    os.mkfifo(copied / bundles.CARD)
+    (copied / manifests.CARD).unlink()
+    os.mkfifo(copied / manifests.CARD)
     with pytest.raises(IntegrityError, match="not a plain file"):
         Bundle.open(copied)
 
@@ -165,9 +166,9 @@ def test_another_output_than_promised_is_refused(copied: Path) -> None:
 
 def test_bytes_that_are_no_model_are_refused(copied: Path) -> None:
     content = b"\xff\x00 not a protobuf"
-    (copied / bundles.MODEL).write_bytes(content)
+    (copied / manifests.MODEL).write_bytes(content)
     entry = bundles.entry_of(content).model_dump()
-    change_manifest(copied, lambda values: values["files"].update({bundles.MODEL: entry}))
+    change_manifest(copied, lambda values: values["files"].update({manifests.MODEL: entry}))
     with pytest.raises(IntegrityError, match="not an ONNX model"):
         Bundle.open(copied)
 
@@ -195,8 +196,8 @@ def test_an_impossible_manifest_is_refused_in_one_line(
 
 
 def test_a_later_schema_is_the_users_to_solve(copied: Path) -> None:
-    change_manifest(copied, lambda values: values.update(schema_version=2))
-    with pytest.raises(InputError, match="schema version 2"):
+    change_manifest(copied, lambda values: values.update(schema_version=3))
+    with pytest.raises(InputError, match="schema version 3; this skytally reads 1 and 2"):
         Bundle.open(copied)
 
 
@@ -209,7 +210,7 @@ def test_no_bundle_is_said_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
 def test_a_manifest_that_is_no_object_is_refused(copied: Path, text: str) -> None:
-    (copied / bundles.MANIFEST).write_text(text)
+    (copied / manifests.MANIFEST).write_text(text)
     with pytest.raises((IntegrityError, InputError)):
         Bundle.open(copied)
 
@@ -218,16 +219,18 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
     source = Bundle.open(shipped())
     files = {name: (shipped() / name).read_bytes() for name in source.manifest.files}
     to = tmp_path / "new.bundle"
-    broken = {**files, bundles.MODEL: b"no model"}
+    broken = {**files, manifests.MODEL: b"no model"}
     with pytest.raises(IntegrityError):
         bundles.write(to, source.manifest, broken, replace=False)
     assert list(tmp_path.iterdir()) == []
-    assert bundles.write(to, source.manifest, files, replace=False).sha256 == source.sha256
+    first = bundles.write(to, source.manifest, files, replace=False)
+    assert json.loads((to / manifests.MANIFEST).read_text())["schema_version"] == 2
+    assert first.manifest == source.manifest
     with pytest.raises(InputError, match="exists already"):
         bundles.write(to, source.manifest, files, replace=False)
     with pytest.raises(IntegrityError):
         bundles.write(to, source.manifest, broken, replace=True)
-    assert Bundle.open(to).sha256 == source.sha256
+    assert Bundle.open(to).sha256 == first.sha256
     bundles.write(to, source.manifest, files, replace=True)
     assert [path.name for path in tmp_path.iterdir()] == ["new.bundle"]
 

@@ -12,13 +12,21 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from catalogs.errors import InputError, IntegrityError
+from catalogs.progress import Silent
 from catalogs.synthetic.simulate import SimulationSettings, simulate
-from export import bundle as bundles
+from export import manifest as bundles
 from export.bundle import Bundle, shipped
 from export.convert import export
-from export.quantize import MOST_DIFFERENT, _compare, add_variant
+from export.manifest import Limits
+from export.parity.gate import Gate, own_fp32
+from export.parity.views import Galaxies, Views
+from export.proven import write_proven
+from export.quantize import add_variant
 from export.rewrite import add_to_log_odds, find_normalisation, pool_within_first, turn_kernels
 from export.session import Session
+
+# Fewer galaxies than the product compares, and as much wider limits.
+GATE = Gate(cutouts=256, rounded=Limits(flips=0.02, shift=0.03))
 
 
 def cutouts(count: int, size: int, seed: int = 0) -> np.ndarray:
@@ -47,7 +55,11 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def with_int8(survey: Path) -> Bundle:
     return export(
-        shipped(), survey.with_name("both.bundle"), precisions=("fp32", "int8"), calibrate=survey
+        shipped(),
+        survey.with_name("both.bundle"),
+        precisions=("fp32", "int8"),
+        calibrate=survey,
+        gate=GATE,
     )
 
 
@@ -124,11 +136,15 @@ def test_a_variant_is_a_model_of_its_own_beside_an_untouched_fp32(with_int8: Bun
     manifest = with_int8.manifest
     assert with_int8.model_bytes() == (shipped() / bundles.MODEL).read_bytes()
     assert manifest.precisions == {"fp32": "model.onnx", "int8": "model.int8.onnx"}
-    parity = manifest.variants["int8"]
-    assert parity.label_differences <= MOST_DIFFERENT * parity.images
-    assert 64 <= parity.images < 200  # the test blocks' share of 800
-    assert 0 < parity.max_abs_difference < 0.1
-    assert f"{parity.images} galaxies" in (with_int8.path / bundles.CARD).read_text()
+    assert manifest.variants["int8"].calibrated_on == 512
+    before, found = manifest.parity
+    assert before == Bundle.open(shipped()).manifest.parity[0]
+    assert (found.precision, found.provider, found.cutouts) == ("int8", "cpu", 256)
+    assert found.reference.startswith("the fp32 model")
+    assert 64 <= found.galaxies < 200  # the test blocks' share of 800
+    assert 0 < found.difference < 0.1
+    assert found.shifts["p_spiral"].bound < 0.03
+    assert f"256 ({found.galaxies} of" in (with_int8.path / bundles.CARD).read_text()
     model = onnx.load_from_string(with_int8.model_bytes("int8"))
     onnx.checker.check_model(model, full_check=True)
     kernels = {n.input[1] for n in model.graph.node if n.op_type == "Conv"}
@@ -152,17 +168,28 @@ def test_8_bits_answer_as_fp32_does(with_int8: Bundle, size: int) -> None:
 def test_the_same_galaxies_give_the_same_variant(
     with_int8: Bundle, survey: Path, tmp_path: Path
 ) -> None:
-    again = add_variant(Bundle.open(shipped()), survey, tmp_path / "both.bundle")
+    again = add_variant(Bundle.open(shipped()), survey, tmp_path / "both.bundle", gate=GATE)
     assert again.sha256 == with_int8.sha256
 
 
-def test_a_variant_that_answers_otherwise_is_not_made() -> None:
-    manifest = Bundle.open(shipped()).manifest
-    fp32 = (shipped() / bundles.MODEL).read_bytes()
-    other = onnx.load_from_string(fp32)
+def test_a_variant_that_answers_otherwise_is_not_made(with_int8: Bundle, tmp_path: Path) -> None:
+    other = onnx.load_from_string(with_int8.model_bytes())
     assert add_to_log_odds(other, "p_spiral", 1.5)
-    with pytest.raises(IntegrityError, match="no bundle was written"):
-        _compare(fp32, other.SerializeToString(), manifest, cutouts(200, 120), "blobs", 1)
+    files = {name: with_int8.file(name) for name in with_int8.manifest.files}
+    nowhere = np.full(64, np.nan)
+    views = Views(Galaxies(cutouts(64, 120), nowhere, nowhere, "blobs"), 64)
+    with pytest.raises(IntegrityError, match=r"int8 on cpu differs .* no bundle was written"):
+        write_proven(
+            tmp_path / "x.bundle",
+            with_int8.manifest,
+            {**files, bundles.INT8_MODEL: other.SerializeToString()},
+            own_fp32(with_int8),
+            views,
+            GATE,
+            Silent(),
+            precisions=("int8",),
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bundle_without_the_variant_says_how_to_make_one() -> None:

@@ -1,0 +1,190 @@
+"""Whether an ONNX model is what a bundle may hold: a graph that reads nothing but itself.
+
+ONNX lets a model name files for its tensors, bring operators of its own, and run for as long as a
+number in it says. None of these has a place in a bundle, and a model that has one is refused
+before anything of it is run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+
+from catalogs.errors import IntegrityError
+from export.manifest import MANIFEST, MAX_BYTES, Manifest
+from export.wire import TooManyPartsError, count_parts
+
+OPERATOR_DOMAINS = frozenset({"", "ai.onnx"})
+# They repeat for as long as a number in the model says, or never answer twice alike.
+REFUSED_OPERATORS = frozenset(
+    {
+        *("Loop", "Scan", "SequenceMap"),
+        *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+        *("Bernoulli", "Multinomial"),
+    }
+)
+MAX_PARTS = 1 << 19  # nodes, attributes, tensors …: what costs far more in memory than in the file
+MAX_ELEMENTS = 1 << 28  # of a tensor that a constant shape makes
+# Operators that make a tensor of a given shape, and the input that gives it.
+_SHAPED_BY = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
+
+
+def verify_model(content: bytes, manifest: Manifest, path: Path) -> None:
+    """Refuse a model that reads outside of the bundle, or breaks the manifest's contract.
+
+    Parameters
+    ----------
+    content : bytes
+        The model, whose digest has been found right.
+    manifest : Manifest
+    path : Path
+        For messages.
+
+    Raises
+    ------
+    IntegrityError
+        It is no such model; names the fault.
+    """
+    model = parsed(content, path)
+    verify_graph(model, path)
+    inputs = [value.name for value in model.graph.input]
+    outputs = [value.name for value in model.graph.output]
+    if inputs != [manifest.input.name] or outputs != manifest.answers:
+        raise IntegrityError(
+            f"{path} maps {_few(inputs)} to {_few(outputs)}; {MANIFEST} says "
+            f"{[manifest.input.name]} to {_few(manifest.answers)}"
+        )
+    kind = model.graph.input[0].type.tensor_type.elem_type
+    if kind != helper.np_dtype_to_tensor_dtype(np.dtype(manifest.input.dtype)):
+        raise IntegrityError(f"{path} does not take {manifest.input.dtype}, as {MANIFEST} says")
+
+
+def parsed(content: bytes, path: Path) -> ModelProto:
+    """Return the model, unless building it would take far more memory than its bytes.
+
+    Raises
+    ------
+    IntegrityError
+        The bytes are no ONNX model, or of more than half a million parts.
+    """
+    try:
+        count_parts(content, MAX_PARTS)
+        return onnx.load_model_from_string(content)
+    except TooManyPartsError as error:
+        raise IntegrityError(f"{path} has more than {MAX_PARTS} parts; it is no network") from error
+    except Exception as error:  # protobuf's DecodeError has no public, stable home
+        raise IntegrityError(f"{path} is not an ONNX model") from error
+
+
+def verify_graph(model: ModelProto, path: Path) -> None:
+    """Refuse a model that reads other files, brings operators, or runs without end.
+
+    Raises
+    ------
+    IntegrityError
+        Names the fault.
+    """
+    if model.functions or model.training_info:
+        raise IntegrityError(f"{path} uses operators outside of standard ONNX: its own functions")
+    domains = {opset.domain for opset in model.opset_import}
+    for graph in graphs(model.graph):
+        domains |= {node.domain for node in graph.node}
+    if not domains <= OPERATOR_DOMAINS:
+        raise IntegrityError(
+            f"{path} uses operators outside of standard ONNX: "
+            f"{_few(sorted(domains - OPERATOR_DOMAINS))}"
+        )
+    constants: dict[str, TensorProto] = {}
+    for graph in graphs(model.graph):
+        for tensor in tensors(graph):
+            _verify_tensor(tensor, path)
+        constants |= {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.output and node.attribute:
+                constants[node.output[0]] = node.attribute[0].t
+    for graph in graphs(model.graph):
+        for node in graph.node:
+            _verify_node(node, constants, path)
+
+
+def graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and every graph inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH or attribute.HasField("g"):
+                yield from graphs(attribute.g)
+            for inner in attribute.graphs:
+                yield from graphs(inner)
+
+
+def tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Yield every tensor that a graph holds, sparse ones in their parts; not those of inner graphs.
+
+    Whatever an attribute says that it is, all that it holds is looked at.
+    """
+    yield from graph.initializer
+    sparse = list(graph.sparse_initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                sparse.append(attribute.sparse_tensor)
+            sparse += attribute.sparse_tensors
+    for tensor in sparse:
+        yield tensor.values
+        yield tensor.indices
+
+
+def _verify_tensor(tensor: TensorProto, path: Path) -> None:
+    if tensor.external_data or tensor.data_location == TensorProto.EXTERNAL:
+        raise IntegrityError(f"{path} keeps tensors outside of the model file")
+    elements = math.prod(tensor.dims)
+    if any(side < 0 for side in tensor.dims) or elements > MAX_BYTES:
+        raise IntegrityError(
+            f"{path} has a tensor of the impossible shape {_few(list(tensor.dims))}"
+        )
+    if tensor.HasField("raw_data") and tensor.data_type in _BITS:
+        expected = (elements * _BITS[tensor.data_type] + 7) // 8
+        if len(tensor.raw_data) != expected:
+            raise IntegrityError(
+                f"{path} has a tensor of {len(tensor.raw_data)} bytes whose shape wants {expected}"
+            )
+
+
+def _verify_node(node: NodeProto, constants: dict[str, TensorProto], path: Path) -> None:
+    if node.op_type in REFUSED_OPERATORS:
+        raise IntegrityError(f"{path} uses the operator {node.op_type}, which no bundle may")
+    at = _SHAPED_BY.get(node.op_type)
+    if at is None or len(node.input) <= at or node.input[at] not in constants:
+        return
+    shape = constants[node.input[at]]
+    if math.prod(shape.dims) > 64 or shape.data_type != TensorProto.INT64:
+        raise IntegrityError(f"{path}: the shape given to {node.op_type} is none")
+    if math.prod(max(abs(int(n)), 1) for n in onnx.numpy_helper.to_array(shape)) > MAX_ELEMENTS:
+        raise IntegrityError(
+            f"{path} makes a tensor of more than {MAX_ELEMENTS} elements by {node.op_type}"
+        )
+
+
+def _few(names: list[str] | list[int]) -> str:
+    """Return names for a message, and not more than fit into it."""
+    return repr(names)[:200]
+
+
+_BITS: dict[int, int] = {
+    kind: np.dtype(helper.tensor_dtype_to_np_dtype(kind)).itemsize * 8
+    for kind in (
+        *(TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16),
+        *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
+        *(TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
+        TensorProto.BOOL,
+    )
+}

@@ -114,50 +114,48 @@ app.command()(train)
 def export(
     source: Annotated[
         Path | None,
-        typer.Argument(help="Trained NAME.run, or NAME.bundle to add an int8 model to."),
+        typer.Argument(help="NAME.run, a foreign model.onnx, or NAME.bundle to add int8 to."),
     ] = None,
     to: Annotated[
         Path | None, typer.Option("--to", callback=on_disk, help="NAME.bundle to make.")
+    ] = None,
+    contract: Annotated[
+        Path | None, typer.Option(help="TOML that says what model.onnx takes and answers.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, or fp32,int8.")] = "fp32",
     calibrate: Annotated[
         Path | None,
         typer.Option(callback=on_disk, help="Survey store whose galaxies int8 is calibrated on."),
     ] = None,
+    survey: Annotated[
+        Path | None,
+        typer.Option(callback=on_disk, help="Survey store on whose cutouts answers are compared."),
+    ] = None,
+    cutouts: Annotated[int, typer.Option(min=64, help="So many cutouts are compared.")] = 4096,
     check: Annotated[Path | None, typer.Option(help="Verify this bundle instead.")] = None,
     replace: Annotated[bool, typer.Option(help="Put it in the place of an old bundle.")] = False,
     json_: Json = False,
     config: Config = None,
 ) -> None:
-    """Turn a trained network into an ONNX bundle that is proven equal to it."""
-    if check is not None:
-        from export.check import check as verify
+    """Turn a network into an ONNX bundle that is proven equal to it; or check one again."""
+    from export import commands as run
 
-        checked = verify(check)
-        lines = [f"{check}: every file is as it was made, sha256 {checked.sha256[:16]}"]
-        show(json_, lines, {"bundle": str(check), "sha256": checked.sha256})
+    if check is not None:
+        checked = run.check(check, source, contract, survey, cutouts, reporter())
+        show(json_, *run.told_check(check, checked))
         return
     if source is None or to is None:
         raise InputError("export takes NAME.run and --to NAME.bundle, or --check NAME.bundle")
-    need("torch", "train")
-    from export.convert import export as run
-
-    wanted = tuple(name.strip() for name in precision.split(","))
-    bundle = run(source, to, reporter(), precisions=wanted, calibrate=calibrate, replace=replace)
-    parity = bundle.manifest.parity
-    against = (
-        f"  PyTorch against ONNX Runtime: largest difference {parity.max_abs_difference:.2g}, "
-        f"{parity.label_differences} labels differ, {parity.images} images"
+    options = run.ExportOptions(
+        contract=contract,
+        precisions=tuple(name.strip() for name in precision.split(",")),
+        calibrate=calibrate,
+        survey=survey,
+        cutouts=cutouts,
+        replace=replace,
     )
-    lines = [f"{to}: exported, sha256 {bundle.sha256[:16]}", against]
-    variants = {name: v.model_dump() for name, v in bundle.manifest.variants.items()}
-    lines += [
-        f"  {name}: {v['label_differences']} of {v['images']} held-out galaxies labelled otherwise "
-        f"than by fp32, largest difference {v['max_abs_difference']:.2g}"
-        for name, v in variants.items()
-    ]
-    facts = {"bundle": str(to), "sha256": bundle.sha256, **parity.model_dump()}
-    show(json_, lines, facts | {"variants": variants})
+    bundle = run.export(source, to, options, reporter())
+    show(json_, *run.told(to, bundle))
 
 
 @app.command()

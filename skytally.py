@@ -19,7 +19,6 @@ from catalogs.terminal import (
     Json,
     MaxBad,
     fields,
-    need,
     on_disk,
     reporter,
     run_app,

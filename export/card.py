@@ -140,6 +140,7 @@ skytally {provenance.code_version}, data fingerprint `{provenance.data_fingerpri
     return [
         origin,
         f"| galaxies | {' | '.join(names)} |\n|---|{'---|' * len(names)}\n{counts}",
+        f"Votes: {provenance.votes}." if provenance.votes else "",
         provenance.credit,
     ]
 

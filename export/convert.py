@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -328,8 +329,12 @@ def _manifest(name: str, run: Run, module: Exported) -> Manifest:
             code_version=run.data.code_version,
             framing=run.settings.framing,
             credit=run.settings.credit,
+            votes=run.data.votes,
             settings={k: v for k, v in dump(run.settings).items() if k not in _ELSEWHERE},
         ),
-        metrics={k: Metric(**asdict(v)) for k, v in run.result.metrics.items()},
+        # What could not be measured, such as of a class that did not occur, is left out.
+        metrics={
+            k: Metric(**asdict(v)) for k, v in run.result.metrics.items() if isfinite(v.value)
+        },
         parity=[],
     )

@@ -65,7 +65,10 @@ class Metric(_Part):
 
 
 class Provenance(_Part):
-    """Where the weights of a network that skytally trained come from."""
+    """Where the weights of a network that skytally trained come from.
+
+    ``votes`` says how a tree's votes were known; empty for classes.
+    """
 
     survey: str
     data_fingerprint: str
@@ -77,6 +80,7 @@ class Provenance(_Part):
     framing: str
     credit: str
     settings: dict[str, Number | dict[str, object] | list[object]]
+    votes: str = ""
 
 
 class Foreign(_Part):

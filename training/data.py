@@ -40,8 +40,6 @@ class Views:
     problems: dict[int, str]
 
 
-
-
 def read_views(
     survey: Survey,
     rows: NDArray[np.int64],

@@ -68,8 +68,22 @@ class TileTable:
 
 
 @dataclass(frozen=True, slots=True)
+class Caps:
+    """Every cap of the scan: centre and radius [deg], and z; arrays of shape (c,)."""
+
+    ra: FloatArray
+    dec: FloatArray
+    radius: FloatArray
+    z: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
-    """Tests, verdict and tile tables; the first table is that of the testing order."""
+    """Tests, verdict and tile tables; the first table is that of the testing order.
+
+    ``dipole`` and ``caps`` are None where these tests could not be made. ``variance`` is that of
+    one answer, ``labels`` whether all answers are 0 or 1.
+    """
 
     order: int
     fraction: float
@@ -79,6 +93,10 @@ class Analysis:
     detectable: dipoles.Detectable | None
     detectable_by_alarm: dipoles.Detectable | None
     tables: tuple[TileTable, ...]
+    dipole: dipoles.Dipole | None
+    caps: Caps | None
+    variance: float
+    labels: bool
 
 
 def analyse(counts: TileCounts, settings: AuditSettings) -> Analysis:
@@ -102,9 +120,9 @@ def analyse(counts: TileCounts, settings: AuditSettings) -> Analysis:
     )
     if counts.variance <= 0:
         outcomes = tuple(Outcome(name, None, None, effect) for name, effect in _NAMES.items())
-        smallest = by_alarm = None
+        smallest = by_alarm = dipole = caps = None
     else:
-        outcomes, smallest, by_alarm = _tests(counts, tables[0], settings)
+        outcomes, smallest, by_alarm, dipole, caps = _tests(counts, tables[0], settings)
     return Analysis(
         order,
         counts.mean,
@@ -120,6 +138,10 @@ def analyse(counts: TileCounts, settings: AuditSettings) -> Analysis:
         smallest,
         by_alarm,
         tables,
+        dipole,
+        caps,
+        counts.variance,
+        counts.labels,
     )
 
 
@@ -155,7 +177,13 @@ def _interval(counts: TileCounts) -> tuple[float, float]:
 
 def _tests(
     counts: TileCounts, table: TileTable, settings: AuditSettings
-) -> tuple[tuple[Outcome, ...], dipoles.Detectable | None, dipoles.Detectable | None]:
+) -> tuple[
+    tuple[Outcome, ...],
+    dipoles.Detectable | None,
+    dipoles.Detectable | None,
+    dipoles.Dipole | None,
+    Caps | None,
+]:
     battery = Battery(counts, table.order, settings)
     rng = np.random.default_rng(settings.seed)
     k = battery.cells.k
@@ -178,15 +206,29 @@ def _tests(
         _scan(counts, battery, p_of("scan"), judged),
         _tiles(counts, table),
     )
+    caps = _caps(battery, k, counts.variance)
     if not battery.dipole.solvable:
-        return outcomes, None, None
-    covariance = battery.dipole.fit(battery.at_scan(k), counts.variance).covariance
+        return outcomes, None, None, None, caps
+    fit = battery.dipole.fit(battery.at_scan(k), counts.variance)
+    made = sum(outcome.p is not None for outcome in outcomes)
     return (
         outcomes,
-        dipoles.detectable_amplitude(covariance, settings.alpha),
-        dipoles.detectable_amplitude(
-            covariance, settings.alpha / sum(outcome.p is not None for outcome in outcomes)
-        ),
+        dipoles.detectable_amplitude(fit.covariance, settings.alpha),
+        dipoles.detectable_amplitude(fit.covariance, settings.alpha / made),
+        fit,
+        caps,
+    )
+
+
+def _caps(battery: Battery, k: FloatArray, variance: float) -> Caps | None:
+    if not len(battery.scan):
+        return None
+    x, y, z = battery.scan.axes.T
+    return Caps(
+        np.degrees(np.arctan2(y, x)) % 360,
+        np.degrees(np.arcsin(z)),
+        battery.scan.radii,
+        battery.scan.z(battery.at_scan(k), np.float64(variance)),
     )
 
 

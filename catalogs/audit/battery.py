@@ -216,10 +216,15 @@ def cap_centres(cells: TileCounts, radii: tuple[float, ...]) -> tuple[FloatArray
 
 
 def _cap_centres(cells: TileCounts, radius: float) -> FloatArray:
-    order = 4 if radius <= 10 else 3 if radius <= 20 else 2
     if radius > HALF_SKY:
         return _whole_sky()
+    order = cap_order(radius)
     return directions_of(cells.merged(order).tiles, order)
+
+
+def cap_order(radius: float) -> int:
+    """Return the order of the tiles in whose centres caps of a radius [deg] are centred."""
+    return 4 if radius <= 10 else 3 if radius <= 20 else 2
 
 
 def _whole_sky() -> FloatArray:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cdshealpix.nested as cds
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,8 +15,8 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Polygon
 from numpy.typing import NDArray
 
-from catalogs import sky
-from catalogs.audit.analysis import Analysis, TileTable, tile_positions
+from catalogs.audit.analysis import Analysis, tile_positions
+from catalogs.audit.figures.projection import Mollweide, central_ra, circle, outlines, pieces
 
 FloatArray = NDArray[np.float64]
 
@@ -33,29 +30,6 @@ STYLE: Any = {
 }
 _GRID: dict[str, Any] = {"color": "0.72", "linewidth": 0.5, "zorder": 1}
 _CAP = "#111111"
-
-
-@dataclass(frozen=True, slots=True)
-class _Projection:
-    """Mollweide with a chosen central right ascension; right ascension grows to the left."""
-
-    centre: float
-
-    def longitude(self, ra: FloatArray) -> FloatArray:
-        """Return degrees east of the centre, in -180 to 180."""
-        return np.asarray((ra - self.centre + 180) % 360 - 180)
-
-    def xy(self, longitude: FloatArray, dec: FloatArray) -> FloatArray:
-        """Project, shape (..., 2); the map is an ellipse of half axes 2 and 1.
-
-        Solves 2 t + sin 2t = pi sin dec by Newton's method (Snyder 1987, USGS PP 1395, p. 249).
-        """
-        target = np.pi * np.sin(np.radians(dec))
-        t = np.radians(dec) * 0.9
-        for _ in range(30):
-            slope = np.maximum(2 + 2 * np.cos(2 * t), 1e-9)
-            t = np.clip(t - (2 * t + np.sin(2 * t) - target) / slope, -np.pi / 2, np.pi / 2)
-        return np.stack([-2 * longitude / 180 * np.cos(t), np.sin(t)], axis=-1)
 
 
 def draw_maps(analysis: Analysis, answer: str, folder: Path, *, alpha: float) -> None:
@@ -83,12 +57,12 @@ def draw_maps(analysis: Analysis, answer: str, folder: Path, *, alpha: float) ->
 def _figure(analysis: Analysis, name: str, answer: str, alpha: float) -> Figure:
     table = analysis.tables[0]
     ra, _ = tile_positions(table)
-    projection = _Projection(_central_ra(ra))
+    projection = Mollweide(central_ra(ra))
     figure = Figure(figsize=(8.0, 5.1), facecolor="white")
     axes = figure.add_axes((0.01, 0.20, 0.98, 0.79))
     _graticule(axes, projection)
     values, norm, colours, label = _quantity(analysis, name, answer)
-    shapes, owner = _polygons(table, projection)
+    shapes, owner = outlines(table.tiles, table.order, projection)
     frame = _frame_patch(axes)
     tiles = PolyCollection(
         shapes,
@@ -101,15 +75,15 @@ def _figure(analysis: Analysis, name: str, answer: str, alpha: float) -> Figure:
     )
     axes.add_collection(tiles)
     tiles.set_clip_path(frame)
-    outlines = [shape for shape, i in zip(shapes, owner, strict=True) if table.flag[i]]
-    if outlines and name != "n":
+    flagged = [shape for shape, i in zip(shapes, owner, strict=True) if table.flag[i]]
+    if flagged and name != "n":
         marked = PolyCollection(
-            outlines, facecolors="none", edgecolors="black", linewidths=1.1, zorder=4
+            flagged, facecolors="none", edgecolors="black", linewidths=1.1, zorder=4
         )
         axes.add_collection(marked)
         marked.set_clip_path(frame)
     notes = _mark_tests(axes, analysis, projection, alpha) if name != "n" else []
-    if outlines and name != "n":
+    if flagged and name != "n":
         notes.insert(0, "outlined: flagged tiles")
     if not np.all(np.isfinite(values)):
         notes.append("grey: too few answers")
@@ -123,15 +97,6 @@ def _figure(analysis: Analysis, name: str, answer: str, alpha: float) -> Figure:
     notes.insert(0, f"HEALPix nside {2**table.order}, ICRS")
     figure.text(0.5, 0.015, "  ·  ".join(notes), ha="center", fontsize=7.5, color="0.3")
     return figure
-
-
-def _central_ra(ra: FloatArray) -> float:
-    """Put the map's edge into the widest gap in right ascension, to a multiple of 30 degrees."""
-    order = np.sort(np.unique(ra))
-    gaps = np.diff(np.append(order, order[0] + 360))
-    widest = int(np.argmax(gaps))
-    edge = order[widest] + gaps[widest] / 2
-    return float(round((edge + 180) / 30) * 30 % 360)
 
 
 def _quantity(
@@ -173,27 +138,6 @@ def drawable(answer: str) -> str:
     return answer if len(answer) <= 40 else f"{answer[:39]}…"
 
 
-def _polygons(table: TileTable, projection: _Projection) -> tuple[list[FloatArray], list[int]]:
-    """Return projected outlines and the tile of each; tiles across the edge come twice."""
-    lon, lat = cds.vertices(table.tiles.astype(np.uint64), table.order, step=6)
-    centre_ra, _ = tile_positions(table)
-    middle = projection.longitude(centre_ra)[:, None]
-    around = (np.asarray(lon.deg) - centre_ra[:, None] + 180) % 360 - 180
-    dec = np.asarray(lat.deg)
-    # A pole has every right ascension: draw it at its tile's.
-    around = np.where(np.abs(dec) > 89.9999, 0.0, around)
-    longitude = middle + around
-    shapes: list[FloatArray] = []
-    owner: list[int] = []
-    for shift in (0.0, -360.0, 360.0):
-        moved = longitude + shift
-        visible = (moved.max(axis=1) > -180) & (moved.min(axis=1) < 180)
-        for i in np.flatnonzero(visible):
-            shapes.append(projection.xy(np.clip(moved[i], -180, 180), dec[i]))
-            owner.append(int(i))
-    return shapes, owner
-
-
 def _frame_patch(axes: Axes) -> Polygon:
     angle = np.linspace(0, 2 * np.pi, 361)
     frame = Polygon(
@@ -208,7 +152,7 @@ def _frame_patch(axes: Axes) -> Polygon:
     return frame
 
 
-def _graticule(axes: Axes, projection: _Projection) -> None:
+def _graticule(axes: Axes, projection: Mollweide) -> None:
     axes.set_axis_off()
     axes.set_aspect("equal")
     axes.set_xlim(-2.12, 2.12)
@@ -234,15 +178,15 @@ def _graticule(axes: Axes, projection: _Projection) -> None:
         axes.text(place[0] - 0.09, place[1] * 1.03, f"{y:+d}°", **text)
 
 
-def _mark_tests(axes: Axes, analysis: Analysis, projection: _Projection, alpha: float) -> list[str]:
+def _mark_tests(axes: Axes, analysis: Analysis, projection: Mollweide, alpha: float) -> list[str]:
     """Draw the scan's cap and the dipole's pole where their tests raise the alarm."""
     notes = []
     p_holm = dict(zip((o.name for o in analysis.outcomes), analysis.verdict.p_holm, strict=True))
     by_name = {outcome.name: outcome for outcome in analysis.outcomes}
     if (p := p_holm["scan"]) is not None and p < alpha:
         cap = by_name["scan"].details
-        ring = _circle(cap["ra"], cap["dec"], cap["radius"])
-        lines = list(_pieces(ring, projection))
+        ring = circle(cap["ra"], cap["dec"], cap["radius"])
+        lines = list(pieces(*ring, projection))
         axes.add_collection(
             LineCollection(lines, colors=_CAP, linewidths=1.3, linestyles=(0, (4, 2)), zorder=5)
         )
@@ -250,11 +194,8 @@ def _mark_tests(axes: Axes, analysis: Analysis, projection: _Projection, alpha: 
     if (p := p_holm["dipole"]) is not None and p < alpha:
         pole = by_name["dipole"].details
         ra, dec = pole["ra"], pole["dec"]
-        for sign, marker in ((1, "P"), (-1, "X")):
-            at = projection.xy(
-                projection.longitude(np.array([ra + (0 if sign > 0 else 180)])),
-                np.array([sign * dec]),
-            )[0]
+        for place, marker in (((ra, dec), "P"), ((ra + 180, -dec), "X")):
+            at = projection.point(*place)
             axes.plot(
                 *at,
                 marker,
@@ -266,25 +207,3 @@ def _mark_tests(axes: Axes, analysis: Analysis, projection: _Projection, alpha: 
             )
         notes.append("plus and cross: dipole's maximum and minimum")
     return notes
-
-
-def _circle(ra: float, dec: float, radius: float) -> tuple[FloatArray, FloatArray]:
-    axis = sky.unit_vectors(ra, dec)[0]
-    helper = np.array([0.0, 0.0, 1.0]) if abs(axis[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
-    east = np.cross(helper, axis)
-    east /= np.linalg.norm(east)
-    north = np.cross(axis, east)
-    t = np.linspace(0, 2 * np.pi, 361)[:, None]
-    r = np.radians(radius)
-    v = np.cos(r) * axis + np.sin(r) * (np.cos(t) * east + np.sin(t) * north)
-    return np.degrees(np.arctan2(v[:, 1], v[:, 0])) % 360, np.degrees(np.arcsin(v[:, 2]))
-
-
-def _pieces(ring: tuple[FloatArray, FloatArray], projection: _Projection) -> Iterator[FloatArray]:
-    """Split a curve where it leaves the map at one edge and comes back at the other."""
-    longitude = projection.longitude(ring[0])
-    jumps = np.flatnonzero(np.abs(np.diff(longitude)) > 180) + 1
-    points = projection.xy(longitude, ring[1])
-    for piece in np.split(points, jumps):
-        if len(piece) > 1:
-            yield piece

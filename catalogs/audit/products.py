@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from catalogs.audit.analysis import TileTable, tile_positions
 from catalogs.audit.correction import CorrectedTiles
 
-FILES = ("tiles.parquet", "tiles.fits", "map.fits", "corrected.fits", "flagged.moc.fits")
+FILES = ("tiles.parquet", "tiles.fits", "corrected.fits", "flagged.moc.fits")
 # What the HEALPix FITS convention calls a pixel without a value.
 UNSEEN = -1.6375e30
 _NAME_LENGTH = 40
-_UNITS = {"ra": "deg", "dec": "deg"}
 
 
 def count_column(answer: str) -> str:
@@ -57,69 +56,61 @@ def columns_of(table: TileTable, answer: str) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def write_tables(
+def write_table(
     tables: tuple[TileTable, ...],
     answer: str,
-    folder: Path,
+    path: Path,
     corrected: tuple[CorrectedTiles, ...] = (),
 ) -> None:
-    """Write ``tiles.parquet`` and ``tiles.fits``: all orders, the testing order first."""
+    """Write ``tiles.parquet``: the occupied tiles of all orders, the testing order first."""
     parts = [columns_of(table, answer) for table in tables]
     for part, more in zip(parts, corrected, strict=False):
         part |= more.columns()
-    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     arrow = {
-        name: pa.array(values, from_pandas=True)  # NaN becomes null
-        for name, values in merged.items()
+        name: pa.array(np.concatenate([part[name] for part in parts]), from_pandas=True)
+        for name in parts[0]  # NaN becomes null
     }
-    pq.write_table(pa.table(arrow), folder / "tiles.parquet")
-    rows = fits.BinTableHDU.from_columns(
-        [
-            fits.Column(name, _format(values), unit=_UNITS.get(name), array=values)
-            for name, values in merged.items()
-        ],
-        name="TILES",
-    )
-    rows.header["ORDERING"] = ("NESTED", "HEALPix numbering of column tile")
-    rows.header["COORDSYS"] = ("C", "equatorial, ICRS")
-    rows.writeto(folder / "tiles.fits")
+    pq.write_table(pa.table(arrow), path)
 
 
-def write_map(table: TileTable, answer: str, path: Path) -> None:
-    """Write one order as a whole-sky HEALPix map (nested, implicit), as healpy reads it."""
+def write_maps(tables: tuple[TileTable, ...], answer: str, path: Path) -> None:
+    """Write ``tiles.fits``: a whole-sky HEALPix map per order, the testing order first.
+
+    One column per quantity, nested and implicit, as healpy, Aladin and TOPCAT read it.
+    """
     places = ("order", "tile", "ra", "dec")
-    columns = columns_of(table, answer)
-    shown = {name: values for name, values in columns.items() if name not in places}
-    write_sky(shown, table.tiles, table.order, path, zero=("n", "flag"))
+    maps = []
+    for table in tables:
+        columns = columns_of(table, answer)
+        shown = {name: values for name, values in columns.items() if name not in places}
+        maps.append(_map(shown, table.tiles, table.order))
+    fits.HDUList([fits.PrimaryHDU(), *maps]).writeto(path)
 
 
-def write_sky(
-    columns: dict[str, NDArray[np.generic]],
-    tiles: NDArray[np.int64],
-    order: int,
-    path: Path,
-    zero: tuple[str, ...] = (),
-) -> None:
-    """Write columns of some tiles as a whole-sky HEALPix map.
+def write_corrected(corrected: CorrectedTiles, table: TileTable, path: Path) -> None:
+    """Write ``corrected.fits``: the corrected fractions of a table's tiles as such a map."""
+    _map(corrected.columns(), table.tiles, table.order).writeto(path)
 
-    Parameters
-    ----------
-    columns : dict of str to ndarray, shape (t,)
-    tiles : ndarray of int64, shape (t,)
-        Nested tiles of ``order``.
-    order : int
-    path : Path
-    zero : tuple of str
-        Columns that are 0, not missing, in all other tiles.
+
+def _map(
+    columns: dict[str, NDArray[np.generic]], tiles: NDArray[np.int64], order: int
+) -> fits.BinTableHDU:
+    """Return columns of some tiles as a whole-sky map.
+
+    Whole numbers and flags are 0 in all other tiles, other values what the convention calls
+    unseen.
     """
     nside = 2**order
     made = []
     for name, values in columns.items():
-        full = np.full(12 * nside**2, 0.0 if name in zero else UNSEEN)
-        numbers = values.astype(np.float64)
-        full[tiles] = np.where(np.isnan(numbers), UNSEEN, numbers)
-        made.append(fits.Column(name, "D", array=full))
-    hdu = fits.BinTableHDU.from_columns(made, name="MAP")
+        if values.dtype.kind in "iub":
+            full = np.zeros(12 * nside**2, np.int64)
+            full[tiles] = values
+        else:
+            full = np.full(12 * nside**2, UNSEEN)
+            full[tiles] = np.where(np.isnan(values), UNSEEN, values)
+        made.append(fits.Column(name, "K" if full.dtype == np.int64 else "D", array=full))
+    hdu = fits.BinTableHDU.from_columns(made, name=f"NSIDE{nside}")
     for key, value in {
         "PIXTYPE": "HEALPIX",
         "ORDERING": "NESTED",
@@ -132,7 +123,7 @@ def write_sky(
         "BAD_DATA": UNSEEN,
     }.items():
         hdu.header[key] = value
-    hdu.writeto(path)
+    return hdu
 
 
 def write_flagged(table: TileTable, path: Path) -> None:
@@ -145,9 +136,3 @@ def write_flagged(table: TileTable, path: Path) -> None:
         else MOC.new_empty(table.order)
     )
     moc.save(path, format="fits")
-
-
-def _format(values: NDArray[np.generic]) -> str:
-    return {"i": {2: "I", 8: "K"}.get(values.dtype.itemsize, "K"), "f": "D", "b": "L"}[
-        values.dtype.kind
-    ]

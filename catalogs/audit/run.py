@@ -216,16 +216,15 @@ def _write(
     made = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     try:
         table = analysis.tables[0]
-        products.write_tables(analysis.tables, settings.answer, made, corrected)
-        products.write_map(table, settings.answer, made / "map.fits")
+        products.write_table(analysis.tables, settings.answer, made / "tiles.parquet", corrected)
+        products.write_maps(analysis.tables, settings.answer, made / "tiles.fits")
         if corrected:
-            columns = corrected[0].columns()
-            products.write_sky(columns, table.tiles, table.order, made / "corrected.fits")
+            products.write_corrected(corrected[0], table, made / "corrected.fits")
         products.write_flagged(table, made / "flagged.moc.fits")
         plots.draw_maps(analysis, settings.answer, made, alpha=settings.alpha)
         if document["nuisances"] is not None:
             covariate_plots.draw(document["nuisances"], settings.answer, made)
-        (made / "report.html").write_text(report.render(document, made), encoding="utf-8")
+        (made / "report.html").write_text(report.render(document, analysis), encoding="utf-8")
         (made / "audit.json").write_text(documents.to_json(document), encoding="utf-8")
         made.chmod(0o755)
         _replace(made, to)

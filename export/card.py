@@ -71,7 +71,8 @@ def _what(manifest: Manifest) -> str:
     if isinstance(manifest.provenance, Foreign):
         network = f"The network is `{manifest.provenance.model}`, which skytally did not train."
     else:
-        network = NETWORKS.get(str(manifest.provenance.settings.get("model")), "")
+        model = str(manifest.provenance.settings.get("model"))
+        network = NETWORKS.get(model, f"The network is its trainer's own, `{model}`.")
     if manifest.tree is None:
         return f"Tells {' from '.join(manifest.labels)} galaxies in colour cutouts. {network}"
     tree = manifest.tree

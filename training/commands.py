@@ -34,7 +34,8 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="shamir (the default), dieleman, resnet50, resnet101, deepgalaxy, or equivariant."
+            help="shamir (the default), dieleman, resnet50, resnet101, deepgalaxy, equivariant, "
+            "or a class of your own, package.module:Class."
         ),
     ] = None,
     preset: Annotated[

@@ -6,18 +6,18 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from catalogs.errors import InputError
 from training.augment import AugmentSettings
 from training.models import registry
 from training.models.dieleman import CROP
-from training.models.registry import NETWORKS
+from training.models.registry import NETWORKS, kind_of
 from training.models.shamir import ShamirShape
 from training.settings import TrainSettings, dump, parse_settings
 
 
-def default_settings(model: registry.Name = "shamir") -> TrainSettings:
+def default_settings(model: registry.ModelName = "shamir") -> TrainSettings:
     """Return what this package trains a network with, where nothing else is asked for."""
     settings = TrainSettings(model=model)
     if model == "dieleman":
@@ -27,7 +27,7 @@ def default_settings(model: registry.Name = "shamir") -> TrainSettings:
     return settings
 
 
-def paper_settings(model: registry.Name = "shamir") -> TrainSettings:
+def paper_settings(model: registry.ModelName = "shamir") -> TrainSettings:
     """Return a network's training as its paper describes it.
 
     What a paper does not give is as in Keras: batches of 32, a rate of 0.001. Only Dhar & Shamir
@@ -46,8 +46,8 @@ def paper_settings(model: registry.Name = "shamir") -> TrainSettings:
     InputError
         The network comes from no paper.
     """
-    if model == "equivariant":
-        raise InputError("the equivariant network is of no paper; use --preset default")
+    if model == "equivariant" or model not in NETWORKS:
+        raise InputError(f"the network {model} is of no paper; use --preset default")
     plain = TrainSettings(
         model=model,
         batch=32,
@@ -87,7 +87,7 @@ def paper_settings(model: registry.Name = "shamir") -> TrainSettings:
     return replace(plain, betas=(0.9, 0.99))
 
 
-PRESETS: dict[str, Callable[[registry.Name], TrainSettings]] = {
+PRESETS: dict[str, Callable[[registry.ModelName], TrainSettings]] = {
     "default": default_settings,
     "paper": paper_settings,
 }
@@ -125,8 +125,7 @@ def read_settings(
             raise InputError(f"settings {path} is not TOML: {error}") from None
     changed = _merged(changed, given or {})
     model = changed.get("model", "shamir")
-    if model not in NETWORKS:
-        raise InputError(f"model {model!r} is none of {', '.join(get_args(registry.Name))}")
+    kind_of(model)
     return parse_settings(_merged(dump(PRESETS[preset](model)), changed), "training settings")
 
 

@@ -21,7 +21,7 @@ from catalogs.errors import InputError
 from training.answers import Normalise
 from training.augment import AugmentSettings
 from training.models import registry
-from training.models.registry import NETWORKS, Shape
+from training.models.registry import Shape, kind_of
 
 _STRICT = ConfigDict(extra="forbid")
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -111,7 +111,7 @@ class TrainSettings:
     Parameters
     ----------
     model : str
-        The network, one of `training.models.registry.NETWORKS`.
+        The network, one of `training.models.registry.NETWORKS`, or ``package.module:Class``.
     label : str
         Column of the survey store with class names; null or empty where there is no label.
     tree : str, optional
@@ -172,7 +172,7 @@ class TrainSettings:
         How the cutouts are framed, and whom labels and images are owed to; for the card.
     """
 
-    model: registry.Name = "shamir"
+    model: registry.ModelName = "shamir"
     label: str = "label"
     tree: str | None = None
     unscaled: tuple[str, ...] = ()
@@ -228,7 +228,7 @@ class TrainSettings:
 
     @model_validator(mode="after")
     def _views_mean_something(self) -> Self:
-        if self.views > 1 and not NETWORKS[self.model].network.turns:
+        if self.views > 1 and not kind_of(self.model).network.turns:
             raise ValueError(f"views: the {self.model} network turns its images itself; leave it 1")
         return self
 
@@ -267,7 +267,7 @@ class TrainSettings:
 
 def _default_shape(given: Mapping[str, Any]) -> Shape:
     """Return the sizes of the network that the settings before ``shape`` name."""
-    return NETWORKS[given.get("model", "shamir")].shape
+    return kind_of(given.get("model", "shamir")).shape
 
 
 def dump(settings: TrainSettings) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import typing
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ from training.models.resnet import Bottleneck, ResNet, ResNetShape
 from training.models.shamir import ShamirNet, ShamirShape
 from training.network import Classifier
 from training.presets import read_settings
-from training.settings import TrainSettings
+from training.settings import TrainSettings, dump, parse_settings
 
 SMALL: dict[registry.Name, dict[str, object]] = {
     "shamir": {"widths": (4, 4, 8, 8, 8), "dense": 16, "dropout": 0.0},
@@ -217,3 +220,75 @@ def test_a_preset_is_the_chosen_networks() -> None:
     assert read_settings("paper", None, {"model": "resnet50"}).betas == (0.9, 0.99)
     deeper = read_settings("default", None, {"model": "resnet101", "shape": {"dense": 512}})
     assert deeper.shape == ResNetShape(blocks=(3, 4, 23, 3), dense=512)
+
+
+OWN = """
+from dataclasses import dataclass
+from torch import nn
+from training.models.base import Network
+
+@dataclass(frozen=True)
+class Shape:
+    width: int = 3
+
+class Mine(Network):
+    size = 32
+    shape = Shape()
+
+    def __init__(self, shape, outputs):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, shape.width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(shape.width, outputs),
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+class Stranger(nn.Module):
+    pass
+
+class Unsized(Network):
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mypackage").mkdir()
+    (tmp_path / "mypackage" / "nets.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in [n for n in sys.modules if n.partition(".")[0] == "mypackage"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("own")
+def test_a_network_of_ones_own_is_named_by_its_import_path() -> None:
+    model = "mypackage.nets:Mine"
+    settings = read_settings("default", None, {"model": model, "shape": {"width": 5}})
+    classifier = Classifier(settings).eval()
+    assert parameter_count(classifier) == (27 + 1) * 5 + 5 + 1
+    assert classifier(torch.zeros((2, 50, 40, 3), dtype=torch.uint8)).shape == (2, 1)
+    values = json.loads(json.dumps(dump(settings)))
+    assert values["shape"] == {"width": 5}
+    assert parse_settings(values, "again") == settings
+    assert read_settings("default", None, {"model": model}).shape.width == 3
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": "mypackage.nets:Mine", "shape": {"wide": 5}}, "wide"),
+        ({"model": "mypackage.nets:Nobody"}, "cannot be imported"),
+        ({"model": "nopackage:Mine"}, "PYTHONPATH"),
+        ({"model": "mypackage.nets:Stranger"}, "no subclass of training.models.base.Network"),
+        ({"model": "mypackage.nets:Unsized"}, "no number of pixels"),
+        ({"model": "nothing"}, "is none of shamir.*no package.module:Class"),
+    ],
+)
+def test_what_is_no_network_is_refused(changed: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        read_settings("default", None, changed)
+    assert "\n" not in str(caught.value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -20,8 +21,18 @@ Count = Annotated[int, Field(gt=0, le=65536)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
+@dataclass(frozen=True, slots=True)
+class NoShape:
+    """The sizes of a network that has none to choose."""
+
+
 class Network(nn.Module):
-    """A network: its constructor takes its settings and the number of outputs.
+    """A network: its constructor takes its sizes and the number of outputs.
+
+    One of your own is a subclass: ``model = "package.module:Class"`` trains it. It needs ``size``,
+    a constructor ``(shape, outputs)`` and ``forward``; ``shape`` if ``[shape]`` in the settings
+    is to choose anything, and `preprocess` if grey levels are to be normalised otherwise. It must
+    be exportable: no branches on the values of tensors, and any number of images.
 
     ``forward`` maps what `preprocess` makes of cutouts to raw outputs, float32 (n, outputs):
     one logit for two classes, else one number per answer.
@@ -30,6 +41,8 @@ class Network(nn.Module):
     ----------
     size : int
         Side [px] of the cutouts that it is trained on.
+    shape : dataclass
+        Its sizes where none are given; ours are in `training.models.registry`.
     crop : int
         Central square [px] of a survey's images that becomes a cutout, unless the survey or the
         user says otherwise.
@@ -39,6 +52,7 @@ class Network(nn.Module):
     """
 
     size: int
+    shape: Any = NoShape()
     crop: int = GALAXY_ZOO_CROP
     turns: bool = True
 

@@ -1,9 +1,12 @@
-"""The networks by name: what ``--model`` chooses from."""
+"""The networks by name, or a class of the user's own: what ``--model`` chooses from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import importlib
+from dataclasses import dataclass, is_dataclass
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
 
 from catalogs.errors import InputError
 from training.models.base import Network
@@ -14,7 +17,10 @@ from training.models.resnet import ResNet, ResNetShape
 from training.models.shamir import ShamirNet, ShamirShape
 
 Name = Literal["shamir", "dieleman", "resnet50", "resnet101", "deepgalaxy", "equivariant"]
-Shape = ShamirShape | DielemanShape | ResNetShape | DeepGalaxyShape | EquivariantShape
+OWN = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+ModelName = Name | Annotated[str, Field(pattern=OWN)]
+# One of our networks' dataclasses, or the one of a class of the user's own.
+Shape = Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,41 @@ NETWORKS: dict[Name, Kind] = {
 }
 
 
-def build(name: Name, shape: Shape, outputs: int) -> Network:
+def kind_of(name: str) -> Kind:
+    """Return the network of a name, or the class at an import path, ``package.module:Class``.
+
+    Importing runs the module: train, and export, only runs whose module is your own.
+
+    Raises
+    ------
+    InputError
+        There is no such name or class, or it does not keep the interface of
+        `training.models.base.Network`.
+    """
+    for known, kind in NETWORKS.items():
+        if known == name:
+            return kind
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        known_names = ", ".join(get_args(Name))
+        raise InputError(f"model {name!r} is none of {known_names}, and no package.module:Class")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"model {name!r} cannot be imported ({error}); is its package installed, or its "
+            "folder on PYTHONPATH?"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, Network)):
+        raise InputError(f"model {name!r} is no subclass of training.models.base.Network")
+    if not is_dataclass(found.shape) or isinstance(found.shape, type):
+        raise InputError(f"model {name!r}: its `shape` is no dataclass instance")
+    if not isinstance(getattr(found, "size", None), int):
+        raise InputError(f"model {name!r}: its `size` is no number of pixels")
+    return Kind(found.shape, found)
+
+
+def build(name: str, shape: Shape, outputs: int) -> Network:
     """Return a network with initial weights, drawn from torch's generator.
 
     Raises
@@ -43,8 +83,9 @@ def build(name: Name, shape: Shape, outputs: int) -> Network:
     InputError
         The sizes do not fit together.
     """
+    network = kind_of(name).network
     try:
-        return NETWORKS[name].network(shape, outputs)
-    except (RuntimeError, ValueError) as error:
+        return network(shape, outputs)
+    except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"no {name} network has the sizes {shape}: {reason}") from None

@@ -11,6 +11,7 @@ from obstore.exceptions import BaseError
 from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.storage import ObjectStore
 
+from catalogs.storage import zarr_thread  # noqa: F401
 from catalogs.storage.patience import Attempts
 
 if TYPE_CHECKING:

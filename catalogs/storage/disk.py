@@ -188,6 +188,8 @@ class Disk:
         """Return the folder as a Zarr store."""
         from zarr.storage import LocalStore
 
+        from catalogs.storage import zarr_thread  # noqa: F401
+
         return LocalStore(self.path, read_only=read_only)
 
 

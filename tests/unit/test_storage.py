@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -436,3 +438,17 @@ def test_an_endpoint_that_is_no_address_is_refused(address, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
     with pytest.raises(InputError, match="AWS_ENDPOINT_URL is no address"):
         open_place("s3://sky/catalog")
+
+
+def test_a_busy_machine_ends_a_command_without_a_traceback(tmp_path):
+    script = (
+        "import time, sys; from pathlib import Path; import zarr; from zarr.core import sync\n"
+        "from catalogs.storage.disk import Disk\n"
+        "store = Disk(Path(sys.argv[1])).zarr(read_only=False)\n"
+        "zarr.create_array(store, name='a', data=__import__('numpy').zeros(3))\n"
+        "sync.loop[0].call_soon_threadsafe(time.sleep, 1)\n"  # longer than zarr waits
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

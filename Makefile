@@ -8,10 +8,10 @@ GZ1 := ../shared/data/gz1
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check bench realism chaos gpu-check bundle docs clean
+.PHONY: help run test lint check audit-validation bench realism chaos gpu-check bundle docs clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,6 +46,9 @@ bench: $(VENV)/.dev  ## Measure every speed to be reached, against its bound or 
 
 realism: $(VENV)/.dev  ## Compare simulated galaxies with real ones: pages, distances, networks
 	$(BIN)/python -m benchmarks.realism --to $(OUT)/realism
+
+audit-validation: $(VENV)/.dev  ## Measure the audit's false alarms, power and causes (15 minutes)
+	$(BIN)/python -m benchmarks.audit_validation --to $(OUT)/audit-validation
 
 gpu-check: $(VENV)/bin/python  ## On a machine with a card and its ONNX Runtime: compare with the CPU
 	$(BIN)/python -m benchmarks.gpu_check

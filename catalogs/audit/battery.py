@@ -133,8 +133,14 @@ class Battery:
         Correlated or None
             None when too few tiles hold enough answers.
         """
-        sky_ = replace(self.cells, k=k).merged(min(self.order, TESTING_ORDER))
-        kept = sky_.n >= self._min_n
+        clustered = self.clustered(variance)
+        if clustered is None:
+            return None
+        return clustered.judge(self.clustered_fractions(k), simulations, rng)
+
+    def clustered(self, variance: float) -> CorrelatedSky | None:
+        """Return the likelihood of these positions; None when too few tiles hold enough answers."""
+        sky_, kept = self._clustered_tiles(self.cells)
         if not self.dipole.solvable or kept.sum() < FEWEST_TILES:
             return None
         n, directions = sky_.n[kept], directions_of(sky_.tiles[kept], sky_.order)
@@ -146,8 +152,16 @@ class Battery:
         caps = np.unique(np.concatenate(inside), axis=0)
         held = caps @ n
         caps = caps[(held >= self._min_n) & (n.sum() - held >= self._min_n)]
-        clustered = CorrelatedSky(directions, n, variance, caps, 2**sky_.order)
-        return clustered.judge(sky_.k[kept] / n, simulations, rng)
+        return CorrelatedSky(directions, n, variance, caps, 2**sky_.order)
+
+    def clustered_fractions(self, k: FloatArray) -> FloatArray:
+        """Return the fractions of the tiles of `clustered`, from counts per cell, (cells,)."""
+        sky_, kept = self._clustered_tiles(replace(self.cells, k=k))
+        return np.asarray(sky_.k[kept] / sky_.n[kept])
+
+    def _clustered_tiles(self, cells: TileCounts) -> tuple[TileCounts, NDArray[np.bool_]]:
+        tiles = cells.merged(min(self.order, TESTING_ORDER))
+        return tiles, tiles.n >= self._min_n
 
     def permuted(self, k_total: float, skies: int, rng: np.random.Generator) -> FloatArray:
         """Deal the answers out anew over the fixed positions.

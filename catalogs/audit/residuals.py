@@ -66,7 +66,7 @@ class Residuals:
         parents = cells.merged(order)
         tested = parents.n >= settings.min_n
         self._sum_tiles = _Sums(cells, order, tested)
-        self._sum_scan = _Sums(cells, CELL_ORDER, None)
+        self.at_scan = _Sums(cells, CELL_ORDER, None)
         self.tiles, self.n = parents.tiles[tested], parents.n[tested]
         self.tile_variance = self._sum_tiles(variance)
         self.tile_left = self.tile_variance - np.sum(self._sum_tiles(taken.T) ** 2, axis=0)
@@ -74,8 +74,8 @@ class Residuals:
         self.scale = float(variance.sum() / cells.total)
         # In units of one answer's mean variance, so that dipole and caps see numbers of answers.
         self._directions = directions_of(self._scanned.tiles, CELL_ORDER)
-        self._loads = self._sum_scan(variance) / self.scale
-        self._shared = self._sum_scan(taken.T).T / np.sqrt(self.scale)
+        self._loads = self.at_scan(variance) / self.scale
+        self._shared = self.at_scan(taken.T).T / np.sqrt(self.scale)
         self.dipole = DipoleDesign(self._directions, self._loads, self._shared)
 
     @cached_property
@@ -89,13 +89,13 @@ class Residuals:
         """Return the most deviant cap of one sky: position and radius [deg], and difference."""
         if not len(self.scan):
             return None
-        best = self.scan.best(self._sum_scan(residual), self.scale)
+        best = self.scan.best(self.at_scan(residual), self.scale)
         difference = best.k / best.n + best.k / (self.scan.total - best.n)
         return (*self.scan.centre(best.index), float(self.scan.radii[best.index]), difference)
 
     def statistics(self, residual: FloatArray) -> Statistics:
         """Return the statistics of residuals, shape (skies, c); NaN where not to be had."""
-        at_scan = self._sum_scan(residual)
+        at_scan = self.at_scan(residual)
         missing, scale = np.full(len(residual), np.nan), np.full(len(residual), self.scale)
         x2 = missing
         if len(self.n) > 1:
@@ -123,7 +123,7 @@ class Residuals:
 
     def vector(self, residual: FloatArray) -> dipoles.Dipole:
         """Return the dipole of one sky's residuals, shape (c,), in fractions."""
-        return self.dipole.fit(self._sum_scan(residual), self.scale)
+        return self.dipole.fit(self.at_scan(residual), self.scale)
 
     def dispersion(self, residual: FloatArray) -> tuple[float, float]:
         """Return the overdispersion between tiles, and its degrees of freedom.

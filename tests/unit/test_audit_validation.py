@@ -6,79 +6,34 @@ room for the noise of the smaller numbers of skies used here (about three standa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
+from benchmarks.audit_validation import __main__ as validation
+from benchmarks.audit_validation import causes, conditions
+from benchmarks.audit_validation.row import Row, share
+from benchmarks.audit_validation.skies import (
+    FINE,
+    FINE_TILES,
+    Lab,
+    P,
+    alarms,
+    errors_of_caps,
+    false_discoveries,
+    footprint,
+    lab,
+    overdispersed,
+)
 from catalogs import sky
-from catalogs.audit.battery import Battery, monte_carlo_p
-from catalogs.audit.fractions import benjamini_hochberg
+from catalogs.audit.battery import Battery
 from catalogs.audit.settings import AuditSettings
-from catalogs.audit.tiles import TileCounts, order_to_test
-
-P = 0.49
-FINE = 7
-FINE_TILES = sky.survey_footprint_tiles(FINE)
-
-
-def footprint(total: int, rng: np.random.Generator, order: int = 5) -> TileCounts:
-    tiles, area = np.unique(FINE_TILES >> (2 * (FINE - order)), return_counts=True)
-    n = rng.multinomial(total, area / area.sum())
-    tiles, n = tiles[n > 0], n[n > 0]
-    k = rng.binomial(n, P).astype(float)
-    return TileCounts(order, tiles, n, k, float(k.sum()), labels=True)
-
-
-@dataclass
-class Lab:
-    battery: Battery
-    rng: np.random.Generator
-    null: object
-
-    def skies(self, p: np.ndarray | float, number: int) -> np.ndarray:
-        n = self.battery.cells.n
-        return self.rng.binomial(n, p, size=(number, len(n))).astype(float)
-
-    def p_values(self, k: np.ndarray) -> np.ndarray:
-        """Global, dipole, scan, tiles: shape (skies, 4)."""
-        found = self.battery.statistics(k)
-        columns = [
-            monte_carlo_p(getattr(found, name), getattr(self.null, name))
-            for name in ("x2", "dipole", "scan")
-        ]
-        smallest = [benjamini_hochberg(self.battery.tile_p(row)).min() for row in k]
-        return np.stack([*columns, smallest], axis=1)
-
-    def vectors(self) -> np.ndarray:
-        cells = self.battery.cells
-        return sky.unit_vectors(*sky.tile_centres(cells.tiles, cells.order))
-
-    def covered(self, region: sky.Region) -> np.ndarray:
-        """Part of each cell inside a region."""
-        inside = region.contains(*sky.tile_centres(FINE_TILES, FINE)).astype(float)
-        cells = self.battery.cells
-        parents, index = np.unique(FINE_TILES >> (2 * (FINE - cells.order)), return_inverse=True)
-        part = np.bincount(index, inside) / np.bincount(index)
-        return part[np.searchsorted(parents, cells.tiles)]
-
-
-def lab(total: int, seed: int) -> Lab:
-    rng = np.random.default_rng(seed)
-    counts = footprint(total, rng)
-    battery = Battery(counts, order_to_test(counts), AuditSettings())
-    null = battery.statistics(battery.permuted(round(P * total), 2000, rng))
-    return Lab(battery, rng, null)
+from catalogs.audit.tiles import TileCounts
 
 
 @pytest.fixture(scope="module")
 def million() -> Lab:
     return lab(1_000_000, 30)
-
-
-def alarms(p: np.ndarray) -> float:
-    return float(np.mean(4 * p.min(axis=1) < 0.05))
 
 
 def test_footprint_is_the_stated_one(million: Lab) -> None:
@@ -97,9 +52,7 @@ def test_isotropic_skies_seldom_alarm(total: int, skies: int) -> None:
 
 
 def test_dipoles_are_found(million: Lab) -> None:
-    axes = million.rng.normal(size=(300, 3))
-    axes /= np.linalg.norm(axes, axis=1)[:, None]
-    pattern = axes @ million.vectors().T
+    pattern = million.axes(300) @ million.vectors().T
     half = million.p_values(million.skies(P + 0.005 * pattern, 300))
     assert np.mean(half[:, 1] < 0.05) >= 0.95 - 0.01
     whole = million.p_values(million.skies(P + 0.01 * pattern, 300))
@@ -109,38 +62,64 @@ def test_dipoles_are_found(million: Lab) -> None:
 def test_a_deviant_region_is_found_where_it_is(million: Lab) -> None:
     k = million.skies(P + 0.02 * million.covered(sky.Region(170, 190, 10, 30)), 300)
     assert np.mean(million.p_values(k)[:, 2] < 0.05) >= 0.95
-    centre = sky.unit_vectors(180, 20)[0]
-    scan = million.battery.scan
-    axes = scan.axes[[scan.best(row, P * (1 - P)).index for row in million.battery.at_scan(k)]]
-    errors = np.degrees(np.arccos(np.clip(axes @ centre, -1, 1)))
-    assert np.median(errors) <= 5
+    assert np.median(errors_of_caps(million, k, sky.unit_vectors(180, 20)[0])) <= 5
 
 
 def test_extra_variance_is_found(million: Lab) -> None:
-    parent = million.battery.cells.tiles >> (2 * (million.battery.cells.order - 3))
-    _, index = np.unique(parent, return_inverse=True)
-    extra = 0.005 * million.rng.standard_normal((300, index.max() + 1))[:, index]
-    p = million.p_values(million.skies(P + extra, 300))
+    p = million.p_values(million.skies(overdispersed(million, 300, 0.005), 300))
     assert np.mean(p[:, 0] < 0.05) >= 0.95 - 0.01
 
 
 def test_flagged_tiles_are_seldom_false(million: Lab) -> None:
-    battery, rng = million.battery, million.rng
-    bad = rng.random(len(battery.tiles)) < 0.2
-    shift = np.where(bad, 0.03 * rng.choice([-1, 1], len(bad)), 0.0)
-    parent = battery.cells.tiles >> (2 * (battery.cells.order - 3))
-    at = np.minimum(np.searchsorted(battery.tiles, parent), len(shift) - 1)
-    p = P + np.where(battery.tiles[at] == parent, shift[at], 0.0)
-    false, true = [], []
-    for k in million.skies(p, 150):
-        tile = battery.at_tiles(k)
-        rest = (k.sum() - tile) / (battery.cells.n.sum() - battery.n)
-        q = benjamini_hochberg(battery.tile_p(k))
-        flag = (q < 0.05) & (np.abs(tile / battery.n - rest) >= 0.01)
-        false.append(np.sum(flag & ~bad) / max(1, flag.sum()))
-        true.append(np.mean(flag[bad]))
+    false, found = false_discoveries(million, 150, 0.03)
     assert np.mean(false) <= 0.07
-    assert np.mean(true) > 0.5
+    assert np.mean(found) > 0.5
+
+
+def test_uneven_seeing_is_explained_and_a_dipole_beside_it_found() -> None:
+    none = conditions.seeing_skies(0.05, 0.0, 60)
+    before, after = none.checks
+    assert before.value > 0.5
+    assert after.value <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
+    assert conditions.seeing_skies(0.05, 0.01, 30).checks[1].value >= 0.9
+
+
+@pytest.mark.parametrize("case", causes.CASES)
+def test_causes_are_named(case: str) -> None:
+    row = causes.attribution(case, 40)
+    by_name = {check.what: check.value for check in row.checks}
+    assert by_name["right, region fixed"] >= 0.94 - 3 * np.sqrt(0.06 * 0.94 / 40)
+    if case == "sky":
+        assert by_name["called classifier, region found"] <= 0.04 + 0.04
+
+
+def test_rows_are_resumed_and_misses_are_told(tmp_path, monkeypatch, capsys) -> None:
+    measured = []
+
+    def measure(skies: int) -> Row:
+        measured.append(skies)
+        hits = np.arange(skies) < skies // 2
+        return Row("a", "a case", skies, [share("found", hits, at_least=0.9)], "a note")
+
+    monkeypatch.setattr(validation, "ROWS", {"a": (measure, 40), "b": (measure, 40)})
+    monkeypatch.setattr(validation, "RESULT", tmp_path / "full.md")
+
+    def run(*words: str) -> None:
+        monkeypatch.setattr("sys.argv", ["x", "--to", str(tmp_path / "out"), *words])
+        validation.main()
+
+    run("--only", "a", "--skies", "10")
+    run("--only", "a")
+    assert measured == [10, 40]
+    assert not (tmp_path / "full.md").exists()
+    run()
+    run()
+    assert measured == [10, 40, 40]
+    page = (tmp_path / "full.md").read_text()
+    assert page.count("| a case | found | ≥ 0.9 | 0.5 [0.338, 0.662] | **no** | 40 |") == 2
+    assert "Not reached: a case, found; a case, found." in page
+    assert len((tmp_path / "out/rows.jsonl").read_text().splitlines()) == 3
+    assert "a case" in capsys.readouterr().out
 
 
 def test_summed_probabilities_keep_the_size() -> None:

@@ -1,0 +1,1 @@
+"""What the audit must hold, on simulated skies: `python -m benchmarks.audit_validation`."""

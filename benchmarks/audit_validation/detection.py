@@ -1,0 +1,102 @@
+"""False alarms, dipoles, regions, extra variance, false discoveries."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.audit_validation.row import Row, mean, median, share
+from benchmarks.audit_validation.skies import (
+    P,
+    errors_of_caps,
+    false_discoveries,
+    lab,
+    overdispersed,
+)
+from catalogs import sky
+
+TOTAL = 1_000_000
+NAMES = ("X2", "dipole", "scan", "tiles")
+FIXED = sky.Region(170, 190, 10, 30)
+_BLOCK = 500
+
+
+def _blocks(skies: int) -> list[int]:
+    return [min(_BLOCK, skies - start) for start in range(0, skies, _BLOCK)]
+
+
+def isotropic(skies: int) -> Row:
+    bench = lab(TOTAL, 100, simulations=10_000)
+    p = np.concatenate([bench.p_values(bench.skies(P, block)) for block in _blocks(skies)])
+    checks = [share("Holm alarm", 4 * p.min(axis=1) < 0.05, at_most=0.06)]
+    for name, column in zip(NAMES, p.T, strict=True):
+        bounds = {"at_least": 0.035, "at_most": 0.065} if name != "tiles" else {}
+        checks.append(share(f"{name} p < .05", column < 0.05, **bounds))
+    return Row(
+        "isotropic",
+        "isotropic",
+        skies,
+        checks,
+        "the smallest of many dependent q has no nominal size to keep",
+    )
+
+
+def dipole(amplitude: float, skies: int) -> Row:
+    bench = lab(TOTAL, 101)
+    pattern = amplitude * bench.axes(skies) @ bench.vectors().T
+    p = bench.p_values(bench.skies(P + pattern, skies))
+    found, alarm = p[:, 1] < 0.05, 4 * p.min(axis=1) < 0.05
+    small = amplitude < 0.01
+    checks = [
+        share("dipole p < .05", found, **({"at_least": 0.95} if small else {})),
+        share("Holm alarm", alarm, **({} if small else {"at_least": 0.99})),
+    ]
+    return Row(f"dipole {amplitude:.1%}", f"dipole {amplitude:.1%}, random axis", skies, checks)
+
+
+def fixed_region(skies: int) -> Row:
+    bench = lab(TOTAL, 102)
+    k = bench.skies(P + 0.02 * bench.covered(FIXED), skies)
+    errors = errors_of_caps(bench, k, sky.unit_vectors(180, 20)[0])
+    checks = [
+        share("scan p < .05", bench.p_values(k)[:, 2] < 0.05, at_least=0.95),
+        median("error of the centre [deg]", errors, at_most=5.0),
+    ]
+    return Row("region", f"a fixed 20x20 deg region (RA, Dec {FIXED}) +2%", skies, checks)
+
+
+def random_region(skies: int) -> Row:
+    """Boxes of 20 deg of arc either way around random places of the footprint."""
+    bench = lab(TOTAL, 103)
+    cells = bench.battery.cells
+    at = bench.rng.choice(len(cells.tiles), skies, p=cells.n / cells.n.sum())
+    ra, dec = sky.tile_centres(cells.tiles[at], cells.order)
+    half = 10 / np.cos(np.radians(dec))
+    boxes = [
+        sky.Region(float((a - h) % 360), float((a + h) % 360), float(d - 10), float(d + 10))
+        for a, d, h in zip(ra, dec, half, strict=True)
+    ]
+    p = P + 0.02 * np.array([bench.covered(box) for box in boxes])
+    k = bench.skies(p, skies)
+    checks = [
+        share("scan p < .05", bench.p_values(k)[:, 2] < 0.05, at_least=0.95),
+        median("error of the centre [deg]", errors_of_caps(bench, k, sky.unit_vectors(ra, dec))),
+    ]
+    note = "part of a box may lie outside the footprint"
+    return Row("region at random", "the same, placed at random", skies, checks, note)
+
+
+def extra_variance(skies: int) -> Row:
+    bench = lab(TOTAL, 104)
+    p = bench.p_values(bench.skies(overdispersed(bench, skies, 0.005), skies))
+    checks = [share("X2 p < .05", p[:, 0] < 0.05, at_least=0.95)]
+    return Row("overdispersion", "overdispersion .005 at nside 8", skies, checks)
+
+
+def discoveries(skies: int) -> Row:
+    false, found = false_discoveries(lab(TOTAL, 105), skies, 0.03)
+    checks = [
+        mean("false among flagged tiles", false, at_most=0.07),
+        mean("shifted tiles that are flagged", found),
+    ]
+    case = "a fifth of the tiles shifted by 3% either way"
+    return Row("false discoveries", case, skies, checks)

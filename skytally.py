@@ -19,6 +19,7 @@ from catalogs.terminal import (
     Json,
     MaxBad,
     fields,
+    names_in,
     on_disk,
     reporter,
     run_app,
@@ -239,6 +240,9 @@ def audit(
         str | None,
         typer.Option(help="alpha,seeing,ebv=MAP.fits: columns or maps to be regressed on."),
     ] = None,
+    intrinsic: Annotated[
+        str | None, typer.Option(help="Covariates of the galaxies themselves: mass,colour.")
+    ] = None,
     alpha: Annotated[float, typer.Option(help="Level of the alarm.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the Monte Carlo.")] = 0,
     truth: Annotated[
@@ -283,7 +287,8 @@ def audit(
         effect=effect,
         alpha=alpha,
         seed=seed,
-        covariates=tuple(name.strip() for name in (covariates or "").split(",") if covariates),
+        covariates=names_in(covariates),
+        intrinsic=names_in(intrinsic),
         truth=truth,
         region=region,
         correct=correct,

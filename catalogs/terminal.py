@@ -100,6 +100,11 @@ def fields(result: Any) -> dict[str, Any]:  # noqa: ANN401  (any result dataclas
     return asdict(result)
 
 
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Return the names of a list that is separated by commas; none without one."""
+    return () if text is None else tuple(name.strip() for name in text.split(","))
+
+
 def need(module: str, extra: str) -> None:
     """Refuse to go on without a module, naming the extra that brings it."""
     import importlib.util

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import special
 
 from benchmarks.audit_validation.row import Row, mean, share
-from catalogs.audit.labelling_bias import fit
 from catalogs.audit.resolution import resolution_bias
+from training.debias import estimate_theta
 
 THETA, GALAXIES = 9.18, 97_600
 
@@ -21,8 +21,8 @@ def theta(skies: int) -> Row:
         disk = rng.random(GALAXIES) < special.expit(0.3 + 1.5 * x[:, 0] - x[:, 1])
         alpha = np.exp(rng.normal(np.log(9), 0.6, GALAXIES))
         called = disk & (rng.random(GALAXIES) >= np.exp(-(alpha**2) / (2 * THETA**2)))
-        result = fit(called, alpha, x)
-        found.append(result.theta)
+        result = estimate_theta(alpha, called.astype(np.int64), x)
+        found.append(result.value)
         errors.append(result.error)
     off = np.array(found) - THETA
     checks = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from catalogs.audit import fractions
+from catalogs.audit import fractions, resolution
 from catalogs.audit.covariates import Covariates
 from catalogs.audit.dipole import Dipole
 from catalogs.audit.explained import Effect, Explained
@@ -40,6 +41,7 @@ def build(
         "covariates": [],
         "tests": [],
         "alarm": None,
+        "resolution_bias": _resolution(gathered, covariates, settings),
     }
     if explained is None:
         return document
@@ -58,6 +60,20 @@ def build(
         "alarm": {"before": before.alarm, "after": after.alarm, "alpha": settings.alpha},
         "detectable_dipole": None if after.detectable is None else after.detectable.mean,
     }
+
+
+def _resolution(
+    gathered: Gathered, covariates: Covariates, settings: AuditSettings
+) -> dict[str, Any]:
+    """Return L, or why there is none: never a zero in its place."""
+    names, intrinsic = covariates.names, settings.intrinsic
+    try:
+        found = resolution.of_sample(gathered.sample, names, intrinsic, settings.seed)
+    except resolution.TooFewError as error:
+        return {"absent": str(error)}
+    leaves = f"{found.leaves} leaves of {', '.join(intrinsic)}"
+    method = f"CV18, {leaves}" if intrinsic else "CV14 (reconstructed), one leaf"
+    return {"absent": None, "method": method} | asdict(found)
 
 
 def _effect(effect: Effect) -> dict[str, Any]:
@@ -120,6 +136,15 @@ def lines(document: dict[str, Any]) -> list[str]:
         return [f"Observing conditions: not regressed on, {part['not_fitted']}{_lacking(part)}"]
     said = [f"Observing conditions: {headline(document)}"]
     said += [f"{c['name']:>7}: {effect_text(c)}" for c in part["covariates"]]
+    bias = part["resolution_bias"]
+    if bias["absent"] is None:
+        said.append(
+            f"Resolution bias L = {bias['value']:.4f} ± {bias['sd']:.4f}, without its noise "
+            f"({bias['noise']:.4f}) {bias['denoised']:.4f}: {bias['method']}, {bias['bins']} bins "
+            f"of {bias['per_bin']}"
+        )
+    elif "alpha" in part["sources"]:
+        said.append(f"No resolution bias L: {bias['absent']}")
     if part["complete"] < part["rows"]:
         said.append(
             f"Without all covariates, and so not in the regression: "

@@ -256,7 +256,8 @@ def _curve(sums: FloatArray) -> Curve:
 class Gathered:
     """How many rows have all covariates, how many lack each, and what the complete ones say.
 
-    Without ``evidence`` there is a ``reason``, in words.
+    Without ``evidence`` there is a ``reason``, in words. ``sample`` holds complete rows, shape
+    (m, 1 + d), answers first.
     """
 
     rows: int
@@ -264,6 +265,7 @@ class Gathered:
     missing: tuple[int, ...]
     evidence: Evidence | None
     reason: str | None
+    sample: FloatArray
 
 
 def gather(
@@ -289,9 +291,9 @@ def gather(
         missing += np.sum(~there, axis=0)
         total, complete = total + len(values), complete + int(whole.sum())
         sample.add(pixels[whole], values[whole])
-    evidence, reason = None, None
+    evidence, reason, chosen = None, None, sample.values()
     try:
-        gathering = Gathering(sample.values(), names, order)
+        gathering = Gathering(chosen, names, order)
     except NotFittedError as error:
         reason = str(error)
     else:
@@ -299,4 +301,4 @@ def gather(
             whole = np.isfinite(values[:, 1:]).all(axis=1)
             gathering.add(pixels[whole], values[whole, 0], values[whole, 1:])
         evidence = gathering.evidence()
-    return Gathered(total, complete, tuple(missing.tolist()), evidence, reason)
+    return Gathered(total, complete, tuple(missing.tolist()), evidence, reason, chosen)

@@ -13,6 +13,7 @@ Chance alone gives L0^2 = 2 p (1 - p) (N_A - 1)/(N_A n) with n objects in a bin.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+
+ALPHA = "alpha"
+BINS, PER_BIN = 8, 58
+_DEEPEST = 8
 
 
 class TooFewError(ValueError):
@@ -47,8 +53,8 @@ def resolution_bias(
     rng: np.random.Generator,
     *,
     depth: int = 0,
-    bins: int = 8,
-    per_bin: int = 58,
+    bins: int = BINS,
+    per_bin: int = PER_BIN,
     bootstraps: int = 100,
 ) -> ResolutionBias:
     """Return L of a binary answer, from bootstraps of n 2^b N_A objects each.
@@ -109,6 +115,42 @@ def resolution_bias(
         bins,
         per_bin,
         len(y),
+    )
+
+
+def of_sample(
+    sample: FloatArray, names: Sequence[str], intrinsic: Sequence[str], seed: int
+) -> ResolutionBias:
+    """Return L of an audit's sample, with as many leaves, up to 256, as it has rows for.
+
+    Parameters
+    ----------
+    sample : ndarray of float64, shape (m, 1 + d)
+        Answers and covariates.
+    names : sequence of str, length d
+        One of them is ``alpha``.
+    intrinsic : sequence of str
+        Covariates that are properties of the galaxies; none for one leaf.
+    seed : int
+        Of the bootstraps.
+
+    Raises
+    ------
+    TooFewError
+        No covariate is called alpha, or there are too few rows.
+    """
+    if ALPHA not in names:
+        raise TooFewError(f"no covariate is called {ALPHA}")
+    columns = [1 + list(names).index(name) for name in intrinsic]
+    depth = 0
+    while columns and depth < _DEEPEST and len(sample) >= PER_BIN * BINS * 2 ** (depth + 1):
+        depth += 1
+    return resolution_bias(
+        sample[:, 0],
+        sample[:, 1 + list(names).index(ALPHA)],
+        sample[:, columns] if columns else None,
+        np.random.default_rng(seed),
+        depth=depth,
     )
 
 

@@ -55,6 +55,9 @@ class AuditSettings:
     covariates : tuple of str
         Observing conditions whose part in the fraction is estimated: columns, or ``NAME=PATH`` of
         HEALPix maps in FITS.
+    intrinsic : tuple of str
+        Those of them that are properties of the galaxies, at equal values of which the resolution
+        bias compares well and badly resolved ones.
     truth : str, optional
         Labels of some objects, drawn without a look at the answers: a column of the table, or
         ``TABLE[:COLUMN]``, matched by id, else by position.
@@ -92,6 +95,7 @@ class AuditSettings:
     seed: int = 0
     keep_duplicates: bool = False
     covariates: tuple[str, ...] = ()
+    intrinsic: tuple[str, ...] = ()
     truth: str | None = None
     region: str | None = None
     correct: bool = False
@@ -133,6 +137,12 @@ class AuditSettings:
             raise InputError(
                 f"covariates {','.join(self.covariates)!r}: expected different names, each a "
                 "column or NAME=MAP.fits"
+            )
+        strange = [name for name in self.intrinsic if name not in names or name == "alpha"]
+        if strange:
+            raise InputError(
+                f"intrinsic {strange[0]!r}: expected covariates other than alpha, of "
+                f"{', '.join(names) or 'none'}"
             )
         if len(names) > MOST_COVARIATES:
             raise InputError(f"{len(names)} covariates: expected at most {MOST_COVARIATES}")

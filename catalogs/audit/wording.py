@@ -169,7 +169,7 @@ NAME = "again.audit"
 # Options of `skytally audit` that are settings; the library has more.
 COMMAND_OPTIONS = frozenset(
     {"answer", "label", "ra", "dec", "probabilities", "order", "effect", "alpha", "seed"}
-    | {"covariates", "truth", "region", "correct", "precision", "compare", "swap"}
+    | {"covariates", "intrinsic", "truth", "region", "correct", "precision", "compare", "swap"}
 )
 
 

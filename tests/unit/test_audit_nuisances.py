@@ -254,14 +254,20 @@ def test_maps_are_read_as_healpy_wrote_them(
         (("alpha",), "no column 'alpha', nor one petroRad and one FWHM"),
         (("ebv=nowhere.fits",), "nowhere.fits: cannot be read as a HEALPix map"),
         (("seeing", "seeing"), "expected different names"),
+        (("seeing",), "intrinsic 'mass': expected covariates other than alpha, of seeing"),
     ],
 )
 def test_unusable_covariates_give_one_line(tmp_path: Path, asked: tuple, message: str) -> None:
     table = pa.table({"ra": [1.0, 2], "dec": [1.0, 2], "label": ["spiral", "x"]})
     table = table.append_column("seeing", pa.array([1.0, 2])).append_column("name", [["a", "b"]])
     pq.write_table(table, tmp_path / "t.parquet")
+    intrinsic = ("mass",) if "mass" in message else ()
     with pytest.raises(InputError, match=message) as caught:
-        audit(tmp_path / "t.parquet", tmp_path / "a", AuditSettings(covariates=asked))
+        audit(
+            tmp_path / "t.parquet",
+            tmp_path / "a",
+            AuditSettings(covariates=asked, intrinsic=intrinsic),
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -288,7 +294,7 @@ def test_an_audit_says_what_conditions_explain(tmp_path: Path) -> None:
     result = audit(
         tmp_path / "t.parquet",
         tmp_path / "t.audit",
-        AuditSettings(simulations=1000, covariates=asked),
+        AuditSettings(simulations=1000, covariates=asked, intrinsic=("ebv",)),
     )
     part = result.document["nuisances"]
     lost = int(np.isnan(seeing).sum())
@@ -305,7 +311,11 @@ def test_an_audit_says_what_conditions_explain(tmp_path: Path) -> None:
         {test["name"]: test[when]["p"] for test in part["tests"]} for when in ("before", "after")
     )
     assert before["dipole"] < 0.01 < after["dipole"]
+    bias = part["resolution_bias"]
+    assert (bias["absent"], bias["method"]) == (None, "CV18, 64 leaves of ebv")
+    assert bias["denoised"] > 5 * bias["sd"]
     said = "\n".join(summary_lines(result))
+    assert "Resolution bias L = 0." in said
     assert f"{lost:,} lack seeing" in said
     assert "again: left out: it is a linear function of seeing" in said
     html = result.report.read_text(encoding="utf-8")
@@ -318,3 +328,6 @@ def test_an_audit_says_what_conditions_explain(tmp_path: Path) -> None:
         AuditSettings(simulations=1000, covariates=("again",)),
     )
     assert again.document["nuisances"]["covariates"][0]["dropped"] is None
+    assert again.document["nuisances"]["resolution_bias"] == {
+        "absent": "no covariate is called alpha"
+    }

@@ -1,24 +1,12 @@
-"""Resolution bias and the labelling bias behind it."""
+"""Resolution bias L: its noise floor, known biases, and what leaves are for."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import optimize, special
+from scipy import special
 
-from catalogs.audit.labelling_bias import disk_though_smooth, fit
-from catalogs.audit.resolution import TooFewError, resolution_bias
-
-THETA = 9.18
-
-
-def survey(number: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Intrinsic properties, resolution, the true class and what it is called."""
-    x = rng.normal(size=(number, 2))
-    disk = rng.random(number) < special.expit(0.3 + 1.5 * x[:, 0] - x[:, 1])
-    alpha = np.exp(rng.normal(np.log(9), 0.6, number) + 0.2 * x[:, 0])
-    called = disk & (rng.random(number) >= np.exp(-(alpha**2) / (2 * THETA**2)))
-    return x, alpha, disk, called
+from catalogs.audit.resolution import TooFewError, of_sample, resolution_bias
 
 
 def test_the_noise_floor_is_the_formulas() -> None:
@@ -83,44 +71,17 @@ def test_too_few_objects_are_an_error() -> None:
         resolution_bias(np.ones(463), np.ones(463), None, rng)
 
 
-def test_theta_is_recovered_and_its_error_is_right() -> None:
+def test_an_audits_sample_is_measured_as_far_as_it_goes() -> None:
     rng = np.random.default_rng(65)
-    found = []
-    for _ in range(12):
-        x, alpha, _, called = survey(10_000, rng)
-        found.append(fit(called, alpha, x))
-    off = np.array([one.theta for one in found]) - THETA
-    errors = np.array([one.error for one in found])
-    assert np.all(np.abs(off) < 4 * errors)
-    assert np.std(off) == pytest.approx(errors.mean(), rel=0.6)
-    assert found[0].coefficients == pytest.approx([0.3, 1.5, -1], abs=0.25)
-
-
-def test_the_fit_is_the_maximum_of_the_likelihood_as_written() -> None:
-    """Equations 3 and 4 with plain logarithms of probabilities, by another optimiser."""
-    rng = np.random.default_rng(66)
-    x, alpha, _, called = survey(3_000, rng)
-
-    def loss(parameters: np.ndarray) -> float:
-        s = special.expit(parameters[0] + x @ parameters[1:3])
-        b = np.exp(-(alpha**2) / (2 * parameters[3] ** 2))
-        return -float(np.log(np.where(called, s * (1 - b), 1 - s + s * b)).sum())
-
-    theirs = optimize.minimize(
-        loss, [0, 1, -1, 9], method="Nelder-Mead", options={"xatol": 1e-6, "maxiter": 4000}
-    )
-    ours = fit(called, alpha, x)
-    assert ours.theta == pytest.approx(theirs.x[3], rel=1e-4)
-    np.testing.assert_allclose(ours.coefficients, theirs.x[:3], atol=1e-4)
-    with pytest.raises(ValueError, match="called alike"):
-        fit(np.zeros(10), np.ones(10), np.zeros((10, 1)))
-
-
-def test_posterior_of_a_hidden_disk_is_calibrated() -> None:
-    rng = np.random.default_rng(67)
-    x, alpha, disk, called = survey(200_000, rng)
-    chance = special.expit(0.3 + 1.5 * x[:, 0] - x[:, 1])
-    posterior = disk_though_smooth(chance, alpha, THETA)[~called]
-    for low in (0.0, 0.2, 0.4, 0.6):
-        group = (posterior >= low) & (posterior < low + 0.2)
-        assert disk[~called][group].mean() == pytest.approx(posterior[group].mean(), abs=0.015)
+    size = rng.normal(size=8_000)
+    alpha = np.exp(size)
+    y = rng.random(len(size)) < special.expit(3 * size)
+    sample = np.column_stack([y, size, alpha])
+    one = of_sample(sample, ("size", "alpha"), (), 0)
+    many = of_sample(sample, ("size", "alpha"), ("size",), 0)
+    assert (one.leaves, many.leaves) == (1, 16)
+    assert many.denoised < 0.5 * one.denoised
+    with pytest.raises(TooFewError, match="no covariate is called alpha"):
+        of_sample(sample, ("size", "a"), (), 0)
+    with pytest.raises(TooFewError, match="100 objects"):
+        of_sample(sample[:100], ("size", "alpha"), ("size",), 0)

@@ -45,6 +45,7 @@ from export.proven import write_proven
 from export.quantize import add_variant
 from training import checkpoint
 from training.checkpoint import Run
+from training.memory import keep_freed_memory
 from training.models.base import Plain
 from training.network import Annotator, Classifier
 from training.settings import dump
@@ -166,7 +167,10 @@ def original(run: Path) -> tuple[Reference, tuple[str, ...]]:
 
 
 def reference_of(module: Exported) -> Reference:
-    """Return a network in PyTorch as what others are compared with."""
+    """Return a network in PyTorch, in fp32, as what others are compared with."""
+    keep_freed_memory()
+    # Twice as fast on CPUs.
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def answer(cutouts: NDArray[Any]) -> list[NDArray[np.float32]]:
         with torch.inference_mode():

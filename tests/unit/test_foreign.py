@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -323,3 +325,32 @@ def test_the_documented_contract_is_one(tmp_path: Path) -> None:
     text = module.__doc__.partition("::\n")[2]
     (tmp_path / "c.toml").write_text(text)
     assert read_contract(tmp_path / "c.toml").output.answers == ("elliptical", "spiral")
+
+
+def test_neither_this_nor_a_check_needs_torch(tmp_path: Path, survey: Path) -> None:
+    onnx.save(by_hand(), tmp_path / "hand.onnx")
+    (tmp_path / "c.toml").write_text(BY_HAND)
+    code = """
+import sys
+class WithoutTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, WithoutTorch())
+import skytally
+skytally.main()
+"""
+    folder, sky = str(tmp_path), str(survey)
+    export = [f"{folder}/hand.onnx", "--contract", f"{folder}/c.toml", "--to", f"{folder}/b.bundle"]
+    for arguments in (export, ["--check", f"{folder}/b.bundle"]):
+        command = [sys.executable, "-W", "error", "-c", code, "export", *arguments]
+        done = subprocess.run(
+            [*command, "--survey", sky, "--cutouts", "64", "--json"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        said = json.loads(done.stdout)
+        assert said["parity"][0]["cutouts"] == 64
+    assert "the original hand.onnx" in said["not_compared"][0]

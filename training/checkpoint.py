@@ -48,6 +48,32 @@ SHOWN = 200
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class Member(BaseModel):
+    """One network of an averaged run; its weights begin with its number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    settings: dict[str, Any]
+    calibration: Calibration
+
+
+class Averaged(BaseModel):
+    """What an averaged run is made of.
+
+    Attributes
+    ----------
+    members : tuple of Member
+    turned : bool
+        Whether each answers for the sixty transformations of the image.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    members: tuple[Member, ...]
+    turned: bool
+
+
 class RunData(BaseModel):
     """What a run was trained on.
 
@@ -59,6 +85,8 @@ class RunData(BaseModel):
         The decision tree to which they belong, whole: the file it came from may change.
     votes : str
         What the survey has of the tree's votes: "counts", "fractions", "fractions and totals".
+    averaged : Averaged, optional
+        Of a run that was not trained, but made of others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +100,7 @@ class RunData(BaseModel):
     code_version: str
     questions: Tree | None = None
     votes: str = ""
+    averaged: Averaged | None = None
 
 
 class RunResult(BaseModel):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from catalogs.errors import InputError
 from catalogs.terminal import Config, Json, fields, need, on_disk, reporter, show
 
 
@@ -58,11 +59,19 @@ def train(
     elliptical_from: Annotated[
         str | None, typer.Option(help="The same for the training ellipticals.")
     ] = None,
+    average: Annotated[
+        str | None,
+        typer.Option(help="Train nothing: the mean of these runs, with commas, judged anew."),
+    ] = None,
+    turned: Annotated[
+        bool, typer.Option("--turned", help="With --average: of 60 views of each image, too.")
+    ] = False,
     json_: Json = False,
     config: Config = None,  # noqa: ARG001  (acts in its callback, before the command)
 ) -> None:
     """Train a network on sky-blocked splits; run again, it goes on where it stopped."""
     need("torch", "train")
+    from training.ensemble import average as mean_of
     from training.presets import read_settings
     from training.run import train as run
     from training.splits import read_regions
@@ -80,8 +89,17 @@ def train(
         "regions": regions,
     }
     given = {name: value for name, value in chosen.items() if value not in (None, {})}
-    result = run(survey, to, read_settings(preset, settings_file, given), reporter())
-    lines = [f"{to}: trained, hold-out of {_count_of(result.counts, 'test')} galaxies"]
+    if average is None:
+        if turned:
+            raise InputError("--turned needs --average with the runs to see from 60 sides")
+        result = run(survey, to, read_settings(preset, settings_file, given), reporter())
+    else:
+        if given or settings_file is not None:
+            settled = ", ".join([*given, *(["settings"] if settings_file else [])])
+            raise InputError(f"--average takes its settings from the runs; leave out {settled}")
+        runs = [Path(name.strip()) for name in average.split(",")]
+        result = mean_of(survey, runs, to, turned, reporter())
+    lines = [f"{to}: complete, hold-out of {_count_of(result.counts, 'test')} galaxies"]
     lines += [f"  votes are known as {result.votes}"] if result.votes else []
     lines += [
         f"  {name:<22} {m.value:.4f}  (95% {m.low:.4f} to {m.high:.4f})"

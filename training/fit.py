@@ -62,7 +62,7 @@ def fit(
         In evaluation mode, with the averaged weights; those of the best epoch with patience.
     """
     keep_freed_memory()
-    with _deterministic(settings.threads, settings.seed):
+    with deterministic(settings.threads, settings.seed):
         model = Classifier(settings, answers)
         model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(model).eval()
@@ -253,7 +253,7 @@ def _seed(seed: int, epoch: int) -> int:
 
 
 @contextmanager
-def _deterministic(threads: int, seed: int) -> Iterator[None]:
+def deterministic(threads: int, seed: int) -> Iterator[None]:
     """Fix torch's threads, algorithms and random numbers, and restore them afterwards."""
     before, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]

@@ -33,9 +33,13 @@ class Classifier(nn.Module):
         """Side of the cutouts that it is trained on [px]."""
         return self.network.size
 
-    def forward(self, cutouts: Tensor) -> Tensor:
-        """Return raw outputs, (n, outputs), averaged over the views."""
-        images = self.preprocess(cutouts)
+    def forward(self, cutouts: Tensor, turn: Tensor | None = None) -> Tensor:
+        """Return raw outputs, (n, outputs), averaged over the views.
+
+        With ``turn``, (2, 3), of the image seen through this affine map.
+        """
+        look = self.preprocess
+        images = look(cutouts) if turn is None else look.turned(cutouts, turn)
         views = [images]
         # A mirrored or turned galaxy is as good a galaxy; the square grid allows these exactly.
         if self.views >= 2:
@@ -63,7 +67,7 @@ class Annotator(nn.Module):
         self.classifier, self.calibration = classifier, calibration
         self.answers, self.size = classifier.answers.names, classifier.size
 
-    def forward(self, cutouts: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, cutouts: Tensor, turn: Tensor | None = None) -> tuple[Tensor, ...]:
         """Return one float32 tensor (n,) per answer."""
-        raw = self.classifier(cutouts) * self.calibration.scale + self.calibration.bias
+        raw = self.classifier(cutouts, turn) * self.calibration.scale + self.calibration.bias
         return self.classifier.answers.columns(raw)

@@ -82,6 +82,35 @@ class Preprocess(nn.Module):
         """Return grey levels at the network's scale, (n, c, side, side)."""
         return resize(images, self.side)
 
+    def turned(self, cutouts: Tensor, turn: Tensor) -> Tensor:
+        """Return the network's input as if the image had been turned.
+
+        Parameters
+        ----------
+        cutouts : Tensor of uint8 or float, shape (n, h, w, 3)
+        turn : Tensor of float32, shape (2, 3)
+            Affine map from what is seen to the image, both in coordinates -1..1; beyond the edge
+            the image is mirrored, as in training.
+        """
+        images = self.source(cutouts.permute(0, 3, 1, 2).to(torch.float32))
+        line = (2.0 * torch.arange(self.side, dtype=torch.float32) + 1.0) / self.side - 1.0
+        y, x = torch.meshgrid(line, line, indexing="ij")
+        seen = torch.stack([x, y, torch.ones_like(x)], dim=2).reshape(-1, 3)
+        last = torch.tensor([[0.0, 0.0, 1.0]])
+        views = []
+        for frame in self.frames:
+            points = seen @ (turn @ torch.cat([frame, last])).T
+            # Adding a view of zeros, not `expand`, leaves the batch free in an exported graph.
+            grid = points.reshape(1, self.side, self.side, 2) + images[:, :1, :1, :1] * 0.0
+            views.append(
+                functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+            )
+        return self.normalise(torch.cat(views, dim=1))
+
+    def source(self, images: Tensor) -> Tensor:
+        """Return what turned images are sampled from: where it shrinks, images already shrunk."""
+        return resize(images, self.side)
+
     def normalise(self, images: Tensor) -> Tensor:
         """Return the network's input from grey levels at its scale."""
         return (images - self.mean) * (1.0 / self.sd)
@@ -129,6 +158,10 @@ class Crops(Preprocess):
             share * frames, [len(angles), 1, side, side], align_corners=False
         )
         self.register_buffer("grid", grid.to(torch.float32), persistent=False)
+
+    def source(self, images: Tensor) -> Tensor:
+        """Return the image itself, which every crop is one warp of."""
+        return images
 
     def look(self, images: Tensor) -> Tensor:
         """Return the crops in grey levels, (n, c crops, side, side)."""

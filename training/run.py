@@ -87,7 +87,7 @@ def train(
     store = Survey.open(survey)
     labels = read_labels(store, settings)
     settings = _with_order(settings, labels)
-    roles = _roles(labels, settings)
+    roles = roles_of(labels, settings)
     counts = _counts(labels, roles)
     _check_counts(counts)
     used = np.flatnonzero(roles != UNUSED)
@@ -128,7 +128,7 @@ def train(
     calibration = _calibration(answers, settings, raw[VALIDATION], samples[VALIDATION])
     probability = {role: probabilities(answers, calibration, z) for role, z in raw.items()}
     judged = {
-        role: _judge(probability[role], labels, kept[roles[kept] == role], settings)
+        role: judge(probability[role], labels, kept[roles[kept] == role], settings)
         for role in (VALIDATION, TEST)
     }
     records.write_holdout(to, store, labels, kept[roles[kept] == TEST], probability[TEST])
@@ -176,7 +176,8 @@ def _with_order(settings: TrainSettings, labels: Labels) -> TrainSettings:
     return replace(settings, split=replace(settings.split, order=order))
 
 
-def _roles(labels: Labels, settings: TrainSettings) -> Roles:
+def roles_of(labels: Labels, settings: TrainSettings) -> Roles:
+    """Return which galaxies train, validate and test."""
     roles = sky_blocked(labels.ra, labels.dec, settings.split)
     regions = {name: Region.parse(text) for name, text in settings.regions.items()}
     roles = restrict_to_regions(roles, labels.classes, labels.ra, labels.dec, regions)
@@ -218,7 +219,7 @@ def _calibration(
     return fit_temperature(raw, targets)
 
 
-def _judge(
+def judge(
     probability: NDArray[np.float64],
     labels: Labels,
     chosen: NDArray[np.int64],

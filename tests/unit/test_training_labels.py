@@ -17,7 +17,9 @@ from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
 from catalogs.trees.tree import read_tree
+from training.averaging import annotator_of
 from training.checkpoint import Run
+from training.ensemble import average
 from training.labels import read_labels
 from training.network import Annotator, Classifier
 from training.presets import read_settings
@@ -220,3 +222,35 @@ def test_debiasing_says_its_theta_and_is_not_calibrated_back(store: Path, tmp_pa
     assert result.theta is not None
     assert (result.theta.value, result.theta.error) == (9.18, None)
     assert (result.calibration.scale, result.calibration.bias) == (1.0, 0.0)
+
+
+def test_runs_are_averaged_to_a_run_that_answers_with_their_mean(
+    store: Path, tmp_path: Path
+) -> None:
+    given = {**SMALL, "label": "kind", "epochs": 1}
+    paths = [tmp_path / f"{seed}.run" for seed in (0, 1)]
+    for seed, path in enumerate(paths):
+        train(store, path, read_settings("default", None, {**given, "seed": seed}))
+    result = average(store, paths, tmp_path / "mean.run")
+    mean = Run.open(tmp_path / "mean.run")
+    assert mean.data.averaged is not None
+    assert [m.name for m in mean.data.averaged.members] == ["0.run", "1.run"]
+    rows = [
+        np.loadtxt(path / "holdout.csv", delimiter=",", skiprows=1, usecols=(0, 4, 5, 6))
+        for path in (*paths, mean.path)
+    ]
+    np.testing.assert_allclose(rows[2], (rows[0] + rows[1]) / 2, atol=2e-6)
+    cutouts = torch.from_numpy(np.stack([image(row) for row in range(4)]))
+    with torch.inference_mode():
+        alone = [torch.stack(annotator_of(Run.open(path))(cutouts)) for path in paths]
+        got = torch.stack(annotator_of(mean)(cutouts))
+    torch.testing.assert_close(got, (alone[0] + alone[1]) / 2)
+    assert average(store, paths, tmp_path / "mean.run").resumed
+    turned = average(store, paths[:1], tmp_path / "turned.run", turned=True)
+    assert turned.metrics["accuracy"].n == result.metrics["accuracy"].n
+    other = {**given, "split": {**SPLIT, "seed": 5}}
+    train(store, tmp_path / "other.run", read_settings("default", None, other))
+    with pytest.raises(InputError, match="differ in split"):
+        average(store, [paths[0], tmp_path / "other.run"], tmp_path / "x.run")
+    with pytest.raises(InputError, match="a mean already"):
+        average(store, [mean.path], tmp_path / "x.run")

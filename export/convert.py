@@ -9,7 +9,7 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from math import isfinite
@@ -43,16 +43,20 @@ from export.parity.gate import Gate, Reference
 from export.parity.views import Galaxies, Views, of_survey
 from export.proven import write_proven
 from export.quantize import add_variant
+from export.turns import over_turns
 from training import checkpoint
+from training.averaging import Average, annotator_of
 from training.checkpoint import Run
 from training.memory import keep_freed_memory
 from training.models.base import Plain
-from training.network import Annotator, Classifier
+from training.network import Annotator
 from training.settings import dump
 from training.splits import TRAIN, sky_blocked
 
 OPSET = 20
-INPUT = "cutouts"
+INPUT, TURN = "cutouts", "turn"
+EXAMPLE = torch.zeros((2, 240, 232, 3), dtype=torch.uint8)
+FREE = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
 
 # Settings that the provenance names by themselves.
 _ELSEWHERE = frozenset({"label", "seed", "regions", "framing", "credit"})
@@ -204,7 +208,7 @@ class Exported(nn.Module):
         Names of what ``forward`` returns, in order.
     """
 
-    def __init__(self, annotator: Annotator, tree: Tree | None) -> None:
+    def __init__(self, annotator: Annotator | Average, tree: Tree | None) -> None:
         super().__init__()
         self.annotator = annotator
         names = tuple(annotator.answers)
@@ -218,18 +222,35 @@ class Exported(nn.Module):
 
     def forward(self, cutouts: Tensor) -> tuple[Tensor, ...]:
         """Return one float32 tensor (n,) per answer."""
-        found: tuple[Tensor, ...] = self.annotator(cutouts)
+        return self._with_spiral(self.annotator(cutouts))
+
+    @property
+    def turns(self) -> Tensor | None:
+        """The ways in which each image is seen, (t, 2, 3), where there are several."""
+        return self.annotator.turns if isinstance(self.annotator, Average) else None
+
+    def once(self, cutouts: Tensor, turn: Tensor) -> tuple[Tensor, ...]:
+        """Return the same for the image seen in one of these ways."""
+        assert isinstance(self.annotator, Average)
+        return self._with_spiral(self.annotator.once(cutouts, turn))
+
+    def _with_spiral(self, found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if not self.spirals:
             return found
         # Shares of ways that exclude each other; the clamp is for the last bit.
         return (*found, torch.stack([found[i] for i in self.spirals]).sum(dim=0).clamp(0.0, 1.0))
 
 
-def annotator_of(run: Run) -> Annotator:
-    """Return the network of a run with its trained weights, ready to answer."""
-    classifier = Classifier(run.settings, run.answers)
-    classifier.load_state_dict(run.weights)
-    return Annotator(classifier, run.result.calibration).eval()
+class _Once(nn.Module):
+    """What is exported, for the image seen in one way that is an input of its own."""
+
+    def __init__(self, exported: Exported) -> None:
+        super().__init__()
+        self.exported = exported
+
+    def forward(self, cutouts: Tensor, turn: Tensor) -> tuple[Tensor, ...]:
+        """Return one float32 tensor (n,) per answer; ``turn`` is (2, 3)."""
+        return self.exported.once(cutouts, turn)
 
 
 def to_onnx(module: nn.Module, answers: Sequence[str]) -> bytes:
@@ -242,26 +263,36 @@ def to_onnx(module: nn.Module, answers: Sequence[str]) -> bytes:
     answers : sequence of str
         Names of the outputs.
     """
-    folded = fold_batch_norm(module)
-    example = torch.zeros((2, 240, 232, 3), dtype=torch.uint8)
-    free = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
+    if isinstance(module, Exported) and module.turns is not None:
+        inputs = {INPUT: EXAMPLE, TURN: module.turns[0]}
+        model = _traced(_Once(module), inputs, answers)
+        model = over_turns(model, TURN, module.turns.numpy())
+    else:
+        model = _traced(module, {INPUT: EXAMPLE}, answers)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _traced(
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]
+) -> onnx.ModelProto:
+    """Return the ONNX model of a module; number, height and width of cutouts are free."""
     with _without_exporter_noise():
         program = torch.onnx.export(
-            folded,
-            (example,),
-            input_names=[INPUT],
-            output_names=list(answers),
+            fold_batch_norm(module),
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=list(outputs),
             opset_version=OPSET,
             dynamo=True,
-            dynamic_shapes=(free,),
+            dynamic_shapes=tuple(FREE if name == INPUT else None for name in inputs),
             external_data=False,
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
     _strip(model)
-    content: bytes = model.SerializeToString()
-    return content
+    return model
 
 
 def _strip(model: onnx.ModelProto) -> None:

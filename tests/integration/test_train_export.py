@@ -19,9 +19,10 @@ from catalogs.schema import ClassMap
 from catalogs.survey.ingest import IngestSettings, ingest
 from export.bundle import Bundle
 from export.commands import check
-from export.convert import annotator_of, export
+from export.convert import export
 from export.parity.gate import Gate
 from export.session import Session
+from training.averaging import annotator_of
 from training.checkpoint import Run
 from training.models.shamir import ShamirShape
 from training.presets import read_settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
 from catalogs.trees.tree import read_tree
+from training import averaging
 from training.averaging import annotator_of
 from training.checkpoint import Run
 from training.ensemble import average
@@ -225,7 +227,7 @@ def test_debiasing_says_its_theta_and_is_not_calibrated_back(store: Path, tmp_pa
 
 
 def test_runs_are_averaged_to_a_run_that_answers_with_their_mean(
-    store: Path, tmp_path: Path
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {**SMALL, "label": "kind", "epochs": 1}
     paths = [tmp_path / f"{seed}.run" for seed in (0, 1)]
@@ -246,10 +248,14 @@ def test_runs_are_averaged_to_a_run_that_answers_with_their_mean(
         got = torch.stack(annotator_of(mean)(cutouts))
     torch.testing.assert_close(got, (alone[0] + alone[1]) / 2)
     assert average(store, paths, tmp_path / "mean.run").resumed
+    few = averaging.transformations(1)
+    monkeypatch.setattr(averaging, "transformations", lambda: few)
     turned = average(store, paths[:1], tmp_path / "turned.run", turned=True)
     assert turned.metrics["accuracy"].n == result.metrics["accuracy"].n
-    other = {**given, "split": {**SPLIT, "seed": 5}}
-    train(store, tmp_path / "other.run", read_settings("default", None, other))
+    shutil.copytree(paths[1], tmp_path / "other.run")
+    other = json.loads((paths[1] / "settings.json").read_text())
+    other["split"]["seed"] = 5
+    (tmp_path / "other.run" / "settings.json").write_text(json.dumps(other))
     with pytest.raises(InputError, match="differ in split"):
         average(store, [paths[0], tmp_path / "other.run"], tmp_path / "x.run")
     with pytest.raises(InputError, match="a mean already"):

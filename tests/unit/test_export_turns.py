@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
+from catalogs.errors import IntegrityError
 from catalogs.trees.tree import read_tree
 from export.convert import INPUT, Exported, to_onnx
+from export.turns import over_turns
+from export.verify import verify_graph
 from training.answers import answer_layer
 from training.averaging import Average, transformations
 from training.calibrate import Calibration
@@ -38,6 +45,7 @@ def test_turns_and_members_are_one_graph_with_one_copy_of_each_network() -> None
     convolutions = [node for node in body.node if node.op_type == "Conv"]
     layers = [m for m in members[0].modules() if type(m).__name__.endswith("Conv")]
     assert len(convolutions) == 2 * len(layers) > 0
+    verify_graph(model, Path("model.onnx"))
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     for shape in ((1, 24, 24, 3), (3, 31, 40, 3)):
@@ -47,3 +55,52 @@ def test_turns_and_members_are_one_graph_with_one_copy_of_each_network() -> None
             expected = exported(torch.from_numpy(cutouts))
         for name, mine, torchs in zip(exported.answers, got, expected, strict=True):
             np.testing.assert_allclose(mine, torchs.numpy(), atol=1e-5, err_msg=name)
+
+
+def scanned(turns: np.ndarray) -> onnx.ModelProto:
+    """A model that answers with a turn's first number, for as many turns as are given."""
+    vector = helper.make_tensor_value_info("p", TensorProto.FLOAT, [None])
+    one = helper.make_graph(
+        [
+            helper.make_node("Cast", ["cutouts"], ["grey"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["grey", "inner"], ["mean"], keepdims=0),
+            helper.make_node("ReduceMax", ["turn"], ["largest"], keepdims=0),
+            helper.make_node("Mul", ["mean", "largest"], ["p"]),
+        ],
+        "one",
+        [
+            helper.make_tensor_value_info("cutouts", TensorProto.UINT8, [None, None, None, 3]),
+            helper.make_tensor_value_info("turn", TensorProto.FLOAT, [2, 3]),
+        ],
+        [vector],
+        [numpy_helper.from_array(np.asarray([1, 2, 3]), "inner")],
+    )
+    model = helper.make_model(one, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return over_turns(model, "turn", turns)
+
+
+def test_the_mean_is_over_the_turns_that_are_given() -> None:
+    turns = np.random.default_rng(0).random((7, 2, 3)).astype(np.float32)
+    session = onnxruntime.InferenceSession(scanned(turns).SerializeToString())
+    cutouts = np.random.default_rng(1).integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
+    (got,) = session.run(None, {"cutouts": cutouts})
+    expected = cutouts.mean(axis=(1, 2, 3)) * turns.max(axis=(1, 2)).mean()
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_a_scan_is_only_allowed_over_a_few_views() -> None:
+    path = Path("model.onnx")
+    verify_graph(scanned(np.ones((256, 2, 3), np.float32)), path)
+    with pytest.raises(IntegrityError, match="the operator Scan"):
+        verify_graph(scanned(np.ones((257, 2, 3), np.float32)), path)
+    with pytest.raises(IntegrityError, match="the operator Scan"):
+        verify_graph(scanned(np.ones((9, 2, 2), np.float32)), path)
+    free = scanned(np.ones((9, 2, 3), np.float32))
+    for tensor in free.graph.initializer:
+        tensor.name = tensor.name.replace("turns_all", "elsewhere")
+    with pytest.raises(IntegrityError, match="the operator Scan"):
+        verify_graph(free, path)
+    twice = scanned(np.ones((9, 2, 3), np.float32))
+    twice.graph.node.append(next(n for n in twice.graph.node if n.op_type == "Scan"))
+    with pytest.raises(IntegrityError, match="the operator Scan"):
+        verify_graph(twice, path)

@@ -27,6 +27,10 @@ COVERAGE_NOTE = (
     "The intervals promise 95% and hold 94 to 99% in simulations with 100 to 2,000 labels a tile, "
     "2% to 49% members, true positive rates from .7 and true negative rates from .9."
 )
+MEANING_NOTE = (
+    "Classifier: mistakes differ inside and outside, be it for the images or for fainter or "
+    "smaller galaxies there. Sky: the galaxies themselves differ, be it by clustering."
+)
 _SHOWN_WANTING = 10
 # Conditions that hide structure.
 _BLURRING = ("alpha", "seeing", "fwhm", "psffwhm", "psf_fwhm", "petrorad", "z", "redshift")
@@ -84,7 +88,7 @@ def build(labelled: Labelled, matched: Matched, found: Attribution | None) -> di
         },
         "blind": {"p": found.p_blind, "level": attribution.BLIND_LEVEL},
         "obstacles": list(found.obstacles),
-        "notes": [BLIND_NOTE, *([] if found.named else [SCANNED_NOTE])],
+        "notes": [BLIND_NOTE, MEANING_NOTE, *([] if found.named else [SCANNED_NOTE])],
     }
     return document
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 
 from catalogs.audit.analysis import TileTable, tile_positions
 from catalogs.audit.correction import CorrectedTiles
+from catalogs.audit.fractions import leave_one_out_z
+from catalogs.audit.tiles import TileCounts
 
-FILES = ("tiles.parquet", "tiles.fits", "corrected.fits", "flagged.moc.fits")
+FILES = ("tiles.parquet", "tiles.fits", "corrected.fits", "differences.fits", "flagged.moc.fits")
 # What the HEALPix FITS convention calls a pixel without a value.
 UNSEEN = -1.6375e30
 _NAME_LENGTH = 40
@@ -90,6 +93,36 @@ def write_maps(tables: tuple[TileTable, ...], answer: str, path: Path) -> None:
 def write_corrected(corrected: CorrectedTiles, table: TileTable, path: Path) -> None:
     """Write ``corrected.fits``: the corrected fractions of a table's tiles as such a map."""
     _map(corrected.columns(), table.tiles, table.order).writeto(path)
+
+
+def write_differences(differences: Sequence[tuple[str, TileCounts]], path: Path) -> None:
+    """Write ``differences.fits``: one such map per compared catalog, named in ``CATALOG``.
+
+    Columns: objects in both, mean of audited minus other answer, and the difference of this from
+    the rest of the sky in standard errors.
+
+    Parameters
+    ----------
+    differences : sequence of (str, TileCounts)
+        Each catalog, and its differences per tile of the testing order.
+    path : Path
+    """
+    maps = []
+    for catalog, counts in differences:
+        columns: dict[str, NDArray[np.generic]] = {
+            "n": counts.n,
+            "difference": counts.k / counts.n,
+            "z": leave_one_out_z(counts.k, counts.n, counts.variance),
+        }
+        made = _map(columns, counts.tiles, counts.order)
+        made.header["CATALOG"] = _printable(catalog)
+        maps.append(made)
+    fits.HDUList([fits.PrimaryHDU(), *maps]).writeto(path)
+
+
+def _printable(text: str) -> str:
+    """Return text as FITS headers take it: ASCII without control characters."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 
 def _map(

@@ -117,7 +117,7 @@ def audit(
             part["remedies"] = [asdict(remedy) for remedy in remedies(found, blurring)]
         document["labels"] = documents.plain(part)
     try:
-        _write(to, document, analysis, settings, corrected if settings.correct else ())
+        _write(to, document, analysis, read, settings, corrected if settings.correct else ())
     except OSError as error:
         raise SkytallyError(
             f"{to}: the audit cannot be written: {error.strerror or error}; free space or name "
@@ -208,6 +208,7 @@ def _write(
     to: Path,
     document: dict[str, Any],
     analysis: Analysis,
+    read: Read,
     settings: AuditSettings,
     corrected: tuple[CorrectedTiles, ...],
 ) -> None:
@@ -220,6 +221,10 @@ def _write(
         products.write_maps(analysis.tables, settings.answer, made / "tiles.fits")
         if corrected:
             products.write_corrected(corrected[0], table, made / "corrected.fits")
+        if read.pairs:
+            differences = [pair.difference.merged(analysis.order) for pair in read.pairs]
+            named = list(zip(settings.compare, differences, strict=True))
+            products.write_differences(named, made / "differences.fits")
         products.write_flagged(table, made / "flagged.moc.fits")
         plots.draw_maps(analysis, settings.answer, made, alpha=settings.alpha)
         if document["nuisances"] is not None:

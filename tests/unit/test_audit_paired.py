@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import healpy
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportions_ztest
@@ -36,6 +40,7 @@ from catalogs.progress import Silent
 
 FAST = AuditSettings(simulations=1000)
 BOX = sky.Region(0, 20, 0, 20)
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = np.array(["elliptical", "spiral"])
 
 
@@ -253,6 +258,16 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
     assert pair["answers"]["only_other"] == np.sum((theirs == 1) & (mine == 0))
     assert pair["sky"]["scan_p"] < 0.01
     assert not pair["in_cap"]["shared"]
+    path = result.folder / "differences.fits"
+    n, difference, z = healpy.read_map(path, field=None, nest=True, dtype=np.float64)
+    nside = healpy.npix2nside(len(n))
+    tile = healpy.ang2pix(nside, sky_["ra"], sky_["dec"], nest=True, lonlat=True)
+    expected = np.bincount(tile, mine - theirs, minlength=len(n))
+    np.testing.assert_array_equal(n, np.bincount(tile, minlength=len(n)))
+    np.testing.assert_allclose(difference[n > 0], expected[n > 0] / n[n > 0])
+    assert np.all(difference[n == 0] == healpy.UNSEEN)
+    assert tile[BOX.contains(sky_["ra"], sky_["dec"])][0] in np.flatnonzero(np.abs(z) > 4)
+    assert fits.getheader(path, 1)["CATALOG"] == str(other)
     assert pair["confusion"] is None
     assert document["compared"]["swap"]["scan_p"] is None
     assert "2 and 2 seeds are fewer than 6" in document["compared"]["swap"]["claim"]
@@ -306,3 +321,20 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     for swap in (("a=x", "b=y", "c=z"), ("a",), ("a=x",)):
         with pytest.raises(InputError, match="two groups"):
             AuditSettings(swap=swap)
+
+
+def test_repeated_flags_come_from_a_file_too(tmp_path: Path) -> None:
+    sky_ = objects(3000)
+    for name, seed in (("mine", 2), ("b", 3), ("c", 4)):
+        pq.write_table(table(sky_, answers(sky_, seed)), tmp_path / f"{name}.parquet")
+    others = [str(tmp_path / f"{name}.parquet") for name in "bc"]
+    (tmp_path / "run.toml").write_text(
+        f"compare = {others!r}\nswap = ['x={others[0]}', 'y={others[1]}']"
+    )
+    command = [sys.executable, "-m", "skytally", "audit", f"{tmp_path}/mine.parquet"]
+    command += ["--to", f"{tmp_path}/a.audit", "--config", f"{tmp_path}/run.toml", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(done.stdout.splitlines()[-1])["verdict"] in ("uniform", "insufficient")
+    compared = json.loads((tmp_path / "a.audit" / "audit.json").read_text())["compared"]
+    assert [pair["catalog"] for pair in compared["catalogs"]] == others
+    assert compared["swap"]["seeds"] == [1, 1]

@@ -266,6 +266,12 @@ def audit(
         list[str] | None,
         typer.Option(help="GROUP=CATALOG for every seed of two training skies; repeatable."),
     ] = None,
+    cutouts: Annotated[
+        str | None, typer.Option(help="Survey store, to show galaxies of deviant tiles.")
+    ] = None,
+    training_sky: Annotated[
+        str | None, typer.Option(help="Bundle, or MOC, of the training sky, to outline it.")
+    ] = None,
     fail_on: Annotated[str | None, typer.Option(help="anisotropic: exit 4 when found.")] = None,
     json_: Json = False,
     config: Config = None,
@@ -274,6 +280,7 @@ def audit(
     from catalogs.audit.run import audit as run
     from catalogs.audit.run import summary_lines
     from catalogs.audit.settings import AuditSettings
+    from engine.training_sky import training_sky_of
 
     if fail_on not in (None, "anisotropic"):
         raise InputError(f"--fail-on {fail_on!r} is not 'anisotropic'")
@@ -295,6 +302,8 @@ def audit(
         precision=precision,
         compare=tuple(compare or ()),
         swap=tuple(swap or ()),
+        cutouts=cutouts,
+        training_sky=training_sky or training_sky_of(source),
     )
     result = run(source, to, settings, reporter())
     found = {"verdict": result.verdict, "cause": result.document["cause"]}

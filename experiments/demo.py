@@ -22,6 +22,8 @@ from catalogs.synthetic.simulate import SimulationSettings
 from engine.run import AnnotateSettings, annotate
 from engine.simulate import simulate
 from engine.summary import AnnotateResult
+from export.bundle import shipped
+from export.manifest import SKY
 
 SURVEYS: tuple[ConditionsName, ...] = ("even", "uneven")
 
@@ -166,7 +168,13 @@ def _one_survey(
     if not annotated.annotated:
         reporter.event("annotation complete already", path=str(out / name), rows=annotated.rows)
     folder = out / f"{name}.audit"
-    asked = AuditSettings(effect=settings.effect, alpha=settings.alpha)
+    trained = (settings.model or shipped()) / SKY
+    asked = AuditSettings(
+        effect=settings.effect,
+        alpha=settings.alpha,
+        cutouts=str(simulated.path),
+        training_sky=str(trained) if trained.is_file() else None,
+    )
     start = time.perf_counter()
     audited = not _audit_is_current(folder, asked, annotated)
     if audited:

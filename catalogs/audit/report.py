@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from catalogs.audit import document as sentences
 from catalogs.audit import label_document, paired_document, wording
 from catalogs.audit.analysis import Analysis, TileTable, tile_positions
+from catalogs.audit.cutouts import SIDE, Gallery
 from catalogs.audit.figures import (
     confusion,
     covariates,
@@ -46,7 +47,10 @@ def environment() -> jinja2.Environment:
 
 
 def render(
-    document: dict[str, Any], analysis: Analysis, training_sky: IntArray | None = None
+    document: dict[str, Any],
+    analysis: Analysis,
+    training_sky: IntArray | None = None,
+    gallery: Gallery | None = None,
 ) -> str:
     """Return the report.
 
@@ -60,6 +64,8 @@ def render(
     analysis : Analysis
     training_sky : ndarray of int64, optional
         Nested tiles of order 4 on which the classifier was trained.
+    gallery : Gallery, optional
+        Example cutouts.
     """
     here = resources.files("catalogs.audit")
     style = (here / "report.css").read_text(encoding="utf-8")
@@ -90,6 +96,9 @@ def render(
             key=_key(document, training_sky),
             tiles=_tiles(analysis.tables[0]),
             shown=_SHOWN_FLAGGED,
+            gallery=gallery,
+            side=SIDE,
+            with_cutouts=wording.with_cutouts(document),
             contents=_contents(document, figures),
             method=wording.method(document),
             references=wording.references(),
@@ -172,6 +181,7 @@ def _contents(document: dict[str, Any], figures: dict[str, Any]) -> list[tuple[s
         *([("compared", "Other networks")] if document["compared"] else []),
         *([("power", "Power")] if able else []),
         ("flagged", "Flagged tiles"),
+        ("cutouts", "Cutouts"),
         ("data", "Data"),
         ("method", "Method"),
     ]

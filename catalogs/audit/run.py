@@ -12,6 +12,7 @@ from typing import Any
 
 from catalogs.audit import (
     covariate_plots,
+    cutouts,
     label_document,
     labelled,
     nuisance_document,
@@ -19,6 +20,7 @@ from catalogs.audit import (
     plots,
     products,
     report,
+    training_sky,
     verdict,
 )
 from catalogs.audit import document as documents
@@ -116,8 +118,16 @@ def audit(
             blurring = label_document.blurring(document)
             part["remedies"] = [asdict(remedy) for remedy in remedies(found, blurring)]
         document["labels"] = documents.plain(part)
+    training, gallery = None, None
+    if settings.training_sky is not None:
+        training = training_sky.read_tiles(settings.training_sky)
+    if settings.cutouts is not None:
+        table = analysis.tables[0]
+        gallery = cutouts.gather(settings.cutouts, source, read.columns, table, settings)
+    page = report.render(document, analysis, training, gallery)
     try:
-        _write(to, document, analysis, read, settings, corrected if settings.correct else ())
+        shown = corrected if settings.correct else ()
+        _write(to, document, page, analysis, read, settings, shown)
     except OSError as error:
         raise SkytallyError(
             f"{to}: the audit cannot be written: {error.strerror or error}; free space or name "
@@ -207,6 +217,7 @@ def _scanned_cap(analysis: Analysis) -> Cap | None:
 def _write(
     to: Path,
     document: dict[str, Any],
+    page: str,
     analysis: Analysis,
     read: Read,
     settings: AuditSettings,
@@ -229,7 +240,7 @@ def _write(
         plots.draw_maps(analysis, settings.answer, made, alpha=settings.alpha)
         if document["nuisances"] is not None:
             covariate_plots.draw(document["nuisances"], settings.answer, made)
-        (made / "report.html").write_text(report.render(document, analysis), encoding="utf-8")
+        (made / "report.html").write_text(page, encoding="utf-8")
         (made / "audit.json").write_text(documents.to_json(document), encoding="utf-8")
         made.chmod(0o755)
         _replace(made, to)

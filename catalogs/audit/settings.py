@@ -73,6 +73,11 @@ class AuditSettings:
         Catalogs in which other networks answered the same objects; paired by id.
     swap : tuple of str
         ``GROUP=CATALOG`` for every seed of two groups, such as two training skies.
+    cutouts : str, optional
+        Survey store from which the report shows galaxies of deviant tiles; nothing else depends
+        on it.
+    training_sky : str, optional
+        Coverage map, or bundle, of the classifier's training sky; the report's map outlines it.
 
     Raises
     ------
@@ -102,6 +107,8 @@ class AuditSettings:
     precision: float = 0.01
     compare: tuple[str, ...] = ()
     swap: tuple[str, ...] = ()
+    cutouts: str | None = None
+    training_sky: str | None = None
 
     @property
     def swapped(self) -> list[tuple[str, str]]:

@@ -165,11 +165,18 @@ def again(document: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
+def with_cutouts(document: dict[str, Any]) -> str:
+    """Return the command that makes this audit again with example cutouts."""
+    asked = document["settings"] | {"cutouts": "survey.zarr"}
+    return again(document | {"settings": asked})
+
+
 NAME = "again.audit"
 # Options of `skytally audit` that are settings; the library has more.
 COMMAND_OPTIONS = frozenset(
     {"answer", "label", "ra", "dec", "probabilities", "order", "effect", "alpha", "seed"}
     | {"covariates", "intrinsic", "truth", "region", "correct", "precision", "compare", "swap"}
+    | {"cutouts", "training_sky"}
 )
 
 

@@ -46,7 +46,7 @@ def _matrix(name: str, matrix: list[list[float]], answer: str, number: int) -> M
             told.append(f"true {classes[i]} answered {classes[j]}: {count:,g} ({share:.1%})")
             x, y = _LEFT + _CELL * j, _TOP + _CELL * i
             strength = min(int(share * 7), 6)
-            ink = "onDark" if strength >= 4 else "onLight"
+            ink = "onLight" if strength < 4 else "onMid" if strength == 4 else "onDark"
             parts.append(
                 f'<rect class="s{strength}" x="{x}" y="{y}" width="{_CELL - 2}" '
                 f'height="{_CELL - 2}"/>'

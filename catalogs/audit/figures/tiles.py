@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from catalogs.audit import training_sky
 from catalogs.audit.analysis import Analysis, TileTable, tile_positions
 from catalogs.audit.figures import levels
 from catalogs.audit.figures.frame import SkyFrame, svg
@@ -20,7 +21,6 @@ from catalogs.audit.figures.svg import path, whole
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-TRAINING_ORDER = 4
 _HATCH = (
     '<pattern id="hatch" width="24" height="24" patternUnits="userSpaceOnUse" '
     'patternTransform="rotate(45)"><path class="hatch" d="M0 0V24"/></pattern>'
@@ -60,7 +60,7 @@ def draw(
     marks : iterable of str
         SVG drawn over the tiles; see :func:`test_marks`.
     training : ndarray of int64, optional
-        Nested tiles of `TRAINING_ORDER` on which the classifier was trained.
+        Nested tiles of order `training_sky.ORDER` on which the classifier was trained.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def _flagged(frame: SkyFrame, table: TileTable) -> str:
 
 
 def _training(frame: SkyFrame, cells: IntArray) -> str:
-    lines = boundary(cells, TRAINING_ORDER, frame.projection)
+    lines = boundary(cells, training_sky.ORDER, frame.projection)
     data = "".join(path(frame.units(line)) for line in lines)
     return f'<path class="training" d="{data}"/>'
 

@@ -1,0 +1,27 @@
+"""Where the network was trained that annotated a catalog, as far as is known here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from catalogs.annotated import names
+from catalogs.errors import SkytallyError
+from catalogs.storage.place import open_place
+from export.bundle import shipped
+from export.manifest import MANIFEST, SKY
+
+
+def training_sky_of(catalog: str) -> str | None:
+    """Return the file of the training sky of a catalog's bundle.
+
+    A catalog holds its bundle's digest, not where the bundle lies: None unless it is the bundle
+    that comes with skytally.
+    """
+    try:
+        plan = json.loads(open_place(catalog).read(names.PLAN))
+    except (OSError, ValueError, SkytallyError):
+        return None
+    known = hashlib.sha256((shipped() / MANIFEST).read_bytes()).hexdigest()
+    same = isinstance(plan, dict) and plan.get("bundle_sha256") == known
+    return str(shipped() / SKY) if same else None

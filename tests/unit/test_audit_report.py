@@ -144,7 +144,7 @@ def test_the_command_makes_the_audit_again(tmp_path: Path, monkeypatch: pytest.M
         cwd=Path(skytally.__file__).parent,
     ).stdout
     for option in wording.COMMAND_OPTIONS:
-        assert f"--{option}" in shown
+        assert f"--{option.replace('_', '-')}" in shown
 
 
 # ------------------------------------------------------------------ in a browser

@@ -137,11 +137,13 @@ def draw_amplitude(
         a = amplitudes[inside]
         plot.band(a, np.zeros(len(a)), density[inside] / peak, "band")
     plot.line(amplitudes, density / peak, "line")
-    for value, kind in ((effect, "limit"), (detectable, "limit2")):
-        plot.line([value, value], [0, 1.06], kind)
-    near = effect < detectable
-    plot.text(effect, 1.09, "asked for", "note", "end" if near else "start")
-    plot.text(detectable, 1.09, "80% power", "note", "start" if near else "end")
+    marks = ((effect, "limit", "asked for", 1.1), (detectable, "limit2", "80% power", 1.02))
+    for value, kind, words, height in marks:
+        plot.line([value, value], [0, height], kind)
+        if value > top / 2:
+            plot.text(value, height, f"{words}\u2002", "note", "end")
+        else:
+            plot.text(value, height, f"\u2002{words}", "note", "start")
     return plot.svg(
         "amplitude",
         f"Posterior density of the amplitude, with its 95% interval from {interval[0]:.4f} to "

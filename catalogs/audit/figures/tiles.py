@@ -128,9 +128,14 @@ def test_marks(frame: SkyFrame, tests: Iterable[dict[str, Any]], alpha: float) -
             yield frame.ring(test["ra"], test["dec"], test["radius"], "cap")
         if test["name"] == "dipole":
             x, y = frame.point(test["ra"], test["dec"])
-            yield f'<path class="pole" d="M{x - 34} {y}h68M{x} {y - 34}v68"/>'
+            yield _pole(f"M{x - 34} {y}h68M{x} {y - 34}v68")
             x, y = frame.point((test["ra"] + 180) % 360, -test["dec"])
-            yield f'<path class="pole" d="M{x - 34} {y}h68"/>'
+            yield _pole(f"M{x - 34} {y}h68")
+
+
+def _pole(line: str) -> str:
+    """Return a mark that stands out from any tile."""
+    return f'<path class="pole under" d="{line}"/><path class="pole" d="{line}"/>'
 
 
 def _quantities(table: TileTable) -> dict[str, FloatArray]:

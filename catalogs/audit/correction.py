@@ -105,12 +105,15 @@ def remedies(found: Attribution, blurring: tuple[str, ...] = ()) -> list[Remedy]
     Returns
     -------
     list of Remedy
-        Mistakes of both kinds more frequent: the images differ (background, noise). One kind only:
-        structure is lost, so labels or answers lean to one class. One more and one less: the
-        classifier leans, as after training on another mixture.
+        Mistakes of both kinds more frequent: the images differ (background, noise). Members missed
+        and others answered no worse: structure is lost. Where others are answered even better, the
+        classifier may merely lean to one class, as after training on another mixture, so this is
+        said only if answers depend on what blurs.
     """
     if found.rates is None or found.sky is None:
         return [Remedy("more labels", "; ".join(found.obstacles))]
+    if found.p_blind is not None and found.p_blind < attribution.BLIND_LEVEL:
+        return [Remedy("labels drawn blind", "; ".join(found.obstacles))]
     if found.cause == attribution.SKY:
         return [
             Remedy("none for the classifier", "its mistakes are the same inside and outside"),
@@ -144,9 +147,12 @@ def remedies(found: Attribution, blurring: tuple[str, ...] = ()) -> list[Remedy]
                 "point spread in training",
             )
         )
-    elif missed and not confused:
+    elif missed and (blurring or not confused):
         where = "inside" if missed > 0 else "outside"
-        why = f"true members are missed more often {where}, and others are not: structure is lost"
+        why = (
+            f"true members are missed more often {where}, and others are not mistaken for them: "
+            "structure is lost"
+        )
         if blurring:
             why += f", and answers depend on {', '.join(blurring)}"
         out.append(Remedy("de-biasing loss", why))

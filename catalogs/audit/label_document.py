@@ -228,12 +228,16 @@ def tiles_text(tiles: dict[str, Any]) -> str:
         else f"{tiles['corrected']} tiles at nside {tiles['nside']} have labels enough for a "
         "corrected fraction (--correct writes them)"
     )
-    more = (
-        f"corrected fractions within {tiles['precision']:g} everywhere take "
-        f"{tiles['labels_missing']:,.0f} more labels in {tiles['tiles_missing_labels']} tiles"
-    )
+    wanted = f"corrected fractions within {tiles['precision']:g}"
+    if tiles["tiles_missing_labels"]:
+        more = (
+            f"{wanted} take {tiles['labels_missing']:,.0f} more labels in "
+            f"{tiles['tiles_missing_labels']} tiles"
+        )
+    else:
+        more = f"{wanted} take no more labels in any tile"
     small = tiles["tiles_too_small"]
-    rest = f"; {small} tiles hold too few objects for it" if small else ""
+    rest = f"; {small} tiles hold too few objects for them" if small else ""
     return f"{lead}; {more}{rest}."
 
 

@@ -234,6 +234,7 @@ def audit(
     ra: Annotated[str | None, typer.Option(help="Right ascension column.")] = None,
     dec: Annotated[str | None, typer.Option(help="Declination column.")] = None,
     probabilities: Annotated[bool, typer.Option(help="Sum probabilities, not labels.")] = False,
+    weights: Annotated[str | None, typer.Option(help="Column of weights of the answers.")] = None,
     order: Annotated[int | None, typer.Option(help="HEALPix order of the tests.")] = None,
     effect: Annotated[float, typer.Option(help="Dipole that must be detectable.")] = 0.02,
     covariates: Annotated[
@@ -290,6 +291,7 @@ def audit(
         ra=ra,
         dec=dec,
         probabilities=probabilities,
+        weights=weights,
         order=order,
         effect=effect,
         alpha=alpha,

@@ -387,7 +387,7 @@ def tile_table(counts: TileCounts, settings: AuditSettings, *, testing: bool) ->
         counts.tiles,
         n,
         k,
-        k / n,
+        np.minimum(k / n, 1.0),  # weights of few rows may add up to more
         low,
         high,
         *cp,

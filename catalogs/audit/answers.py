@@ -65,6 +65,7 @@ class Tally:
     not_ok: int = 0
     no_position: int = 0
     no_answer: int = 0
+    no_weight: int = 0
     duplicates: int = 0
     used: int = 0
     counted: str = ""  # which answers the fraction is of, in words

@@ -146,9 +146,9 @@ class Covariates:
             if isinstance(of, SkyMap):
                 found[placed, at] = of.at(ra[placed], dec[placed])
             elif len(of) == 1:
-                found[:, at] = _numbers(batch.column(of[0]), of[0])
+                found[:, at] = numbers(batch.column(of[0]), of[0])
             else:
-                size, fwhm = (_numbers(batch.column(name), name) for name in of)
+                size, fwhm = (numbers(batch.column(name), name) for name in of)
                 ok = (size > 0) & (fwhm > 0)
                 found[ok, at] = size[ok] / (fwhm[ok] * SIGMA_PER_FWHM)
         return found
@@ -165,15 +165,50 @@ def _alpha_columns(names: Sequence[str], where: str) -> tuple[str, str]:
     )
 
 
-def _numbers(column: pa.Array, name: str) -> FloatArray:
+def numbers(column: pa.Array, name: str) -> FloatArray:
+    """Return a column of numbers, NaN where it says none.
+
+    Raises
+    ------
+    InputError
+        It holds something else.
+    """
     kind = column.type
     if pa.types.is_null(kind):
         return np.full(len(column), np.nan)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise InputError(f"covariate {name!r} holds {kind}; expected numbers")
+        raise InputError(f"column {name!r} holds {kind}; expected numbers")
     values = np.asarray(
         column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64
     )
     return np.where(np.abs(values) < _LARGEST, values, np.nan)
+
+
+class Weights:
+    """The weights of the answers, from a column; 0 is as good as none.
+
+    Raises
+    ------
+    InputError
+        The column does not exist.
+    """
+
+    def __init__(self, name: str, names: Sequence[str], where: str) -> None:
+        tables.require_column(name, list(names), where)
+        self.columns = [name]
+
+    def values(self, batch: pa.RecordBatch, ra: FloatArray, dec: FloatArray) -> FloatArray:  # noqa: ARG002
+        """Return the weights of a batch of rows, shape (m, 1); NaN where missing.
+
+        Raises
+        ------
+        InputError
+            The column does not hold numbers, or a negative one.
+        """
+        name = self.columns[0]
+        found = numbers(batch.column(name), name)
+        if np.any(found < 0):
+            raise InputError(f"weights {name!r} holds {found[found < 0][0]:g}; expected 0 or more")
+        return np.where(found > 0, found, np.nan)[:, None]

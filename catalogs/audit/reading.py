@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from catalogs.audit import labelled
 from catalogs.audit.answers import (
     Beside,
@@ -15,7 +17,7 @@ from catalogs.audit.answers import (
     find_columns,
     iter_answers,
 )
-from catalogs.audit.covariates import Covariates
+from catalogs.audit.covariates import Covariates, Weights
 from catalogs.audit.duplicates import FirstAtPosition, FloatArray, IntArray
 from catalogs.audit.labelled import Labelled
 from catalogs.audit.nuisances import Gathered, gather
@@ -29,6 +31,8 @@ from catalogs.audit.truth import Matched, Truth
 from catalogs.errors import InputError
 from catalogs.progress import Reporter
 from catalogs.survey import tables
+
+_UNEVEN = 1.1  # a factor of a tile's error that is worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +75,26 @@ def read(
     swapped = [path for _, path in settings.swapped]
     others = [Other(path, source, settings) for path in (*settings.compare, *swapped)]
     beside += others
+    weighted = settings.weights is not None
+    if settings.weights is not None:
+        beside.append(Weights(settings.weights, tables.column_names(source), str(source)))
     width = 1 + len(covariates.names)
     truth_at = None if truth is None else width
     start = width + (truth is not None)
     pairs: list[Pairs] = []
     seeds = None
-    with FirstAtPosition(start + len(others), every=settings.keep_duplicates) as kept:
+    numbers = start + len(others) + weighted
+    with FirstAtPosition(numbers, every=settings.keep_duplicates) as kept:
         for pixels, values in iter_answers(source, columns, settings, tally, beside):
+            if weighted:
+                there = np.isfinite(values[:, -1])
+                tally.no_weight += int(np.sum(~there))
+                pixels, values = pixels[there], values[there]
             kept.add(pixels, values)
             tally.used += len(pixels)
             reporter.progress("read", tally.rows, max(rows or 0, tally.rows), "rows")
         for pixels, values in kept.unique():
-            tiles.add(pixels, values[:, 0])
+            tiles.add(pixels, values[:, 0], values[:, -1] if weighted else None)
         if covariates.names:
             gathered = gather(lambda: _first(kept.unique(), width), covariates.names, order)
         if truth is not None:
@@ -101,11 +113,14 @@ def read(
     if tally.used == 0:
         raise InputError(
             f"{source}: none of {tally.rows} rows can be used ({tally.not_ok} not ok, "
-            f"{tally.no_position} without a position, {tally.no_answer} without an answer)"
+            f"{tally.no_position} without a position, {tally.no_answer} without an answer"
+            f"{f', {tally.no_weight} without a weight' if weighted else ''})"
         )
     counts = tiles.counts()
-    tally.duplicates = tally.used - counts.total
-    tally.used = counts.total
+    tally.duplicates = tally.used - tiles.rows
+    tally.used = tiles.rows
+    if weighted:
+        tally.counted += _weighting(settings.weights, tiles, counts)
     matched = None
     if truth is not None and labels is not None:
         matched = truth.finish(known := round(float(labels.tiles.labelled.n.sum())))
@@ -115,6 +130,18 @@ def read(
                 "name more labels, or audit without correct"
             )
     return Read(counts, tally, columns, gathered, pairs, seeds, labels, matched)
+
+
+def _weighting(name: str | None, tiles: TileAccumulator, counts: TileCounts) -> str:
+    """Say what weights do to the numbers."""
+    uneven = tiles.uneven_weights()
+    text = f"; weighted by {name}, {tiles.rows:,} rows count as {counts.total:,}"
+    if uneven > _UNEVEN:
+        text += (
+            f"; weights scatter differently over the sky, so that errors there are wrong by "
+            f"factors of up to {uneven:.2f}"
+        )
+    return text
 
 
 def _first(

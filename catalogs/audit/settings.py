@@ -33,6 +33,8 @@ class AuditSettings:
         Position columns; ``ra`` and ``dec`` in any case by default.
     probabilities : bool
         Sum probabilities instead of counting hard labels.
+    weights : str, optional
+        Column of positive weights of the answers; rows without one are left out.
     order : int, optional
         HEALPix order of the tests, 0 to 6; by default the largest up to 3 (nside 8) whose
         occupied tiles hold 200 answers in the median.
@@ -90,6 +92,7 @@ class AuditSettings:
     ra: str | None = None
     dec: str | None = None
     probabilities: bool = False
+    weights: str | None = None
     order: int | None = None
     min_n: int = 100
     alpha: float = 0.05
@@ -153,6 +156,13 @@ class AuditSettings:
             )
         if len(names) > MOST_COVARIATES:
             raise InputError(f"{len(names)} covariates: expected at most {MOST_COVARIATES}")
+        others = {"covariates": names, "truth": self.truth, "compare": self.compare}
+        also = [name for name, value in (others | {"swap": self.swap}).items() if value]
+        if self.weights is not None and also:
+            raise InputError(
+                f"weights {self.weights!r} and {also[0]}: only the tests of the map take weights; "
+                "leave out one of the two"
+            )
         if self.region is not None:
             parse_part(self.region)
         if self.truth is None and (self.region is not None or self.correct):

@@ -250,7 +250,7 @@ def test_maps_are_read_as_healpy_wrote_them(
     ("asked", "message"),
     [
         (("seeinng",), "no column 'seeinng'; did you mean 'seeing'"),
-        (("name",), "covariate 'name' holds string; expected numbers"),
+        (("name",), "column 'name' holds string; expected numbers"),
         (("alpha",), "no column 'alpha', nor one petroRad and one FWHM"),
         (("ebv=nowhere.fits",), "nowhere.fits: cannot be read as a HEALPix map"),
         (("seeing", "seeing"), "expected different names"),

@@ -1,0 +1,120 @@
+"""Weighted answers: Kish's effective number, weighted means, tests that keep their size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from catalogs import sky
+from catalogs.audit.battery import Battery
+from catalogs.audit.run import audit
+from catalogs.audit.settings import AuditSettings
+from catalogs.audit.tiles import TileAccumulator, TileCounts
+from catalogs.errors import InputError
+
+
+def positions(number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    return rng.uniform(0, 360, number), np.degrees(np.arcsin(rng.uniform(-1, 1, number)))
+
+
+def counted(pixels: np.ndarray, y: np.ndarray, w: np.ndarray) -> TileCounts:
+    tiles = TileAccumulator(5)
+    for part in np.array_split(np.arange(len(y)), 5):
+        tiles.add(pixels[part], y[part], w[part])
+    return tiles.counts()
+
+
+def test_numbers_are_effective_and_fractions_weighted_means() -> None:
+    rng = np.random.default_rng(70)
+    pixels = sky.tile_of(*positions(300_000, rng), 29)
+    y, w = (rng.random(300_000) < 0.3).astype(float), rng.lognormal(0, 0.6, 300_000)
+    counts = counted(pixels, y, w)
+    assert counts.total == pytest.approx(w.sum() ** 2 / (w**2).sum(), abs=1)
+    assert counts.mean == pytest.approx(np.average(y, weights=w), abs=2e-4)
+    assert counts.variance == pytest.approx(np.cov(y, aweights=w, ddof=0), rel=1e-9)
+    coarse = counts.merged(2)
+    tile = pixels >> (2 * 27)
+    whole = np.bincount(tile, w)
+    np.testing.assert_allclose(coarse.k / coarse.n, np.bincount(tile, w * y) / whole, atol=2e-3)
+    shares = whole * w.sum() / (w**2).sum()
+    assert np.max(np.abs(coarse.n - shares)) <= 1
+
+
+def test_equal_weights_change_nothing() -> None:
+    rng = np.random.default_rng(71)
+    pixels = sky.tile_of(*positions(20_000, rng), 29)
+    y = (rng.random(20_000) < 0.3).astype(float)
+    plain = TileAccumulator(5)
+    plain.add(pixels, y)
+    found, expected = counted(pixels, y, np.full(20_000, 2.5)), plain.counts()
+    np.testing.assert_array_equal(found.n, expected.n)
+    np.testing.assert_allclose(found.k, expected.k)
+    assert found.variance == pytest.approx(expected.variance)
+    assert plain.uneven_weights() == 1
+
+
+def test_tests_keep_their_size() -> None:
+    rng = np.random.default_rng(72)
+    pixels = sky.tile_of(*positions(30_000, rng), 29)
+    w = rng.lognormal(0, 0.7, 30_000)
+    found, tested = [], 0
+    for _ in range(150):
+        counts = counted(pixels, (rng.random(30_000) < 0.4).astype(float), w)
+        battery = Battery(counts, 2, AuditSettings(min_n=50, radii=(90.0,)))
+        tested = len(battery.n)
+        found.append(battery.statistics(battery.cells.k[None]))
+    assert tested > 180
+    x2 = np.array([one.x2[0] for one in found])
+    assert x2.mean() == pytest.approx(tested - 1, abs=3 * np.sqrt(2 * tested / 150))
+    dipole = np.array([one.dipole[0] for one in found])
+    assert dipole.mean() == pytest.approx(3, abs=3 * np.sqrt(6 / 150))
+
+
+def test_an_audit_is_weighted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(73)
+    ra, dec = positions(40_000, rng)
+    w = rng.lognormal(0, 0.5, 40_000)
+    w[:100], w[100:300] = np.nan, 0.0
+    y = rng.random(40_000) < 0.4
+    table = pa.table({"ra": ra, "dec": dec, "spiral": y, "w": w})
+    pq.write_table(table, tmp_path / "t.parquet")
+    settings = AuditSettings(simulations=1000, weights="w")
+    document = audit(tmp_path / "t.parquet", tmp_path / "t.audit", settings).document
+    used = w > 0
+    assert document["counts"]["no_weight"] == 300
+    assert document["counts"]["used"] == 39_700
+    effective = w[used].sum() ** 2 / (w[used] ** 2).sum()
+    assert document["sky"]["answers"] == pytest.approx(effective, abs=1)
+    assert document["sky"]["fraction"] == pytest.approx(
+        np.average(y[used], weights=w[used]), abs=1e-4
+    )
+    assert "weighted by w, 39,700 rows count as" in document["provenance"]["answers"]
+    assert "scatter differently" not in document["provenance"]["answers"]
+
+    uneven = np.where((ra < 90) & (rng.random(40_000) < 0.1), 10.0, 1.0)
+    pq.write_table(table.set_column(3, "w", pa.array(uneven)), tmp_path / "u.parquet")
+    document = audit(tmp_path / "u.parquet", tmp_path / "u.audit", settings).document
+    assert "weights scatter differently over the sky" in document["provenance"]["answers"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "settings", "message"),
+    [
+        (-1.0, {}, "weights 'w' holds -1; expected 0 or more"),
+        (float("nan"), {}, "10 without a weight"),
+        ("x", {}, "column 'w' holds string; expected numbers"),
+        (1.0, {"weights": "v"}, "no column 'v'"),
+        (1.0, {"covariates": ("w",)}, "weights 'w' and covariates: only the tests of the map"),
+    ],
+)
+def test_unusable_weights_give_one_line(
+    tmp_path: Path, weights: object, settings: dict, message: str
+) -> None:
+    columns = {"ra": [1.0] * 10, "dec": np.arange(10.0), "spiral": [1, 0] * 5, "w": [weights] * 10}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=message):
+        audit(tmp_path / "t.parquet", tmp_path / "a", AuditSettings(**{"weights": "w"} | settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,15 @@ from training.network import Annotator, Classifier
 from training.presets import read_settings
 
 SHAPE = {"fields": [2, 2, 4], "blocks": [0, 0, 1], "features": 8, "size": 24}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small images: on a shared machine, two threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_turns_and_members_are_one_graph_with_one_copy_of_each_network() -> None:

@@ -48,7 +48,8 @@ def test_whatever_is_asked_there_is_one_named_probability_each(
     names: tuple[str, ...], tree: str | None, loss: str | None
 ) -> None:
     shape = {"widths": (2, 2, 2, 2, 2), "dense": 4}
-    settings = read_settings("default", None, {"tree": tree, "loss": loss, "shape": shape})
+    given = {"tree": tree, "loss": loss, "shape": shape, "votes": {"counted": True}}
+    settings = read_settings("default", None, given)
     answers = answer_layer(names, tree and read_tree(tree), settings.normalisation)
     annotator = Annotator(Classifier(settings, answers), Calibration(1.5, 0.0)).eval()
     got = annotator(torch.randint(0, 256, (3, 90, 90, 3), dtype=torch.uint8))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,15 @@ SHAPES = {
     "equivariant": {"fields": [2, 2, 4], "blocks": [0, 0, 1], "features": 8, "size": 24},
     "dieleman": {"widths": (2, 2, 2, 2), "dense": 4},
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small images: on a shared machine, two threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def annotator(model: str, seed: int, names: tuple[str, ...] = ("a", "b", "c")) -> Annotator:

@@ -13,7 +13,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from catalogs.errors import IntegrityError
-from catalogs.trees.tree import read_tree
 from export.convert import INPUT, Exported, to_onnx
 from export.turns import over_turns
 from export.verify import verify_graph
@@ -36,15 +35,13 @@ def one_thread() -> Iterator[None]:
 
 
 def test_turns_and_members_are_one_graph_with_one_copy_of_each_network() -> None:
-    tree = read_tree("gz2")
-    given = {"model": "equivariant", "shape": SHAPE, "tree": "gz2"}
-    settings = read_settings("default", None, given)
+    settings = read_settings("default", None, {"model": "equivariant", "shape": SHAPE})
     members = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        classifier = Classifier(settings, answer_layer((), tree, "softmax"))
+        classifier = Classifier(settings, answer_layer(("elliptical", "merger", "spiral")))
         members.append(Annotator(classifier, Calibration()))
-    exported = Exported(Average(members, transformations(1)), tree).eval()
+    exported = Exported(Average(members, transformations(1)), None).eval()
     content = to_onnx(exported, exported.answers)
     model = onnx.load_from_string(content)
     onnx.checker.check_model(model, full_check=True)

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from catalogs.progress import Silent
+from catalogs.trees.tree import read_tree
+from training import losses
+from training.answers import TreeAnswers
 from training.fit import _optimiser, _order, _rate, fit, predict, read_log
 from training.models.registry import build
 from training.objective import Objective, Sample
@@ -103,6 +106,27 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> No
     logits = predict(found, wide)[:, 0]
     loss = Objective(found.answers, settings, wrong)(torch.from_numpy(logits)[:, None], slice(None))
     assert float(loss) == pytest.approx(losses[best])
+
+
+def test_the_first_examples_are_fitted_without_constraints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    loss = losses.squared_error
+
+    def noted(layer, raw, shares, constrained=True):
+        told.append(constrained)
+        return loss(layer, raw, shares, constrained)
+
+    monkeypatch.setattr(losses, "squared_error", noted)
+    shares = torch.rand(24, 37)
+    data = replace(sample(24, 120), targets=shares, cumulative=shares)
+    given = {"epochs": 2, "batch": 8, "tree": "gz2", "unconstrained": 32, "shape": TINY}
+    settings = read_settings("default", None, {**given, "augment": None})
+    fit(data, data, settings, tmp_path, Silent(), TreeAnswers(read_tree("gz2")))
+    # Six batches of eight, and the validation after each three.
+    assert told == [False, False, False, True, False, True, True, True]
+    assert read_settings("paper", None, {"model": "dieleman"}).unconstrained == 10_000
 
 
 def test_no_galaxy_is_seen_twice_in_the_same_way(

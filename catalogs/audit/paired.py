@@ -1,4 +1,4 @@
-"""Two classifiers, or two groups of them, on the same objects.
+"""Two classifiers on the same objects.
 
 What varies in the real sky is the same in both, so it cancels in the difference of their answers:
 a difference that varies over the sky is the classifiers'. Sums per tile suffice.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
-from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +25,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Rows = Callable[[], Iterator[tuple[IntArray, FloatArray]]]
 
-FEWEST_SEEDS = 6
-_MOST_PERMUTATIONS = 5000
 _BLOCK = 500
 
 
@@ -229,166 +225,38 @@ class InCap:
 
 def in_cap(pairs: Pairs, cap: Cap) -> InCap | None:
     """Compare the effect inside a cap between both; None where one side is empty."""
-    tiles = np.arange(len(pairs.n)) >> (2 * (pairs.order - CELL_ORDER))
-    inside = cap.contains(*sky.tile_centres(tiles, CELL_ORDER))
-    n = float(pairs.n[inside].sum()), float(pairs.n[~inside].sum())
-    if min(n) == 0:
+    effect = EffectIn(cap, pairs.n, pairs.order)
+    if effect.empty:
         return None
-
-    def effect(sums: FloatArray, variance: float) -> tuple[float, tuple[float, float]]:
-        k = float(sums[inside].sum()), float(sums[~inside].sum())
-        return difference_interval((k[0], n[0]), (k[1], n[1]), variance)
-
-    mean = float(pairs.b.sum() / sum(n))
-    audited, _ = effect(pairs.a, 0.25)
-    other, interval = effect(pairs.b, max(mean * (1 - mean), 0.0))
-    variance = pairs.difference.variance
-    error = np.sqrt(variance * (1 / n[0] + 1 / n[1]))
+    mean = float(pairs.b.sum() / pairs.n.sum())
+    audited, other = effect.of(pairs.a), effect.of(pairs.b)
+    error = np.sqrt(pairs.difference.variance * effect.leverage)
     z = (audited - other) / error if error > 0 else 0.0
+    interval = effect.interval(other, mean)
     return InCap(audited, other, interval, float(2 * stats.norm.sf(abs(z))))
 
 
-# ---------------------------------------------------------------------------- training swaps
+class EffectIn:
+    """Fraction inside a cap minus outside, from sums per tile."""
 
+    def __init__(self, cap: Cap, n: FloatArray, order: int) -> None:
+        cells = np.arange(len(n)) >> (2 * (order - CELL_ORDER))
+        self._inside = cap.contains(*sky.tile_centres(cells, CELL_ORDER))
+        self._n = float(n[self._inside].sum()), float(n[~self._inside].sum())
+        self.empty = min(self._n) == 0
 
-@dataclass(frozen=True, slots=True)
-class Seeds:
-    """Sums of answers of every seed, on the objects that all of them answered.
+    @property
+    def leverage(self) -> float:
+        """Variance of the effect for a variance of 1 of each answer."""
+        return 1 / self._n[0] + 1 / self._n[1]
 
-    ``n`` has shape (t,), ``k`` (seeds, t) for all tiles of ``order``; ``members`` and ``others``
-    are (n, sums of answers of each seed) of true members and others.
-    """
+    def of(self, sums: FloatArray) -> float:
+        """Return the effect."""
+        inside, outside = float(sums[self._inside].sum()), float(sums[~self._inside].sum())
+        return inside / self._n[0] - outside / self._n[1]
 
-    order: int
-    n: FloatArray
-    k: FloatArray
-    members: tuple[float, FloatArray]
-    others: tuple[float, FloatArray]
-
-
-def gather_seeds(rows: Rows, columns: slice, truth: int | None, order: int) -> Seeds:
-    """Sum the answers of all seeds per tile; parameters as of `gather_pairs`."""
-    size, seeds = 12 * 4**order, columns.stop - columns.start
-    n, k = np.zeros(size), np.zeros((seeds, size))
-    totals, by_truth = np.zeros(2), np.zeros((2, seeds))
-    for pixels, values in rows():
-        answers = values[:, columns]
-        whole = np.all(np.isfinite(answers), axis=1)
-        tile = pixels[whole] >> (2 * (sky.FINEST_ORDER - order))
-        answers = answers[whole]
-        n += np.bincount(tile, minlength=size)
-        for seed in range(seeds):
-            k[seed] += np.bincount(tile, answers[:, seed], minlength=size)
-        if truth is not None:
-            label = values[whole, truth]
-            for kind in (0, 1):
-                totals[kind] += np.sum(label == kind)
-                by_truth[kind] += answers[label == kind].sum(axis=0)
-    return Seeds(order, n, k, (totals[1], by_truth[1]), (totals[0], by_truth[0]))
-
-
-@dataclass(frozen=True, slots=True)
-class Swap:
-    """Two groups of seeds, trained on two skies; p over all ways to deal the seeds to them.
-
-    p is None with fewer than 6 seeds a group: the seed is the unit of such a claim.
-    """
-
-    names: tuple[str, str]
-    seeds: tuple[int, int]
-    objects: int
-    fractions: tuple[tuple[float, ...], tuple[float, ...]]
-    difference: float
-    fraction_p: float | None
-    dipole_p: float | None
-    scan_p: float | None
-    cap: Cap | None
-    tpr: tuple[float, float, float] | None
-    tnr: tuple[float, float, float] | None
-
-
-def judge_swap(seeds: Seeds, groups: list[str], order: int, settings: AuditSettings) -> Swap:
-    """Compare two groups of seeds.
-
-    Parameters
-    ----------
-    seeds : Seeds
-    groups : list of str
-        The group of each seed; two names.
-    order : int
-        The testing order.
-    settings : AuditSettings
-
-    Returns
-    -------
-    Swap
-        ``tpr`` and ``tnr`` are the means of both groups and Welch's p over seeds.
-    """
-    first, second = dict.fromkeys(groups)
-    mine = np.array([group == first for group in groups])
-    tiles = np.flatnonzero(seeds.n)
-    n = seeds.n[tiles].astype(np.int64)
-    whole = TileCounts(seeds.order, tiles, n, seeds.k[0, tiles], float(n.sum()), labels=False)
-    battery = Battery(whole, order, settings)
-    at = np.searchsorted(battery.cells.tiles, tiles >> (2 * (seeds.order - battery.cells.order)))
-    cells = np.zeros((len(groups), len(battery.cells.tiles)))
-    for seed, row in enumerate(seeds.k[:, tiles]):
-        cells[seed] = np.bincount(at, row, minlength=cells.shape[1])
-    k = battery.at_scan(cells)
-    deals = _deals(mine, np.random.default_rng(settings.seed))
-    weights = deals / deals.sum(axis=1, keepdims=True)
-    weights = weights - ~deals / (~deals).sum(axis=1, keepdims=True)
-    sums = weights @ k
-    objects = int(n.sum())
-    enough = min(mine.sum(), (~mine).sum()) >= FEWEST_SEEDS
-
-    def p_of(statistic: FloatArray) -> float | None:
-        if not enough:
-            return None
-        return float(np.mean(statistic >= statistic[0] * (1 - 1e-9)))
-
-    scans = len(battery.scan) > 0
-    cap = None
-    if scans:
-        best = battery.scan.best(sums[0], 1.0)
-        radius = float(battery.scan.radii[best.index])
-        cap = Cap(*battery.scan.centre(best.index), radius)
-    fractions = k.sum(axis=1) / objects
-    return Swap(
-        (first, second),
-        (int(mine.sum()), int((~mine).sum())),
-        objects,
-        (tuple(fractions[mine].tolist()), tuple(fractions[~mine].tolist())),
-        float(fractions[mine].mean() - fractions[~mine].mean()),
-        p_of(np.abs(sums.sum(axis=1))),
-        p_of(battery.dipole.statistic(sums, np.ones(len(sums))))
-        if battery.dipole.solvable
-        else None,
-        p_of(battery.scan.statistic(sums, np.ones(len(sums)))) if scans else None,
-        cap,
-        _by_seed(seeds.members, mine, complement=False),
-        _by_seed(seeds.others, mine, complement=True),
-    )
-
-
-def _deals(mine: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return ways to deal seeds to the first group, the true one first; all if they are few."""
-    size, total = int(mine.sum()), len(mine)
-    if comb(total, size) <= _MOST_PERMUTATIONS:
-        rows = [np.isin(np.arange(total), chosen) for chosen in combinations(range(total), size)]
-        others = [row for row in rows if not np.array_equal(row, mine)]
-        return np.array([mine, *others])
-    return np.array([mine, *(rng.permutation(mine) for _ in range(_MOST_PERMUTATIONS - 1))])
-
-
-def _by_seed(
-    sums: tuple[float, FloatArray], mine: NDArray[np.bool_], *, complement: bool
-) -> tuple[float, float, float] | None:
-    if sums[0] == 0 or min(mine.sum(), (~mine).sum()) < 2:
-        return None
-    rate = sums[1] / sums[0]
-    rate = 1 - rate if complement else rate
-    p = 1.0
-    if np.ptp(rate[mine]) + np.ptp(rate[~mine]) > 0:
-        p = float(stats.ttest_ind(rate[mine], rate[~mine], equal_var=False).pvalue)
-    return float(rate[mine].mean()), float(rate[~mine].mean()), p
+    def interval(self, effect: float, mean: float) -> tuple[float, float]:
+        """Return its 95% interval, for answers of a mean."""
+        spread = max(mean * (1 - mean), 0.0) * self.leverage
+        half = float(stats.norm.isf(0.025) * np.sqrt(spread))
+        return effect - half, effect + half

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from catalogs.audit import attribution, papers
-from catalogs.audit.paired import FEWEST_SEEDS, DifferenceSky, InCap, Pairs, Shift, Swap, shift
+from catalogs.audit.paired import DifferenceSky, InCap, Pairs, Shift, shift
 from catalogs.audit.region import in_words
+from catalogs.audit.swap import FEWEST_SEEDS, Swap
 
 UNIT_NOTE = (
     "These are two networks. That one training sky, or one method, does better than another is a "

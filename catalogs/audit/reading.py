@@ -22,10 +22,11 @@ from catalogs.audit.duplicates import FirstAtPosition, FloatArray, IntArray
 from catalogs.audit.labelled import Labelled
 from catalogs.audit.nuisances import Gathered, gather
 from catalogs.audit.others import Other
-from catalogs.audit.paired import Pairs, Seeds, gather_pairs, gather_seeds
+from catalogs.audit.paired import Pairs, gather_pairs
 from catalogs.audit.prediction_powered import FEWEST_LABELS
 from catalogs.audit.region import parse_part
 from catalogs.audit.settings import FINEST_ORDER, AuditSettings
+from catalogs.audit.swap import Seeds, gather_seeds
 from catalogs.audit.tiles import TileAccumulator, TileCounts
 from catalogs.audit.truth import Matched, Truth
 from catalogs.errors import InputError

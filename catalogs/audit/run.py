@@ -32,12 +32,12 @@ from catalogs.audit.labelled import Attribution
 from catalogs.audit.paired import (
     difference_over_the_sky,
     in_cap,
-    judge_swap,
 )
 from catalogs.audit.reading import Read
 from catalogs.audit.reading import read as read_table
 from catalogs.audit.region import Cap, parse_part
 from catalogs.audit.settings import AuditSettings
+from catalogs.audit.swap import judge_swap, seeds_in_cap
 from catalogs.errors import InputError, SkytallyError
 from catalogs.progress import Reporter, Silent
 from catalogs.survey import tables
@@ -166,14 +166,20 @@ def explained_by_others(analysis: Analysis, read: Read, settings: AuditSettings)
     decided, cap = analysis.verdict, _scanned_cap(analysis)
     if decided.verdict != verdict.ANISOTROPIC or cap is None:
         return analysis
-    for path, pairs in zip(settings.compare, read.pairs, strict=True):
-        found = in_cap(pairs, cap)
+    others = [
+        (path, in_cap(pairs, cap)) for path, pairs in zip(settings.compare, read.pairs, strict=True)
+    ]
+    if read.seeds is not None:
+        groups = [group for group, _ in settings.swapped]
+        seen = seeds_in_cap(read.seeds, groups, cap, settings.seed)
+        others.append((f"the other of {' and '.join(dict.fromkeys(groups))}", seen))
+    for name, found in others:
         if found is None:
             continue
         cause = decided.cause
         if cause == "undetermined" and paired_document.explains(found):
             cause = "classifier"
-        reasons = (*decided.reasons, paired_document.reason(path, found))
+        reasons = (*decided.reasons, paired_document.reason(name, found))
         decided = replace(decided, cause=cause, reasons=reasons)
     return replace(analysis, verdict=decided)
 

@@ -42,7 +42,10 @@ Welling 2016): a galaxy turned by 90 degrees or mirrored gets the same answer.""
 
 
 def card(manifest: Manifest) -> str:
-    """Return the card as Markdown; every number comes from the manifest."""
+    """Return the card as Markdown; all that it says comes from the manifest.
+
+    Its ``files`` need not be complete; whether the table of tiles is among them counts.
+    """
     provenance = manifest.provenance
     parts = [
         f"# {manifest.name}",
@@ -122,7 +125,7 @@ def _input(manifest: Manifest) -> str:
     return f"""\
 {contract.dtype} cutouts (n, height, width, {contract.channels}), red, green, blue: the central
 {field}; the graph
-scales it to {contract.trained_size} px. {framing}
+scales it to {contract.trained_size} px. {framing or "How the galaxy is framed is not said."}
 Galaxies in another framing get an answer as well, and a worse one."""
 
 
@@ -138,6 +141,8 @@ def _trained(provenance: Provenance, labels: list[str]) -> list[str]:
 Survey `{provenance.survey}`, column `{provenance.label_column}`, seed {provenance.seed},
 skytally {provenance.code_version}, data fingerprint `{provenance.data_fingerprint[:16]}`.
 {where}"""
+    if provenance.votes:
+        origin = origin.replace(f", column `{provenance.label_column}`", "")
     return [
         origin,
         f"| galaxies | {' | '.join(names)} |\n|---|{'---|' * len(names)}\n{counts}",
@@ -189,11 +194,7 @@ def _parity(manifest: Manifest) -> list[str]:
         f"The {name} model took its ranges from {v.calibrated_on} galaxies of `{v.survey}`."
         for name, v in manifest.variants.items()
     )
-    tiles = (
-        f"By tile of the sky: `{PARITY_TILES}`."
-        if any(found.shifts for found in manifest.parity)
-        else ""
-    )
+    tiles = f"By tile of the sky: `{PARITY_TILES}`." if PARITY_TILES in manifest.files else ""
     table = f"""\
 | precision, provider | with | cutouts (galaxies) | largest difference | other labels | shift |
 |---|---|---|---|---|---|

@@ -61,11 +61,16 @@ def write_proven(
     with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as folder:
         trial = bundles.write(Path(folder) / to.name, manifest, {**files, CARD: b""}, replace=False)
         proof = prove(trial, reference, views, gate, reporter, precisions)
+    finished = dict(files)
+    if proof.tiles:
+        table = proof.table()
+        if PARITY_TILES in files:
+            table = files[PARITY_TILES] + table.partition(b"\n")[2]
+        finished[PARITY_TILES] = table
     complete = manifest.model_copy(
-        update={"parity": [*manifest.parity, *proof.comparisons], "files": {}}
+        update={
+            "parity": [*manifest.parity, *proof.comparisons],
+            "files": {name: bundles.entry_of(content) for name, content in finished.items()},
+        }
     )
-    table, before = proof.table(), files.get(PARITY_TILES)
-    if before is not None:
-        table = before + table.partition(b"\n")[2]
-    finished = {**files, CARD: card(complete).encode(), PARITY_TILES: table}
-    return bundles.write(to, complete, finished, replace=replace)
+    return bundles.write(to, complete, {**finished, CARD: card(complete).encode()}, replace=replace)

@@ -24,7 +24,7 @@ from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
 from export.bundle import Bundle
-from export.manifest import CARD, INT8_MODEL, Manifest, Provenance, Variant
+from export.manifest import CARD, INT8_MODEL, PARITY_TILES, Manifest, Provenance, Variant
 from export.parity.gate import Gate, own_fp32
 from export.parity.views import Galaxies, Views, of_survey
 from export.proven import write_proven
@@ -97,6 +97,9 @@ def add_variant(
         }
     )
     files = {name: bundle.file(name) for name in manifest.files if name != CARD}
+    if PARITY_TILES in files:  # of an int8 model that this one replaces, nothing stays
+        lines = files[PARITY_TILES].splitlines(keepends=True)
+        files[PARITY_TILES] = b"".join(x for x in lines if not x.startswith(b"int8,"))
     return write_proven(
         to,
         complete,

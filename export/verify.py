@@ -8,6 +8,7 @@ before anything of it is run.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ REFUSED_OPERATORS = frozenset(
     }
 )
 MAX_PARTS = 1 << 19  # nodes, attributes, tensors …: what costs far more in memory than in the file
-MAX_VIEWS = 256
+MAX_VIEWS, MAX_RANK = 256, 64
 MAX_ELEMENTS = 1 << 28  # of a tensor that a constant shape makes
 # Operators that make a tensor of a given shape, and the input that gives it.
 _SHAPED_BY = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
@@ -100,18 +101,20 @@ def verify_graph(model: ModelProto, path: Path) -> None:
             f"{path} uses operators outside of standard ONNX: "
             f"{_few(sorted(domains - OPERATOR_DOMAINS))}"
         )
-    constants: dict[str, TensorProto] = {}
+    # Two branches may each have a constant of the same name.
+    constants: dict[str, list[TensorProto]] = defaultdict(list)
     for graph in graphs(model.graph):
         for tensor in tensors(graph):
             _verify_tensor(tensor, path)
-        constants |= {tensor.name: tensor for tensor in graph.initializer}
+        for tensor in graph.initializer:
+            constants[tensor.name].append(tensor)
         for node in graph.node:
-            if node.op_type == "Constant" and node.output and node.attribute:
-                constants[node.output[0]] = node.attribute[0].t
+            if node.op_type == "Constant" and node.output:
+                constants[node.output[0]] += [a.t for a in node.attribute if a.HasField("t")]
     bounded = _scan_of_views(model.graph)
     for depth, graph in enumerate(graphs(model.graph)):
         for node in graph.node:
-            if depth or node.output[:1] != bounded:
+            if depth or node.op_type != "Scan" or node.output[:1] != bounded:
                 _verify_node(node, constants, path)
 
 
@@ -162,19 +165,20 @@ def _verify_tensor(tensor: TensorProto, path: Path) -> None:
             )
 
 
-def _verify_node(node: NodeProto, constants: dict[str, TensorProto], path: Path) -> None:
+def _verify_node(node: NodeProto, constants: dict[str, list[TensorProto]], path: Path) -> None:
     if node.op_type in REFUSED_OPERATORS:
         raise IntegrityError(f"{path} uses the operator {node.op_type}, which no bundle may")
     at = _SHAPED_BY.get(node.op_type)
-    if at is None or len(node.input) <= at or node.input[at] not in constants:
+    if at is None or len(node.input) <= at:
         return
-    shape = constants[node.input[at]]
-    if math.prod(shape.dims) > 64 or shape.data_type != TensorProto.INT64:
-        raise IntegrityError(f"{path}: the shape given to {node.op_type} is none")
-    if math.prod(max(abs(int(n)), 1) for n in onnx.numpy_helper.to_array(shape)) > MAX_ELEMENTS:
-        raise IntegrityError(
-            f"{path} makes a tensor of more than {MAX_ELEMENTS} elements by {node.op_type}"
-        )
+    for shape in constants.get(node.input[at], []):
+        if math.prod(shape.dims) > MAX_RANK or shape.data_type != TensorProto.INT64:
+            raise IntegrityError(f"{path}: the shape given to {node.op_type} is none")
+        sides = onnx.numpy_helper.to_array(shape).ravel().tolist()
+        if math.prod(max(abs(side), 1) for side in sides) > MAX_ELEMENTS:
+            raise IntegrityError(
+                f"{path} makes a tensor of more than {MAX_ELEMENTS} elements by {node.op_type}"
+            )
 
 
 def _scan_of_views(graph: GraphProto) -> list[str]:

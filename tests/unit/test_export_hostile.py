@@ -134,6 +134,16 @@ def test_a_tensor_larger_than_memory_is_refused_before_it_is_made(copied: Path) 
         with pytest.raises(IntegrityError, match="more than 268435456 elements"):
             Bundle.open(copied)
         forge(copied, original)
+
+    def hidden(model: ModelProto) -> None:
+        shaped("ConstantOfShape", [1 << 40])(model)
+        small = from_array(np.asarray([1], dtype=np.int64), "huge")
+        in_branch(model, GraphProto(initializer=[small]))  # another branch's, of the same name
+
+    changed(copied, hidden)
+    with pytest.raises(IntegrityError, match="elements"):
+        Bundle.open(copied)
+    forge(copied, original)
     changed(copied, shaped("ConstantOfShape", [10, 10]))
     Bundle.open(copied)
 

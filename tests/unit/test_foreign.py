@@ -325,6 +325,11 @@ def test_the_documented_contract_is_one(tmp_path: Path) -> None:
     text = module.__doc__.partition("::\n")[2]
     (tmp_path / "c.toml").write_text(text)
     assert read_contract(tmp_path / "c.toml").output.answers == ("elliptical", "spiral")
+    document = (Path(__file__).resolve().parents[2] / "docs" / "bundles.md").read_text()
+    (tmp_path / "d.toml").write_text(document.partition("```toml\n")[2].partition("```")[0])
+    said = read_contract(tmp_path / "d.toml")
+    assert said.spiral == ("sa", "sb")
+    assert said.input.mean == (0.485, 0.456, 0.406)
 
 
 def test_neither_this_nor_a_check_needs_torch(tmp_path: Path, survey: Path) -> None:

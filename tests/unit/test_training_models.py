@@ -222,29 +222,8 @@ def test_a_preset_is_the_chosen_networks() -> None:
     assert deeper.shape == ResNetShape(blocks=(3, 4, 23, 3), dense=512)
 
 
-OWN = """
-from dataclasses import dataclass
-from torch import nn
-from training.models.base import Network
-
-@dataclass(frozen=True)
-class Shape:
-    width: int = 3
-
-class Mine(Network):
-    size = 32
-    shape = Shape()
-
-    def __init__(self, shape, outputs):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, shape.width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-            nn.Linear(shape.width, outputs),
-        )
-
-    def forward(self, images):
-        return self.layers(images)
-
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "bundles.md"
+OTHERS = """
 class Stranger(nn.Module):
     pass
 
@@ -256,7 +235,8 @@ class Unsized(Network):
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mypackage").mkdir()
-    (tmp_path / "mypackage" / "nets.py").write_text(OWN)
+    documented = DOCUMENT.read_text().partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "mypackage" / "nets.py").write_text(documented + OTHERS)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
     for name in [n for n in sys.modules if n.partition(".")[0] == "mypackage"]:
@@ -268,12 +248,12 @@ def test_a_network_of_ones_own_is_named_by_its_import_path() -> None:
     model = "mypackage.nets:Mine"
     settings = read_settings("default", None, {"model": model, "shape": {"width": 5}})
     classifier = Classifier(settings).eval()
-    assert parameter_count(classifier) == (27 + 1) * 5 + 5 + 1
+    assert parameter_count(classifier) == (75 + 1) * 5 + 5 + 1
     assert classifier(torch.zeros((2, 50, 40, 3), dtype=torch.uint8)).shape == (2, 1)
     values = json.loads(json.dumps(dump(settings)))
     assert values["shape"] == {"width": 5}
     assert parse_settings(values, "again") == settings
-    assert read_settings("default", None, {"model": model}).shape.width == 3
+    assert read_settings("default", None, {"model": model}).shape.width == 16
 
 
 @pytest.mark.usefixtures("own")

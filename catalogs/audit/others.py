@@ -2,7 +2,7 @@
 
 HATS catalogs (skytally's own, too) are paired pixel by pixel: memory holds two of their pixels,
 and an object is looked for in the pixel of its own position. Any other table is held in memory,
-some 30 bytes a row, up to 50 million rows.
+some 40 bytes a row, up to 50 million rows (5 million with ids of text).
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from catalogs import sky
 from catalogs.audit.answers import AnswerReader, Tally, find_columns, status_ok
+from catalogs.audit.identifiers import Identifiers, shared_id
 from catalogs.audit.settings import AuditSettings
-from catalogs.audit.truth import identifiers, shared_id
 from catalogs.errors import InputError
 from catalogs.survey import tables
 from catalogs.survey.parquet_table import HatsCatalog
@@ -31,6 +30,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 MOST_ROWS = 50_000_000
+MOST_TEXT = 5_000_000
 _PIXELS_HELD = 2
 _PIXEL = re.compile(r"Norder=(\d+)/.*Npix=(\d+)")
 
@@ -45,26 +45,12 @@ class Lookup:
     """
 
     def __init__(self, ids: pa.Array, answers: FloatArray) -> None:
-        self._ids = None if pa.types.is_integer(ids.type) else identifiers(ids, "id")
-        self._answers = answers
-        if self._ids is None:
-            keys = np.asarray(ids.cast(pa.int64()).fill_null(-(2**63)), np.int64)
-            self._keys, first = np.unique(keys, return_index=True)
-            self._answers = answers[first]
+        self.ids = Identifiers(ids, "id")
+        self._answers = np.append(answers, np.nan)  # what row -1 says
 
     def find(self, ids: pa.Array) -> FloatArray:
         """Return the answers of some identifiers, NaN where there is none."""
-        if not len(self._answers):
-            return np.full(len(ids), np.nan)
-        if self._ids is not None:
-            index = pc.index_in(identifiers(ids, "id"), self._ids)
-            at = np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
-            return np.where(at >= 0, self._answers[at], np.nan)
-        if not pa.types.is_integer(ids.type):
-            ids = ids.cast(pa.int64())
-        wanted = np.asarray(ids.cast(pa.int64()).fill_null(-(2**63)), np.int64)
-        at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        return np.where(self._keys[at] == wanted, self._answers[at], np.nan)
+        return self._answers[self.ids.find(ids)]
 
 
 class Other:
@@ -166,7 +152,13 @@ class Other:
                     "in memory; make it a HATS catalog"
                 )
             batches.append(pa.Table.from_batches([batch]))
-        return Lookup(*self._answers(batches))
+        lookup = Lookup(*self._answers(batches))
+        if rows > MOST_TEXT and not lookup.ids.whole_numbers:
+            raise InputError(
+                f"{self.path}: more than {MOST_TEXT:,} rows of a single table with ids of text "
+                "cannot be paired; make it a HATS catalog"
+            )
+        return lookup
 
     def _answers(self, parts: list[pa.Table]) -> tuple[pa.Array, FloatArray]:
         """Return identifiers and answers; NaN where the status is not ok."""

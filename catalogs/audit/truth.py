@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from catalogs import sky
 from catalogs.audit.answers import AnswerReader, Columns, Tally, find_columns
+from catalogs.audit.identifiers import Identifiers, as_text, shared_id
 from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError
 from catalogs.storage.place import is_remote
@@ -26,7 +26,6 @@ MATCH_ARCSEC = 2.0
 APART_ARCSEC = 60.0  # the same id so far apart is not the same object
 _FEW = 0.01
 MOST_LABELS = 20_000_000  # of a table, which is held in memory, some 40 bytes a label
-ID_NAMES = ("id", "objid", "object_id", "source_id")
 _TRUTH_NAMES = ("truth", "label")
 _BY_COLUMN, _BY_ID, _BY_POSITION = "column", "id", "position"
 
@@ -102,8 +101,7 @@ class Truth:
         if how == _BY_COLUMN:
             found = self._reader.values(batch.column(self._column), self._tally)
         elif how == _BY_ID:
-            index = pc.index_in(identifiers(batch.column(self._column), self._column), self._ids)
-            at = np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
+            at = self._ids.find(batch.column(self._column))
             found = np.where(at >= 0, self._truth[at], np.nan)
             self._compare(at, ra, dec)
         else:
@@ -174,7 +172,7 @@ class Truth:
     def _by_id(self, keys: list[pa.Array], truth: FloatArray) -> None:
         """Keep each id once, with the place of its first row; those that disagree go."""
         row = np.arange(len(truth))
-        table = pa.table({"id": identifiers(keys[0], self._column), "truth": truth, "row": row})
+        table = pa.table({"id": as_text(keys[0], self._column), "truth": truth, "row": row})
         both = table.group_by("id", use_threads=False).aggregate(
             [("truth", "min"), ("truth", "max"), ("row", "min")]
         )
@@ -183,7 +181,8 @@ class Truth:
         )
         agreed = low == high
         self.matched.contradicting = int(np.sum(~agreed))
-        self._ids = both.column("id").combine_chunks().filter(pa.array(agreed))
+        known = both.column("id").combine_chunks().filter(pa.array(agreed))
+        self._ids = Identifiers(known, self._column)
         self._truth = low[agreed]
         if not len(self._truth):
             raise InputError(f"truth {self.matched.source!r}: holds no label; name another column")
@@ -266,27 +265,6 @@ def _table_and_column(spec: str, names: list[str], where: str) -> tuple[str, str
 
 def _exists(path: str) -> bool:
     return is_remote(path) or Path(path).exists()
-
-
-def shared_id(ours: list[str], theirs: list[str]) -> tuple[str, str] | None:
-    """Return the id columns of both tables, None unless both have one of the same name."""
-    for name in ID_NAMES:
-        a = next((own for own in ours if own.lower() == name), None)
-        b = next((own for own in theirs if own.lower() == name), None)
-        if a is not None and b is not None:
-            return a, b
-    return None
-
-
-def identifiers(ids: pa.Array, name: str) -> pa.Array:
-    """Return identifiers of any kind as text, so that 12 and "12" are the same."""
-    if pa.types.is_dictionary(ids.type):
-        ids = ids.cast(ids.type.value_type)
-    if pa.types.is_floating(ids.type):
-        raise InputError(f"id column {name!r} holds {ids.type}, which is not exact; use integers")
-    if pa.types.is_fixed_size_binary(ids.type):
-        ids = ids.cast(pa.binary())
-    return ids.cast(pa.string())
 
 
 def _placed(ra: FloatArray, dec: FloatArray) -> NDArray[np.bool_]:

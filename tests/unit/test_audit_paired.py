@@ -150,8 +150,18 @@ def test_pairs_are_made_by_id_in_memory_and_pixel_by_pixel(tmp_path: Path) -> No
 def test_the_first_of_an_id_counts() -> None:
     lookup = Lookup(pa.array([5, 3, 5]), np.array([1.0, 0.0, 0.0]))
     np.testing.assert_array_equal(lookup.find(pa.array([5, 4, 3, None])), [1, np.nan, 0, np.nan])
-    words = Lookup(pa.array(["b", "a"]), np.array([1.0, 0.0]))
-    np.testing.assert_array_equal(words.find(pa.array(["a", "c", "b"])), [0, np.nan, 1])
+    words = Lookup(pa.array(["b", "a", "b", None]), np.array([1.0, 0.0, 0.0, 1.0]))
+    np.testing.assert_array_equal(
+        words.find(pa.array(["a", "c", "b", None])), [0, np.nan, 1, np.nan]
+    )
+    # 7 is "7" and not "007"; a number may be looked up among words, and the other way round.
+    mixed = Lookup(pa.array(["7", "007", "x"]), np.array([0.0, 1.0, 0.5]))
+    assert not mixed.ids.whole_numbers
+    np.testing.assert_array_equal(mixed.find(pa.array([7, 8])), [0, np.nan])
+    digits = Lookup(pa.array(["12", "7"]), np.array([0.0, 1.0]))
+    assert digits.ids.whole_numbers
+    np.testing.assert_array_equal(digits.find(pa.array([7, 12, -1])), [1, 0, np.nan])
+    np.testing.assert_array_equal(digits.find(pa.array(["07", "7"])), [np.nan, 1])
 
 
 def test_a_real_dipole_cancels_in_the_difference_and_a_lost_region_does_not() -> None:

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from catalogs import sky
 from catalogs.audit.answers import AnswerReader, Columns, Tally, find_columns
 from catalogs.audit.identifiers import Identifiers, as_text, shared_id
-from catalogs.audit.settings import AuditSettings
+from catalogs.audit.settings import DEFAULT_ANSWER, AuditSettings
 from catalogs.errors import InputError
 from catalogs.storage.place import is_remote
 from catalogs.survey import tables
@@ -40,6 +40,22 @@ class Matched:
     matched: int | None = None
     contradicting: int = 0
     counted: str = ""
+
+
+class _LabelReader:
+    """Reads labels: text as answers are read; of numbers 1 is the answer, whatever its name."""
+
+    def __init__(self, name: str, settings: AuditSettings) -> None:
+        self._text = AnswerReader(name, settings)
+        counted = settings.values[0].lower() in ("0", "1", "false", "true")
+        asked = settings if counted else replace(settings, answer=DEFAULT_ANSWER)
+        self._numbers = AnswerReader(name, asked)
+
+    def values(self, column: pa.Array, tally: Tally) -> FloatArray:
+        """Return 1, 0, or NaN without a label."""
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        return (self._text if text else self._numbers).values(column, tally)
 
 
 class Truth:
@@ -73,7 +89,7 @@ class Truth:
         if settings.truth in names:
             self.matched = Matched(settings.truth, _BY_COLUMN)
             self._column = settings.truth
-            self._reader = AnswerReader(settings.truth, self._settings)
+            self._reader = _LabelReader(settings.truth, self._settings)
             self.columns: Sequence[str] = (settings.truth,)
             return
         table, column = _table_and_column(settings.truth, names, str(source))
@@ -150,7 +166,7 @@ class Truth:
         self, table: str, column: str, keys: tuple[str, ...], text: tuple[str, ...] = ()
     ) -> tuple[list[pa.Array], FloatArray]:
         """Return the key columns and labels of the rows that have one."""
-        reader = AnswerReader(column, self._settings)
+        reader = _LabelReader(column, self._settings)
         parts: list[pa.RecordBatch] = []
         truth: list[FloatArray] = []
         held = 0

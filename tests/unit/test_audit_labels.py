@@ -321,6 +321,22 @@ def test_a_table_of_labels_is_matched_by_id_or_position(tmp_path: Path) -> None:
     }
 
 
+def test_numbers_are_labels_of_any_answer(tmp_path: Path) -> None:
+    table = world("sky", number=6000)
+    spiral = np.array(table["truth"].to_pylist()) == "spiral"
+    merger = np.where(np.array(table["label"].to_pylist()) == "spiral", "merger", "other")
+    expected = read(tmp_path, table, "truth")["whole"]["matrix"]
+    table = table.set_column(3, "label", pa.array(merger))
+    for truth in (spiral, spiral.astype(np.int8), spiral.astype(float)):
+        known = table.set_column(4, "truth", pa.array(truth))
+        pq.write_table(known, tmp_path / "sky.parquet")
+        asked = AuditSettings(truth="truth", answer="merger")
+        found = read_all(tmp_path / "sky.parquet", asked, Covariates((), [], ""), Silent())
+        assert found.labelled is not None
+        whole = labelled.confusion(found.labelled.tiles.sum(), hard=True)
+        assert np.array(whole.matrix).tolist() == np.array(expected).tolist()
+
+
 def test_contradicting_labels_are_left_out(tmp_path: Path) -> None:
     table = world(None, number=6000)
     labels = pa.table({"id": [10**12, 10**12 + 1, 10**12, 10**12 + 1], "truth": [1, 0, 0, 0]})

@@ -108,6 +108,13 @@ answer before it leads there. {summed}{spiral}
     names = ", ".join(f"`{answer}`" for answer in manifest.answers)
     if isinstance(manifest.provenance, Foreign):
         return f"{names}: as the network gives them. {spiral}"
+    theta = manifest.provenance.settings.get("theta")
+    if theta is not None:
+        return f"""\
+{names}: probabilities of the true class, had every galaxy been resolved: labels that call a disk
+smooth with exp(-alpha^2 / (2 theta^2)), theta = {theta:.3g}, are allowed for (Medina-Rosales &
+Cabrera-Vives 2021). They are not calibrated, and measured below against the labels as they are.
+{spiral}"""
     return f"""\
 {names}: probabilities under
 the training survey's mix of classes (below), calibrated on the validation galaxies. {spiral}"""
@@ -147,8 +154,19 @@ skytally {provenance.code_version}, data fingerprint `{provenance.data_fingerpri
         origin,
         f"| galaxies | {' | '.join(names)} |\n|---|{'---|' * len(names)}\n{counts}",
         f"Votes: {provenance.votes}." if provenance.votes else "",
+        _averaged(provenance),
         provenance.credit,
     ]
+
+
+def _averaged(provenance: Provenance) -> str:
+    """Say of which networks and views the answers are means."""
+    averaged = provenance.settings.get("averaged")
+    members = averaged.get("members") if isinstance(averaged, dict) else None
+    if not isinstance(averaged, dict) or not isinstance(members, list):
+        return ""
+    views, names = averaged.get("views"), "; ".join(map(str, members))
+    return f"The answers are means over {views} views of each image, and over the runs {names}."
 
 
 def _foreign(provenance: Foreign) -> list[str]:

@@ -45,7 +45,7 @@ from export.proven import write_proven
 from export.quantize import add_variant
 from export.turns import over_turns
 from training import checkpoint
-from training.averaging import Average, annotator_of
+from training.averaging import Average, annotator_of, transformations
 from training.checkpoint import Run
 from training.memory import keep_freed_memory
 from training.models.base import Plain
@@ -344,6 +344,23 @@ def _without_exporter_noise() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _told(run: Run) -> dict[str, Any]:
+    """Return the settings, and what else decided the answers."""
+    told = {k: v for k, v in dump(run.settings).items() if k not in _ELSEWHERE}
+    if run.result.theta is not None:
+        told["theta"] = run.result.theta.value
+    averaged = run.data.averaged
+    if averaged is not None:
+        told["averaged"] = {
+            "members": [
+                f"{m.name} ({m.settings['model']}, seed {m.settings['seed']})"
+                for m in averaged.members
+            ],
+            "views": len(transformations()) if averaged.turned else 1,
+        }
+    return told
+
+
 def _manifest(name: str, run: Run, module: Exported) -> Manifest:
     tree = run.data.questions
     return Manifest(
@@ -365,7 +382,7 @@ def _manifest(name: str, run: Run, module: Exported) -> Manifest:
             framing=run.settings.framing,
             credit=run.settings.credit,
             votes=run.data.votes,
-            settings={k: v for k, v in dump(run.settings).items() if k not in _ELSEWHERE},
+            settings=_told(run),
         ),
         # What could not be measured, such as of a class that did not occur, is left out.
         metrics={

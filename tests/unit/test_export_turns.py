@@ -13,6 +13,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from catalogs.errors import IntegrityError
+from export.bundle import Bundle
+from export.card import card
 from export.convert import INPUT, Exported, to_onnx
 from export.turns import over_turns
 from export.verify import verify_graph
@@ -111,3 +113,21 @@ def test_a_scan_is_only_allowed_over_a_few_views() -> None:
     twice.graph.node.append(next(n for n in twice.graph.node if n.op_type == "Scan"))
     with pytest.raises(IntegrityError, match="the operator Scan"):
         verify_graph(twice, path)
+
+
+def test_the_card_says_of_what_the_answers_are_means_and_what_is_allowed_for(
+    brightness: Bundle,
+) -> None:
+    said = brightness.manifest
+    settings = {
+        "averaged": {"members": ["a.run (shamir, seed 0)", "b.run (shamir, seed 1)"], "views": 60},
+        "theta": 9.18,
+    }
+    provenance = said.provenance.model_copy(update={"settings": settings})
+    text = card(said.model_copy(update={"provenance": provenance}))
+    assert "means over 60 views of each image, and over the runs a.run (shamir, seed 0);" in text
+    assert "theta = 9.18" in text
+    assert "calibrated on the validation galaxies" not in text
+    plain = card(said)
+    assert "means over" not in plain
+    assert "calibrated on the validation galaxies" in plain

@@ -82,6 +82,11 @@ def check(
         found.not_compared.append("answers on real cutouts: give --survey survey.zarr")
     if original is None:
         found.not_compared.append(_why_not(bundle))
+    if any(not comparison.shifts for comparison in bundle.manifest.parity):
+        found.not_compared.append(
+            "the shift of a fraction, when it was made: its manifest is of schema version 1, which "
+            "did not measure it"
+        )
     if survey is None:
         return found
     galaxies = of_survey(survey, bundle.manifest.input.crop, gate.cutouts)

@@ -23,7 +23,13 @@ def changed(to: Path, old: str, new: str) -> Path:
 
 
 def test_the_shipped_bundle_is_whole_and_answers() -> None:
-    assert check(shipped()).bundle.sha256 == Bundle.open(shipped()).sha256
+    found = check(shipped())
+    assert found.bundle.sha256 == Bundle.open(shipped()).sha256
+    assert found.compared == []
+    said = " ".join(found.not_compared)
+    assert "give --survey" in said
+    assert "its run is not given" in said
+    assert "schema version 1" in said
 
 
 def test_answers_that_are_no_probabilities_are_found(tmp_path: Path) -> None:

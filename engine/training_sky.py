@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 
-from catalogs.annotated import names
-from catalogs.errors import SkytallyError
-from catalogs.storage.place import open_place
+from catalogs.audit.lineage import lineage
 from export.bundle import shipped
 from export.manifest import MANIFEST, SKY
 
@@ -18,10 +15,7 @@ def training_sky_of(catalog: str) -> str | None:
     A catalog holds its bundle's digest, not where the bundle lies: None unless it is the bundle
     that comes with skytally.
     """
-    try:
-        plan = json.loads(open_place(catalog).read(names.PLAN))
-    except (OSError, ValueError, SkytallyError):
-        return None
+    made = lineage(catalog)
     known = hashlib.sha256((shipped() / MANIFEST).read_bytes()).hexdigest()
-    same = isinstance(plan, dict) and plan.get("bundle_sha256") == known
+    same = made is not None and made["bundle_sha256"] == known
     return str(shipped() / SKY) if same else None

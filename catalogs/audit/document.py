@@ -15,6 +15,7 @@ from catalogs.audit import label_document, nuisance_document, paired_document, v
 from catalogs.audit.analysis import Analysis, TileTable, tile_positions
 from catalogs.audit.answers import Columns, Tally
 from catalogs.audit.dipole import Detectable
+from catalogs.audit.lineage import lineage
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.tiles import TileCounts
 
@@ -136,6 +137,7 @@ def build(
                 "columns": asdict(columns),
                 "answers": tally.counted,
                 "tile_counts_sha256": _digest(counts),
+                "catalog": lineage(source),
                 "software": {name: importlib.metadata.version(name) for name in _SOFTWARE},
             },
             "notes": [*_not_made(analysis, made, settings), clustering_note, CAUSE_NOTE],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,16 +17,18 @@ from PIL import Image, PngImagePlugin
 from surveys import scattered, small_image, write_raw_survey
 
 from catalogs import sky
+from catalogs.annotated import names
 from catalogs.audit import cutouts, report, training_sky
 from catalogs.audit.analysis import TileTable, tile_table
 from catalogs.audit.answers import find_columns
+from catalogs.audit.lineage import lineage
 from catalogs.audit.run import audit
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.tiles import TileAccumulator
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
 from engine.training_sky import training_sky_of
-from export.bundle import shipped
+from export.bundle import Bundle, shipped
 
 ROWS = 600
 SETTINGS = AuditSettings(min_n=5, simulations=1000, order=0, radii=(90.0,))
@@ -176,18 +179,25 @@ def test_the_training_sky_is_read_from_bundles_and_maps(tmp_path: Path) -> None:
 
 
 def test_catalogs_of_the_shipped_bundle_know_their_training_sky(tmp_path: Path) -> None:
-    from catalogs.annotated import names
-    from export.bundle import Bundle
-
     assert training_sky_of(str(tmp_path)) is None
+    told = {
+        "survey_name": "s",
+        "survey_uuid": "u",
+        "bundle_sha256": Bundle.open(shipped()).sha256,
+        "options": dict.fromkeys(
+            ("provider", "precision", "runtime_version", "decoder", "decoder_version", "crop"), "x"
+        ),
+    }
     plan = tmp_path / names.PLAN
     plan.parent.mkdir()
-    for content, known in (
-        (f'{{"bundle_sha256": "{Bundle.open(shipped()).sha256}"}}', True),
-        ('{"bundle_sha256": "00"}', False),
-        ("[]", False),
-        ("{", False),
+    for content, known, readable in (
+        (json.dumps(told), True, True),
+        (json.dumps(told | {"bundle_sha256": "00"}), False, True),
+        (json.dumps(told | {"options": []}), False, False),
+        ("[]", False, False),
+        ("{", False, False),
     ):
         plan.write_text(content)
         assert (training_sky_of(str(tmp_path)) is not None) == known
+        assert (lineage(tmp_path) is not None) == readable
     assert training_sky_of(str(plan)) is None

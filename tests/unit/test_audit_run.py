@@ -193,6 +193,7 @@ def test_hygiene_counts_every_row(tmp_path: Path) -> None:
         "rows": 20_000,
         "not_ok": 7,
         "no_position": 9,
+        "no_weight": 0,
         "no_answer": 6,
         "duplicate_positions": 4,
         "used": 20_000 - 7 - 9 - 6 - 4,

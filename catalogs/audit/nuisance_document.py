@@ -136,7 +136,22 @@ def lines(document: dict[str, Any]) -> list[str]:
         return [f"Observing conditions: not regressed on, {part['not_fitted']}{_lacking(part)}"]
     said = [f"Observing conditions: {headline(document)}"]
     said += [f"{c['name']:>7}: {effect_text(c)}" for c in part["covariates"]]
-    bias = part["resolution_bias"]
+    return [*said, *_further(part)]
+
+
+def beside_the_table(document: dict[str, Any]) -> list[str]:
+    """Return what `lines` says, without the covariates that a table shows."""
+    part = document["nuisances"]
+    if part is None:
+        return []
+    if part["not_fitted"]:
+        return [f"not regressed on: {part['not_fitted']}{_lacking(part)}"]
+    return [headline(document), *_further(part)]
+
+
+def _further(part: dict[str, Any]) -> list[str]:
+    """Return the resolution bias, and the rows that the regression does without."""
+    said, bias = [], part["resolution_bias"]
     if bias["absent"] is None:
         said.append(
             f"Resolution bias L = {bias['value']:.4f} ± {bias['sd']:.4f}, without its noise "

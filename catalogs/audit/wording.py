@@ -24,6 +24,7 @@ _REFERENCES = (
     "Holm 1979, Scandinavian Journal of Statistics 6, 65: the alarm",
     "Patterson & Thompson 1971, Biometrika 58, 545: restricted likelihood of the clustered sky",
     "Spiegelhalter 2005, Statistics in Medicine 24, 1185: funnel plot",
+    "Cabrera-Vives, Miller & Schneider 2018, AJ 156, 284: resolution bias (with covariate alpha)",
     "Angelopoulos et al. 2023, Science 382, 669: prediction-powered inference (with labels)",
 )
 
@@ -91,13 +92,9 @@ _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def conditions(document: dict[str, Any]) -> list[str]:
-    """Return what the regression on observing conditions says; nothing without one."""
-    part = document["nuisances"]
-    if part is None:
-        return []
-    if part["not_fitted"]:
-        return [sentence(f"Not regressed on: {part['not_fitted']}")]
-    return [sentence(typeset(nuisance_document.headline(document)))]
+    """Return what is said of observing conditions; nothing where none were named."""
+    said = nuisance_document.beside_the_table(document)
+    return [sentence(typeset(line)) for line in said]
 
 
 def method(document: dict[str, Any]) -> list[str]:
@@ -188,7 +185,7 @@ def settings_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
         for name, value in document["settings"].items()
-        if value is not None
+        if value not in (None, [])
     ]
 
 

@@ -170,9 +170,9 @@ class Plot:
 def ticks(limits: tuple[float, float], *, log: bool = False) -> list[float]:
     """Return round values between the limits."""
     low, high = limits
-    if log:
+    if log and high / low > 4:  # within less, a log axis is nearly an even one
         decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-        wanted = (1, 2, 5) if np.log10(high / low) < 2.2 else (1,)
+        wanted = (1, 2, 5) if np.log10(high / low) < 1.6 else (1,)
         values = [m * 10.0**d for d in decades for m in wanted]
         return [v for v in values if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
     step = nice_step(high - low)

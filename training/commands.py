@@ -94,9 +94,11 @@ def train(
             raise InputError("--turned needs --average with the runs to see from 60 sides")
         result = run(survey, to, read_settings(preset, settings_file, given), reporter())
     else:
-        if given or settings_file is not None:
-            settled = ", ".join([*given, *(["settings"] if settings_file else [])])
-            raise InputError(f"--average takes its settings from the runs; leave out {settled}")
+        settled = [*given, *(["settings"] if settings_file else [])]
+        settled += ["preset"] if preset != "default" else []
+        if settled:
+            said = ", ".join(settled)
+            raise InputError(f"--average takes its settings from the runs; leave out {said}")
         runs = [Path(name.strip()) for name in average.split(",")]
         result = mean_of(survey, runs, to, turned, reporter())
     lines = [f"{to}: complete, hold-out of {_count_of(result.counts, 'test')} galaxies"]

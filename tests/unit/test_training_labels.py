@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from surveys import encode, scattered
+from typer.testing import CliRunner
 
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
@@ -260,3 +261,23 @@ def test_runs_are_averaged_to_a_run_that_answers_with_their_mean(
         average(store, [paths[0], tmp_path / "other.run"], tmp_path / "x.run")
     with pytest.raises(InputError, match="a mean already"):
         average(store, [mean.path], tmp_path / "x.run")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--turned",), "--turned needs --average"),
+        (("--average", "a.run", "--epochs", "3", "--preset", "paper"), "leave out epochs, preset"),
+        (("--average", "a.run"), "a.run is no training run"),
+        (("--from", "spiral"), "is not CLASS=RA0"),
+    ],
+)
+def test_what_does_not_go_together_is_told_by_the_command(
+    store: Path, tmp_path: Path, given: tuple[str, ...], message: str
+) -> None:
+    from skytally import app
+
+    found = CliRunner().invoke(app, ["train", str(store), "--to", str(tmp_path / "x.run"), *given])
+    assert isinstance(found.exception, InputError)
+    assert message in str(found.exception)
+    assert not (tmp_path / "x.run").exists()

@@ -214,6 +214,9 @@ def test_real_cutouts_span_so_many_petrosian_radii(
     assert (x[peak], y[peak]) == pytest.approx((west, south), abs=0.03 * distance)
 
 
+AGAIN = "the-same-galaxies-under-several-conditions"
+
+
 @pytest.mark.shared
 def test_the_whole_comparison_is_made(shared_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.realism", "--data", str(shared_data)]
@@ -229,5 +232,5 @@ def test_the_whole_comparison_is_made(shared_data: Path, tmp_path: Path) -> None
         assert 'src="data:image/png;base64,' in page
         assert "http" not in page
     assert (tmp_path / "gallery-spiral.png").exists()
-    again = Image.open(tmp_path / "gallery-the-same-galaxies-under-several-conditions.png")
-    assert again.size == (8 * 68 - 4, 6 * 68 - 4)
+    with Image.open(tmp_path / f"gallery-{AGAIN}.png") as again:
+        assert again.size == (8 * 68 - 4, 6 * 68 - 4)

@@ -29,6 +29,8 @@ ROWS: dict[str, tuple[Callable[[int], Row], int]] = {
     "region": (detection.fixed_region, 1000),
     "region-random": (detection.random_region, 1000),
     "overdispersion": (detection.extra_variance, 1000),
+    "unclustered": (partial(clustered.clustered, 0.0), 200),
+    "unclustered-dipole": (partial(clustered.clustered, 0.0, dipole=0.005), 200),
     "clustered-half": (partial(clustered.clustered, 0.005), 200),
     "clustered-one": (partial(clustered.clustered, 0.01), 200),
     "clustered-dipole": (partial(clustered.clustered, 0.005, dipole=0.01), 100),

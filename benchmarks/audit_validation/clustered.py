@@ -34,12 +34,12 @@ def clustered(rms: float, skies: int, dipole: float = 0.0) -> Row:
         p.append((found.dipole_p, found.scan_p))
         naive.append(bench.p_values(k)[0, 1])
     p = np.array(p)
-    bounds = {} if dipole else {"at_most": 0.15}
+    bounds = {} if dipole or not rms else {"at_most": 0.15}
     checks = [
         share("dipole, p_correlated < .05", p[:, 0] < 0.05, **bounds),
         share("scan, p_correlated < .05", p[:, 1] < 0.05),
         share("dipole, binomial p < .05", np.array(naive) < 0.05),
     ]
     also = f" and a dipole of {dipole:.1%}" if dipole else ""
-    name = f"clustered {rms:.1%}" + (f", dipole {dipole:.1%}" if dipole else "")
-    return Row(name, f"clustered field of {rms:.1%}{also}", skies, checks)
+    what = f"clustered field of {rms:.1%}" if rms else "no clustering"
+    return Row(f"{what}{also}", f"{what}{also}", skies, checks)

@@ -22,7 +22,10 @@ beyond the bound, it says so.
 def page(rows: list[Row]) -> str:
     """Return the whole document."""
     body = "\n".join(line for row in rows for line in lines(row))
-    notes = "\n".join(f"- {row.case}: {row.note}." for row in rows if row.note)
+    cases: dict[str, list[str]] = {}
+    for row in rows:
+        cases.setdefault(row.note, []).append(row.case)
+    notes = "\n".join(f"- {'; '.join(of)}: {note}." for note, of in cases.items() if note)
     missed = [
         f"{row.case}, {check.what}"
         for row in rows

@@ -82,19 +82,24 @@ class DaliDecoder:
         return self._pipeline.run(files=[TensorCPU(data) for data in files])
 
     def _culprits(self, files: list[ImageBytes], known: dict[int, str]) -> dict[int, str]:
-        """Name the images that fail; DALI's own message seldom does."""
+        """Name the images that DALI cannot decode alone; its message on a batch seldom does.
+
+        The reference decoder is asked for the words only: it refuses damage that DALI tolerates,
+        and an image's status must not depend on its neighbours.
+        """
         found = {}
         for i, data in enumerate(files):
             if i in known:
                 continue
             try:
-                decode_one(data)
                 self._run([data])
-            except UnreadableImageError as error:
-                found[i] = str(error)
             except RuntimeError as error:
-                found[i] = f"DALI: {_last_line(error)}"
-        return found
+                found[i] = _refusal(data) or f"DALI: {_last_line(error)}"
+        if found:
+            return found
+        # DALI refuses the batch, and no image of it: the reference decoder has to name one.
+        refused = {i: _refusal(data) for i, data in enumerate(files) if i not in known}
+        return {i: reason for i, reason in refused.items() if reason}
 
     def _without(self, files: list[ImageBytes], problems: dict[int, str]) -> list[ImageBytes]:
         return [self._placeholder if i in problems else data for i, data in enumerate(files)]
@@ -154,6 +159,15 @@ def _placeholder() -> ImageBytes:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "JPEG")
     return np.frombuffer(buffer.getvalue(), dtype=np.uint8)
+
+
+def _refusal(data: ImageBytes) -> str:
+    """Return why the reference decoder refuses an image, "" if it does not."""
+    try:
+        decode_one(data)
+    except UnreadableImageError as error:
+        return str(error)
+    return ""
 
 
 def _last_line(error: Exception) -> str:

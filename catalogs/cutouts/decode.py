@@ -1,8 +1,8 @@
 """From stored images to pixels of one size: one interface, four decoders.
 
 DALI decodes whole batches and fails whole batches; the reference decoder (simplejpeg for JPEG,
-Pillow for PNG) takes one image at a time. It finds the culprit in a batch that DALI refused, is
-the oracle in tests, and serves platforms that DALI does not. The two are never swapped in
+Pillow for PNG) takes one image at a time. It says what is wrong with an image that DALI refused,
+is the oracle in tests, and serves platforms that DALI does not. The two are never swapped in
 silence: which one runs is the caller's choice, and recorded. Surveys of raw pixels have nothing
 to decode; the raw decoder only crops and pads, as the others do.
 """

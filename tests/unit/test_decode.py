@@ -121,6 +121,46 @@ def test_bad_images_in_many_batches_hurt_nobody():
             np.testing.assert_array_equal(np.delete(pixels, at, axis=0), clean)
 
 
+def damaged(seed: int) -> dict[str, bytes]:
+    """One image with each kind of damage to what it stores, at places of the seed's choice."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for kind in ("JPEG", "PNG"):
+        data = encode(picture(60, 60, seed), kind)
+        start = data.index(b"\xff\xda" if kind == "JPEG" else b"IDAT") + 12
+        at = int(rng.integers(start, len(data) - 40))
+        flipped = data[at] ^ (1 << int(rng.integers(8)))
+        found |= {
+            f"{kind} cut": data[:at],
+            f"{kind} cut, and ended": data[:at] + b"\xff\xd9",
+            f"{kind} with a bit flipped": data[:at] + bytes([flipped]) + data[at + 1 :],
+            f"{kind} with zeros": data[:at] + bytes(32) + data[at + 32 :],
+            f"{kind} without a part": data[:at] + data[at + 9 :],
+            f"{kind} with more in it": data[:at] + rng.bytes(9) + data[at:],
+        }
+    return found
+
+
+@pytest.mark.parametrize("name", ["dali", "reference"])
+def test_an_image_has_the_same_status_and_pixels_whatever_its_neighbours(name):
+    """Alone, among good ones, and beside every kind of damage; DALI tolerates some of them."""
+    decoder = open_decoder(name, crop=40, batch=16)
+    good = [as_bytes(data) for data in GOOD.values()]
+    alone = {}
+    for seed in range(4):
+        images = {kind: as_bytes(data) for kind, data in damaged(seed).items()}
+        for kind, image in images.items():
+            pixels, problems = decoder.decode([image])
+            alone[seed, kind] = problems.get(0)
+            neighbours = [good, *([other, *good] for other in images.values())]
+            for others in neighbours:
+                mixed, found = decoder.decode([*others, image])
+                assert found.get(len(others)) == problems.get(0), kind
+                np.testing.assert_array_equal(mixed[-1], pixels[0], err_msg=kind)
+    assert None in alone.values()  # of both kinds, or this test would be easily passed
+    assert len(set(alone.values())) > 1
+
+
 @pytest.mark.parametrize("orientation", [2, 3, 6])
 def test_pixels_stay_as_they_are_stored(dali, reference, orientation):
     """A mirrored galaxy would wind the other way."""

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from catalogs.errors import InputError
+from catalogs.errors import InputError, IntegrityError
 from catalogs.progress import Reporter
 from export import bundle as bundles
 from export.bundle import Bundle
@@ -60,7 +60,10 @@ def write_proven(
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as folder:
         trial = bundles.write(Path(folder) / to.name, manifest, {**files, CARD: b""}, replace=False)
-        proof = prove(trial, reference, views, gate, reporter, precisions)
+        try:
+            proof = prove(trial, reference, views, gate, reporter, precisions)
+        except IntegrityError as error:
+            raise IntegrityError(f"{error}; no bundle was written") from error
     finished = dict(files)
     if proof.tiles:
         table = proof.table()

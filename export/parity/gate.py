@@ -198,7 +198,7 @@ def refuse(found: Comparison) -> None:
         raise IntegrityError(
             f"{found.precision} on {found.provider} differs from {found.reference} on "
             f"{found.cutouts} cutouts of {found.source} in "
-            f"{'; '.join(faults) or 'answers that are no numbers'}; no bundle was written"
+            f"{'; '.join(faults) or 'answers that are no numbers'}"
         )
 
 

@@ -48,6 +48,15 @@ SMALL = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small images: on a shared machine, two threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def image(row: int) -> NDArray[np.uint8]:
     """A round or a flat galaxy, red or blue."""
     flat, blue = row % 2, row // 2 % 2

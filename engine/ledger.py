@@ -18,12 +18,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
-from catalogs.errors import InputError, IntegrityError
-from catalogs.storage.place import Lock, Place, each
+from catalogs.errors import InputError, IntegrityError, SkytallyError
+from catalogs.storage.place import Lock, Place, above, each
 from engine.notes import Progress, Summary
 from engine.plan import Plan, Work, check_resumable
+from export.manifest import MANIFEST
 
 Text = str | bytes
+
+# Folders that are what they are by all that they hold: a catalog in one of them would break it.
+HOLDERS = {
+    "zarr.json": "a Zarr store",
+    MANIFEST: "a model bundle",
+    names.PLAN: "an annotated catalog",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +140,7 @@ class Ledger:
         self.catalog = catalog
 
     def refuse_strangers(self) -> None:
-        """Refuse a folder that holds other things than a catalog.
+        """Refuse a folder that holds other things than a catalog, or lies in such a one.
 
         Raises
         ------
@@ -141,9 +149,16 @@ class Ledger:
         """
         if self.is_begun():
             return
+        for folder in above(self.catalog):
+            what = next((what for mark, what in HOLDERS.items() if _has(folder, mark)), None)
+            if what is not None:
+                raise InputError(
+                    f"{self.catalog.url} lies in {folder.url}, {what}; name a folder outside of it "
+                    "for the catalog"
+                )
         inside = self.catalog.names()
         strangers = [name for name in inside if not name.startswith(f"{names.RUN}/")]
-        if strangers:
+        if strangers and not self.is_begun():  # an equal driver may have begun a moment ago
             raise InputError(
                 f"{self.catalog.url} holds other things ({', '.join(strangers[:3])}); "
                 "name a new or empty folder for the catalog"
@@ -368,3 +383,10 @@ class Ledger:
                 f"{'missing' if size is None else f'{size} bytes long'}, its receipt "
                 f"says {receipt.bytes} bytes; remove {name} and annotate again to redo it"
             )
+
+
+def _has(folder: Place, name: str) -> bool:
+    try:
+        return folder.size(name) is not None
+    except SkytallyError:  # whoever may write below a folder need not be allowed to look into it
+        return False

@@ -121,8 +121,8 @@ def annotate(
     catalog = open_place(to)
     ledger = Ledger(catalog)
     asked = make_plan(store, bundle, placement, _as_begun(ledger, settings))
+    ledger.refuse_strangers()  # before the lock, which would be one more stranger there
     with ledger.hold() as lock:
-        ledger.refuse_strangers()
         if placement.workers or placement.provider not in GPU_PROVIDERS:
             # Opened here first: what cannot run must fail before workers start, and before a plan
             # binds the catalog to it.

@@ -158,6 +158,18 @@ def open_place(where: str | Path) -> Place:
     return Disk(Path(str(where).removeprefix("file://")))
 
 
+def above(place: Place) -> list[Place]:
+    """Return the folders that a place lies in, the nearest first; links are followed."""
+    if place.path is not None:
+        return [open_place(folder) for folder in place.path.resolve().parents]
+    scheme, _, rest = place.url.partition("://")
+    bucket, *parts = rest.strip("/").split("/")
+    return [
+        open_place(f"{scheme}://{'/'.join((bucket, *parts[:n]))}")
+        for n in range(len(parts) - 1, -1, -1)
+    ]
+
+
 def each(
     place: Place, function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[Result]:

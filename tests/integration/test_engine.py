@@ -24,6 +24,7 @@ from engine.ledger import Ledger
 from engine.run import AnnotateSettings, annotate
 from engine.status import catalog_status
 from export.answers import agreement
+from export.bundle import Bundle
 
 ROWS = 2000
 ONE = AnnotateSettings(workers=1)
@@ -255,6 +256,22 @@ def test_agreement_is_that_of_the_paper():
     p = np.asarray([[0, 1], [0.5, 0.5], [0.2, 0.8]], dtype=np.float32)
     expected = 1 - entropy(p.astype(float), axis=1) / np.log(2)
     np.testing.assert_allclose(agreement(p), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("inside", ["", "dataset/deeper"])
+def test_a_refused_folder_stays_as_it_was(small_survey, brightness, tmp_path, inside):
+    """A lock in a bundle's folder would make it one that is refused ever after."""
+    shutil.copytree(brightness.path, tmp_path / "my.bundle")
+    shutil.copytree(small_survey, tmp_path / "q.zarr")
+    (tmp_path / "c/run").mkdir(parents=True)
+    (tmp_path / "c/run/plan.json").write_text("{}")
+    (tmp_path / "link").symlink_to(tmp_path / "q.zarr", target_is_directory=True)
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("my.bundle", "q.zarr", "link", "c") if inside else ("my.bundle", "q.zarr"):
+        with pytest.raises(InputError, match="lies in" if inside else "holds other things"):
+            annotate(small_survey, tmp_path / name / inside, brightness.path, ONE)
+        assert sorted(tmp_path.rglob("*")) == before
+    assert Bundle.open(tmp_path / "my.bundle").sha256 == brightness.sha256
 
 
 def test_cutouts_smaller_than_the_crop_are_refused_not_padded(small_survey, brightness, tmp_path):

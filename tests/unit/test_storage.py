@@ -30,7 +30,7 @@ from catalogs.storage.bucket import Bucket
 from catalogs.storage.disk import Disk
 from catalogs.storage.lease import Lease
 from catalogs.storage.patience import Patience
-from catalogs.storage.place import Lock, Place, open_place
+from catalogs.storage.place import Lock, Place, above, open_place
 
 QUICK = Patience(request=0.3, total=30, lease=3)
 
@@ -92,6 +92,15 @@ def test_what_is_absent(place: Place) -> None:
     place.remove("none")
     place.move("none", "other")
     assert place.names() == ["folder/file"]
+
+
+def test_what_a_place_lies_in(place: Place) -> None:
+    here = open_place(f"{place.url}/deeper/there")
+    found = [folder.url for folder in above(here)]
+    assert found[:2] == [f"{place.url}/deeper", place.url]
+    assert found[-1] == (f"s3://{BUCKET}" if place.path is None else "/")
+    place.write("mark", b"")
+    assert [folder.size("mark") for folder in above(here)[:3]] == [None, 0, None]
 
 
 def test_created_once(place: Place) -> None:

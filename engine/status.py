@@ -37,8 +37,8 @@ class CatalogStatus:
     running : bool
         A driver is at work: its process is there; on another machine, it told so a moment ago.
     progress : Progress or None
-        What the driver told last: rate, time left, bad rows, why it stopped; None when it came to
-        its end.
+        What the driver told last: rate, time left, bad rows, why it stopped; None when the catalog
+        came to its end, whoever brought it there.
     limit : str or None
         What limited the latest command that ended in order.
     """
@@ -61,7 +61,6 @@ class CatalogStatus:
         lines = [f"{self.done} of {self.rows} objects done{said}, {pixels}"]
         told = self.progress
         if told is not None:
-            age = time.time() - told.time
             left = "" if told.seconds_left is None else f", {told.seconds_left} s left"
             who = f"process {told.process} on {told.host}"
             if self.running:
@@ -70,9 +69,9 @@ class CatalogStatus:
                     f"{told.objects_per_second:,.0f} a second{left}"
                 )
             elif told.ended:
-                lines.append(f"  stopped {age:,.0f} s ago: {told.ended}")
+                lines.append(f"  stopped {_when(told.time)}: {told.ended}")
             else:
-                lines.append(f"  {who} was at work and has been silent for {age:,.0f} s")
+                lines.append(f"  {who} was at work and is silent; last heard {_when(told.time)}")
         if self.limit and told is None:
             lines.append(f"  {self.limit}")
         if self.complete:
@@ -106,6 +105,8 @@ def catalog_status(where: str | Path) -> CatalogStatus:
         for part in receipt.parts:
             statuses.update(part.statuses)
     done = statuses.total()
+    complete = done == plan.rows and is_described(catalog, plan.rows)
+    running = progress is not None and _at_work(progress)
     return CatalogStatus(
         rows=plan.rows,
         done=done,
@@ -114,9 +115,10 @@ def catalog_status(where: str | Path) -> CatalogStatus:
             w.pixel in receipts and len(receipts[w.pixel].parts) == len(w.parts) for w in work
         ),
         statuses=dict(sorted(statuses.items())),
-        complete=done == plan.rows and is_described(catalog, plan.rows),
-        running=progress is not None and _at_work(progress),
-        progress=progress,
+        complete=complete,
+        running=running,
+        # A driver that was overtaken may tell so after the other one's end.
+        progress=None if complete and not running else progress,
         limit=summary.limit.said if summary and summary.limit else None,
     )
 
@@ -188,6 +190,14 @@ def _others(catalog: Place, expected: dict[str, str]) -> list[str]:
 
     found = zip(expected, each(catalog, differs, expected), strict=True)
     return [name for name, differs_ in found if differs_]
+
+
+def _when(then: float) -> str:
+    """Say when something was told; the clock that told so may be ahead of this one."""
+    age = time.time() - then
+    if age > -0.5:
+        return f"{max(age, 0.0):,.0f} s ago"
+    return f"{-age:,.0f} s in the future of this machine's clock"
 
 
 def _at_work(progress: Progress) -> bool:

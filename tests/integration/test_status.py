@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -99,11 +101,31 @@ def test_another_shell_sees_a_run_at_work_and_after_it_died(small_survey, bright
     assert not dead.running
     assert not dead.complete
     assert dead.done == sum(dead.statuses.values()) < ROWS
-    assert "has been silent" in "\n".join(dead.lines())
+    assert "is silent; last heard" in "\n".join(dead.lines())
     assert "run the same annotate command" in "\n".join(dead.lines())
     annotate(small_survey, to, brightness.path, AnnotateSettings(workers=1))
     assert status.catalog_status(to).complete
     assert status.catalog_status(to).progress is None
+
+
+def test_a_driver_that_was_overtaken_or_has_another_clock(small_survey, brightness, tmp_path):
+    to = tmp_path / "c"
+    annotate(small_survey, to, brightness.path, AnnotateSettings(workers=1))
+    usual = status.catalog_status(to).lines()
+    told = {"host": "elsewhere", "process": 7, "began": 1, "seen": 5, "rows": ROWS, "bad": 0}
+    told |= {"objects_per_second": 1.0, "seconds_left": None, "shares": {}}
+    properties = (to / "hats.properties").read_bytes()
+    for ended in ("", "the lock was lost"):
+        for ahead, said in ((90_000.5, r"90,000 s in the future"), (-90_000.5, r"90,00\d s ago")):
+            note = json.dumps(told | {"ended": ended, "time": time.time() + ahead})
+            (to / "run/progress.json").write_text(note)
+            assert status.catalog_status(to).lines() == usual
+            (to / "hats.properties").unlink()
+            lines = "\n".join(status.catalog_status(to).lines())
+            assert re.search(said, lines)
+            assert (ended or "is silent") in lines
+            assert "-" not in lines
+            (to / "hats.properties").write_bytes(properties)
 
 
 def test_every_byte_of_a_complete_catalog_is_verified(small_survey, brightness, tmp_path):

@@ -322,12 +322,3 @@ def test_an_audit_says_what_conditions_explain(tmp_path: Path) -> None:
     assert "Observing conditions" in html
     assert "left out: it is a linear function of seeing" in html
     assert (result.folder / "covariates.png").stat().st_size > 10_000
-    again = audit(
-        tmp_path / "t.parquet",
-        tmp_path / "t.audit",
-        AuditSettings(simulations=1000, covariates=("again",)),
-    )
-    assert again.document["nuisances"]["covariates"][0]["dropped"] is None
-    assert again.document["nuisances"]["resolution_bias"] == {
-        "absent": "no covariate is called alpha"
-    }

@@ -115,7 +115,7 @@ def test_what_is_no_image_is_named(tmp_path):
     table.writeto(folder / "5.fits", overwrite=True)
     fits.PrimaryHDU(np.zeros((2, 2, 5, 5))).writeto(folder / "6.fits", overwrite=True)
     bomb = whole.replace(b"NAXIS1  =                   90", b"NAXIS1  =             99999999")
-    (folder / "7.fits.gz").write_bytes(gzip.compress(bomb + bytes(70 << 20), 1))
+    (folder / "7.fits.gz").write_bytes(gzip.compress(bomb + bytes(70 << 20), 1, mtime=0))
     (folder / "7.fits").unlink()
     found = found_in(tmp_path, str(folder), rows=9)
     assert found.reasons.tolist() == [

@@ -114,7 +114,9 @@ def _begun(survey: Path, bundle: Path, to: Path, workers: int) -> tuple[Job, Pla
         options=plan.options,
         stall_seconds=600,
         code=code_id(),
+        turn="benchmark",
     )
+    Ledger(catalog).begin_turn(job.turn)
     return job, plan
 
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
-from catalogs.errors import InputError, IntegrityError, SkytallyError
+from catalogs.errors import BusyError, InputError, IntegrityError, SkytallyError
 from catalogs.storage.place import Lock, Place, above, each
 from engine.notes import Progress, Summary
 from engine.plan import Plan, Work, check_resumable
@@ -96,8 +96,13 @@ class Receipt:
         return {status for part in self.parts for status in part.statuses}
 
     def to_json(self) -> str:
-        """Return the receipt as it lies on disk."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        """Return the receipt as it lies on disk, with its own digest."""
+        return json.dumps(asdict(self) | {"digest": self.digest}, indent=1, sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that it says."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def from_json(cls, content: Text, name: str) -> Receipt:
@@ -111,6 +116,7 @@ class Receipt:
         remedy = "remove it and annotate again to redo its pixel"
         try:
             receipt = TypeAdapter(cls).validate_json(content, strict=True)
+            told = TypeAdapter(_Digest).validate_json(content, strict=True).digest
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"])) or "JSON"
@@ -119,7 +125,14 @@ class Receipt:
         pixel = names.pixel_of(f"{names.RECEIPTS}/{name.rpartition('/')[2]}")
         if pixel is None or receipt.file != names.pixel_file(pixel):
             raise IntegrityError(f"{name} is damaged (file: {receipt.file!r}); {remedy}")
+        if told != receipt.digest:
+            raise IntegrityError(f"{name} is damaged (it is not what was written); {remedy}")
         return receipt
+
+
+@dataclass(frozen=True, slots=True)
+class _Digest:
+    digest: str
 
 
 Note = TypeVar("Note", Progress, Summary)
@@ -186,6 +199,31 @@ class Ledger:
         if there != content:
             self.catalog.write(names.PLAN, content)
         return asked
+
+    def begin_turn(self, turn: str) -> None:
+        """Say that from now on only this command's workers may write; the lock must be held."""
+        self.catalog.write(names.TURN, turn.encode())
+
+    def check_turn(self, turn: str) -> None:
+        """Stop a worker that outlived its driver, before it writes.
+
+        A worker that was suspended, on a cluster that went on without its driver, would otherwise
+        put an older file beside the newer receipt of a later command.
+
+        Raises
+        ------
+        BusyError
+            Another command has begun.
+        """
+        try:
+            now = self.catalog.read(names.TURN).decode()
+        except FileNotFoundError:
+            now = None
+        if now != turn:
+            raise BusyError(
+                f"{self.catalog.url}: another command is at work on this catalog; this worker "
+                "leaves its pixel to it"
+            )
 
     def is_begun(self) -> bool:
         """Say whether there is a plan."""
@@ -260,6 +298,12 @@ class Ledger:
             return receipt
 
         works = [work for work in plan.work() if work.pixel in newest]
+        if len(works) < len(newest):
+            lost = sorted(newest.keys() - {work.pixel for work in works}, key=str)
+            raise IntegrityError(
+                f"{self.catalog.url}: {len(lost)} receipts are of pixels that {names.PLAN} does "
+                f"not name ({lost[0]}); annotate again to mend the plan"
+            )
         found = zip(works, each(self.catalog, read, works), strict=True)
         return {work.pixel: receipt for work, receipt in found if receipt is not None}
 
@@ -366,9 +410,9 @@ class Ledger:
         return names.receipt_file(work.pixel, work.parts[-1].append)
 
     def _check_plan(self, receipt: Receipt, work: Work, recipe: str) -> None:
-        held = [(part.append, part.fingerprint) for part in receipt.parts]
+        held = [(part.append, part.fingerprint, part.rows) for part in receipt.parts]
         if receipt.recipe != recipe or held != [
-            (part.append, part.fingerprint) for part in work.parts[: len(held)]
+            (part.append, part.fingerprint, part.rows) for part in work.parts[: len(held)]
         ]:
             raise IntegrityError(
                 f"{self.catalog.url}: the receipt of pixel {work.pixel} belongs to another run; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,7 +164,9 @@ def annotate(
                 options=plan.options,
                 stall_seconds=settings.stall_seconds,
                 code=code_id(),
+                turn=uuid.uuid4().hex,
             )
+            ledger.begin_turn(job.turn)
             try:
                 limit = _work(job, missing, tally, settings, placement, heard, lock)
             except BaseException as error:

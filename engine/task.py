@@ -47,7 +47,8 @@ class Job:
     """What every pixel of a run shares; small, and sent to every worker.
 
     ``stall_seconds`` is how long a stage may stand still before the process is given up, ``code``
-    what :func:`engine.placement.code_id` says of the driver.
+    what :func:`engine.placement.code_id` says of the driver. ``turn`` is the command: workers that
+    outlive it open survey and bundle anew for the next one, and no longer write for this one.
     """
 
     survey: str
@@ -58,6 +59,7 @@ class Job:
     options: Options
     stall_seconds: float
     code: str
+    turn: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,8 @@ def annotate_pixel(job: Job, work: Work, tick: Tick | None = None) -> Outcome:
 
     Raises
     ------
+    BusyError
+        Another command has begun since this one handed out the pixel.
     SkytallyError
         The survey is damaged, or the catalog cannot be written.
     """
@@ -163,6 +167,7 @@ def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outc
         times = StageTimes()
         ledger = Ledger(tools.catalog)
         worker = f"{socket.gethostname()}:{os.getpid()}"
+        ledger.check_turn(job.turn)
         before = ledger.finish(work)
         if before is not None:
             return Outcome(work, before, times, worker)
@@ -191,6 +196,7 @@ def _annotate(job: Job, work: Work, tick: Tick | None, *, careful: bool) -> Outc
             parts=tuple(parts),
             used=tools.used(),
         )
+        ledger.check_turn(job.turn)
         ledger.commit(work, receipt, content)
         times.write += time.perf_counter() - clock
         ledger.write_timings(work, {"worker": worker, **asdict(times)})

@@ -148,7 +148,7 @@ def write_raw_survey(to: Path, rows: int = 500, size: int = 8, dtype: RawDtype =
     write_survey(to, table, images, info)
 
 
-TIMELY = ("run.json", "progress.json", "lock")
+TIMELY = ("run.json", "progress.json", "lock", "turn")
 
 
 def tree(catalog: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@
       run/progress.json             what the driver that is at work last knew
       run/run.json                  the latest command's summary
       run/lock                      held by the one driver
+      run/turn                      which command's workers may write
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ RUN = "run"
 PLAN = f"{RUN}/plan.json"
 SUMMARY = f"{RUN}/run.json"
 LOCK = f"{RUN}/lock"
+TURN = f"{RUN}/turn"
 RECEIPTS = f"{RUN}/receipts"
 TIMINGS = f"{RUN}/timings"
 NEXT = f"{RUN}/next"

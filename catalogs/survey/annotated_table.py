@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
-from catalogs.errors import IntegrityError
+from catalogs.errors import InputError, IntegrityError
 from catalogs.storage.place import Place, each
 from catalogs.survey.parquet_table import HatsCatalog
 
@@ -70,6 +70,8 @@ class AnnotatedCatalog(HatsCatalog):
     def files(self) -> list[str]:
         """Return the files that the receipts name."""
         self.require_finished()
+        if not self._receipts:
+            raise InputError(f"{self.where}: the catalog holds no object")
         return list(self._receipts)
 
     def row_count(self) -> int | None:

@@ -12,8 +12,8 @@ from typing import Any
 from catalogs.errors import TooManyBadError
 from catalogs.schema import CHECKSUM_ERROR, OK
 from engine.infer import StageTimes
-from engine.ledger import Receipt
 from engine.placement import Placement
+from engine.receipt import Receipt
 from engine.task import Outcome
 
 MOSTLY = 0.5  # a stage limits only workers that are at work for more than this share of the time

@@ -31,9 +31,10 @@ from catalogs.storage.place import Place, open_place
 from engine.ahead import Ahead, Timed
 from engine.infer import StageTimes, Tick, classify
 from engine.isolate import DecoderSettings, Sandbox
-from engine.ledger import Ledger, Part, Receipt
+from engine.ledger import Ledger
 from engine.placement import check_code, check_releases
 from engine.plan import Options, Work
+from engine.receipt import Part, Receipt
 from engine.watchdog import beat, watched
 from engine.write import PartitionRows, id_digest, merge, to_parquet, to_table
 from export.bundle import Bundle

@@ -17,8 +17,9 @@ from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
 from catalogs.errors import SkytallyError
 from catalogs.storage.disk import Disk, DiskLock
-from engine.ledger import Ledger, Receipt
+from engine.ledger import Ledger
 from engine.plan import Plan, Work
+from engine.receipt import Receipt
 
 BROKEN: dict[str, Callable[[], None]] = {}
 
@@ -112,7 +113,7 @@ def trusts_files() -> None:
         return found
 
     def _part(append: str, fingerprint: str, rows: int) -> object:
-        from engine.ledger import Part
+        from engine.receipt import Part
 
         return Part(append, fingerprint, rows, {"ok": rows}, "")
 

@@ -16,7 +16,7 @@ from catalogs.cutouts.partition import Pixel
 from catalogs.errors import InputError, IntegrityError
 from engine import status
 from engine.infer import StageTimes
-from engine.ledger import Receipt
+from engine.receipt import Receipt
 from engine.run import AnnotateSettings, annotate
 from engine.summary import Tally
 

@@ -95,6 +95,10 @@ def ingest(
         Another process adds to this store.
     SkytallyError
         An image vanished meanwhile, or the disk is full or failing.
+
+    Notes
+    -----
+    A night without rows, also the first, writes nothing; a table that is no night must have some.
     """
     reporter = reporter or Silent()
     night = None
@@ -106,7 +110,7 @@ def ingest(
     try:
         prepared = _prepare(table, images, to, settings, night, reporter)
     except EmptyTableError:
-        if night is None:
+        if night is None and settings.night is None:
             raise
         return IngestResult(0, 0, {}, 0, written=False)  # clouds: such nights come, unattended
     result = prepared.result

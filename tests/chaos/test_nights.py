@@ -141,6 +141,15 @@ def test_a_night_killed_in_ingest_and_in_annotate_is_as_if_it_were_not(
     nights, undisturbed, brightness, tmp_path
 ):
     sky = Sky(tmp_path / "sky", brightness.path)
+    clouds = sky.folder / "nights/2026-11-19"
+    clouds.mkdir()
+    header, _, _ = (nights / FIRST / "objects.csv").read_text().partition("\n")
+    (clouds / "objects.csv").write_text(header + "\n")
+    (clouds / "cutouts").mkdir()
+    for said in ("no objects: nothing to do\nno night has brought objects", "no night has brought"):
+        assert said in sky.run()
+    assert not (sky.folder / "survey.zarr").exists()
+
     sky.receive(nights, FIRST)
     output = sky.run()
     assert "1200 objects stored, 0 quarantined" in output

@@ -184,7 +184,8 @@ def annotate(
     ] = None,
     max_bad: MaxBad = 0.05,
     stall_seconds: Annotated[
-        float, typer.Option(min=1, help="Give up a worker in which nothing moves for so long.")
+        float,
+        typer.Option(min=1, max=86_400, help="Give up a worker that stands still for so long."),
     ] = 300.0,
     json_: Json = False,
     config: Config = None,

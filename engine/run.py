@@ -28,6 +28,8 @@ from export.session import Precision, Session
 
 BATCH = 64
 LARGEST_CROP = 8192
+STALL_MARGIN = 30.0  # [s] after which a worker that did not end itself is killed
+LONGEST_STALL = 86_400.0  # [s]; clocks of the system take no more than some years
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class AnnotateSettings:
         Pixels with a row of one of these statuses are annotated again, as after a survey store
         was mended.
     stall_seconds : float
-        A worker in which nothing moves for so long is given up, and its pixel examined.
+        A worker in which nothing moves for so long is given up, and its pixel examined; at most
+        a day.
     """
 
     cluster: str = "local"
@@ -106,6 +109,11 @@ def annotate(
     settings = settings or AnnotateSettings()
     for status in set(settings.redo) - set(STATUSES):
         raise InputError(f"redo {status!r} is no status; use some of {', '.join(STATUSES)}")
+    if not 0 < settings.stall_seconds <= LONGEST_STALL:  # not a number, either
+        raise InputError(
+            f"stall_seconds {settings.stall_seconds:g} is not above 0 and at most "
+            f"{LONGEST_STALL:.0f}; give a number of seconds"
+        )
     reporter = reporter or Silent()
     store = Survey.open(survey)
     bundle = Bundle.open(model or shipped())
@@ -208,7 +216,12 @@ def _work(
     from engine.clusters.crew import connect
 
     heard.show()  # starting workers takes a while
-    with connect(settings.cluster, placement.workers, insecure=settings.insecure) as crew:
+    with connect(
+        settings.cluster,
+        placement.workers,
+        insecure=settings.insecure,
+        silent_seconds=settings.stall_seconds + STALL_MARGIN,
+    ) as crew:
         began = time.perf_counter()
         for outcome in crew.run(
             annotate_pixel, annotate_carefully, job, missing, _name_of, heard.tick

@@ -48,6 +48,13 @@ def hang(folder: str, item: str, tick=None) -> str:
     return done_once(folder, item)
 
 
+def stopped(folder: str, item: str, tick=None) -> str:
+    """Some items stop the process that does them, its clocks too."""
+    if item.startswith("stop"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return done_once(folder, item)
+
+
 def ticking(shared: object, item: str, tick=None) -> str:
     """Tick for two seconds."""
     for rows in range(1, 40):

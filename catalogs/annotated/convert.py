@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,19 +56,28 @@ def convert(catalog: str | Path, to: Path) -> int:
             csv.write_csv(table, partial)
         else:
             kind = {".fits": "fits", ".vot": "votable"}[to.suffix]
-            _astropy(table).write(partial, format=kind, overwrite=True)
+            _write_astropy(table, partial, kind)
         partial.replace(to)
     except OSError as error:
         with suppress(OSError):  # a folder that takes no file has none to remove
             partial.unlink(missing_ok=True)
         raise disk_error(to, error) from error
-    except (TypeError, UnicodeError, ValueError) as error:
+    except (AssertionError, TypeError, UnicodeError, ValueError) as error:  # astropy's, too
         partial.unlink(missing_ok=True)
         reason = " ".join(str(error).split())
         raise InputError(
             f"{catalog} cannot be written as {to.suffix}: {reason}; choose .parquet or .csv"
         ) from error
     return int(table.num_rows)
+
+
+def _write_astropy(table: pa.Table, to: Path, kind: str) -> None:
+    from astropy.io.fits.verify import VerifyWarning
+
+    with warnings.catch_warnings():
+        # A column's name that cannot be written is an error of its own, which is told once.
+        warnings.simplefilter("ignore", VerifyWarning)
+        _astropy(table).write(to, format=kind, overwrite=True)
 
 
 def _astropy(table: pa.Table) -> Any:  # noqa: ANN401  (astropy has no types)

@@ -23,6 +23,7 @@ from engine.clusters.spec import read_cluster
 DEATHS_ALLOWED = 3  # of one item, done carefully
 REBUILDS_ALLOWED = 3  # without anything done in between
 RESPAWN_SECONDS = 30.0  # for a worker of this machine to be back
+SILENT_SECONDS = 330.0  # for a worker of this machine to give a sign of life
 TICK_SECONDS = 1.0
 LOOK_SECONDS = 1.0  # between two looks at the cluster
 SILENCE_SECONDS = 30.0  # for a scheduler to answer
@@ -50,6 +51,7 @@ def connect(
     *,
     insecure: bool = False,
     respawn_seconds: float = RESPAWN_SECONDS,
+    silent_seconds: float = SILENT_SECONDS,
 ) -> Iterator[Crew]:
     """Give the workers of a cluster, and take down what was started for it.
 
@@ -63,6 +65,8 @@ def connect(
         Plain text to other machines is wanted.
     respawn_seconds : float
         Workers of this machine that stay away for so long are started anew.
+    silent_seconds : float
+        Workers of this machine that give no sign of life for so long are killed.
 
     Raises
     ------
@@ -72,7 +76,7 @@ def connect(
         The scheduler does not answer.
     """
     cluster = read_cluster(where, insecure=insecure)
-    start = partial(deploy, cluster, workers, insecure=insecure)
+    start = partial(deploy, cluster, workers, insecure=insecure, silent_seconds=silent_seconds)
     with Crew(start, respawn_seconds) as crew:
         yield crew
 

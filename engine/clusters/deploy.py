@@ -78,9 +78,17 @@ class Deployment:
 
 @contextmanager
 def deploy(
-    cluster: Literal["local", "cuda"] | ClusterSpec, workers: int, *, insecure: bool = False
+    cluster: Literal["local", "cuda"] | ClusterSpec,
+    workers: int,
+    *,
+    insecure: bool = False,
+    silent_seconds: float,
 ) -> Iterator[Deployment]:
     """Start or reach a cluster, give a client of it, and take down what was started.
+
+    A worker of this machine that gives no sign of life for ``silent_seconds``, stopped by a signal
+    or stuck, is killed and started anew within twice that time. Others' schedulers have a limit of
+    their own (``distributed.scheduler.worker-ttl``).
 
     Raises
     ------
@@ -104,7 +112,8 @@ def deploy(
             started = _start_class(cluster, insecure=insecure)
             name, expected, wait = str(cluster.class_), None, cluster.wait_seconds
         else:
-            with _interrupts_held():
+            alive = {"distributed.scheduler.worker-ttl": silent_seconds}
+            with _interrupts_held(), dask.config.set(alive):
                 started = _start_local(workers) if cluster == "local" else _start_cuda()
             expected = len(started.worker_spec)
             name, wait = "the local cluster", float(CONNECT_SECONDS)

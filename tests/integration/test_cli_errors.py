@@ -179,6 +179,7 @@ def test_a_config_file_says_what_flags_say(small_survey, brightness, tmp_path):
         (["ingest"], "table"),
         (["annotate", "s.zarr", "--to", "c", "--max-bad", "7"], "--max-bad"),
         (["annotate", "s.zarr", "--to", "c", "--precision", "int3"], "--precision"),
+        (["annotate", "s.zarr", "--to", "c", "--stall-seconds", "inf"], "--stall-seconds"),
         (["status", "nowhere"], "no annotated catalog"),
         (["convert", "nowhere", "--to", "x.csv"], "no annotated catalog"),
         (["convert", "nowhere", "--to", "x.doc"], "no ending"),

@@ -70,6 +70,16 @@ def test_an_item_that_kills_carefully_too_is_named(tmp_path):
     assert raised.value.exit_status == 75
 
 
+@pytest.mark.parametrize("stops", [1, 2])
+def test_workers_that_are_stopped_become_deaths(tmp_path, stops):
+    """Also all of them: nothing of theirs can end them."""
+    items = ["a", "b", *(f"stop{i}" for i in range(stops))]
+    with connect("local", stops, silent_seconds=5) as crew:
+        done = list(crew.run(tasks.stopped, tasks.done_carefully, str(tmp_path), items))
+    assert sorted(done) == sorted(items)
+    assert {kinds(tmp_path)[f"stop{i}"] for i in range(stops)} == {"careful"}
+
+
 def test_a_hanging_item_becomes_a_death(tmp_path):
     with connect("local", 2) as crew:
         items = ["a", "hang", "b"]

@@ -16,6 +16,7 @@ import pytest
 from hats.io.validation import is_valid_catalog
 from surveys import brightness_bundle, encode, scattered, small_image, tree, write_small_survey
 
+from catalogs.annotated.convert import convert
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import BusyError, InputError, IntegrityError, TooManyBadError
 from catalogs.storage.place import open_place
@@ -258,6 +259,14 @@ def test_agreement_is_that_of_the_paper():
     np.testing.assert_allclose(agreement(p), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e300, float("inf"), float("nan")])
+def test_seconds_that_no_clock_takes_are_refused_first(small_survey, brightness, tmp_path, seconds):
+    settings = AnnotateSettings(workers=1, stall_seconds=seconds)
+    with pytest.raises(InputError, match="stall_seconds"):
+        annotate(small_survey, tmp_path / "c", brightness.path, settings)
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize("inside", ["", "dataset/deeper"])
 def test_a_refused_folder_stays_as_it_was(small_survey, brightness, tmp_path, inside):
     """A lock in a bundle's folder would make it one that is refused ever after."""
@@ -312,6 +321,22 @@ def test_columns_that_would_overwrite_each_other_are_refused(brightness, tmp_pat
         annotate(tmp_path / "s.zarr", tmp_path / "c", brightness.path, ONE)
     settings = AnnotateSettings(workers=1, columns=("label",))
     assert annotate(tmp_path / "s.zarr", tmp_path / "c", brightness.path, settings).rows == 30
+
+
+@pytest.mark.parametrize(("name", "said"), [("α", "'α' contains"), ("a" * 69, "single FITS card")])
+def test_a_column_that_fits_takes_not_is_one_error(brightness, tmp_path, name, said):
+    """Without a warning before it, which is an error here."""
+    ra, dec = scattered(4)
+    write_survey(
+        tmp_path / "s.zarr",
+        SurveyTable(np.arange(4), ra, dec, {name: np.arange(4.0)}),
+        lambda chunks: ([encode(small_image(int(i))) for i in chunk] for chunk in chunks),
+        SurveyInfo(name="s"),
+    )
+    annotate(tmp_path / "s.zarr", tmp_path / "c", brightness.path, ONE)
+    with pytest.raises(InputError, match=f"cannot be written as .fits: .*{said}"):
+        convert(tmp_path / "c", tmp_path / "c.fits")
+    assert convert(tmp_path / "c", tmp_path / "c.parquet") == 4
 
 
 def test_a_damaged_plan_or_receipt_is_named(catalog, tmp_path):

@@ -2,12 +2,15 @@
 
 Results go to standard output (as text, or as one JSON object with ``--json``); progress goes to
 standard error (a bar on a terminal, one-line JSON events elsewhere); a foreseen failure is one
-line on standard error and an exit status.
+line on standard error and an exit status. What standard error does not take is dropped: notes
+stop no work, and the exit status says how it ended.
 """
 
 from __future__ import annotations
 
 import atexit
+import errno
+import io
 import json
 import os
 import re
@@ -83,12 +86,14 @@ def reporter() -> Reporter:
 def show(as_json: bool, lines: list[str], facts: dict[str, Any]) -> None:
     """Print a result: the lines, or the facts as one JSON object."""
     text = json.dumps(facts, default=str) if as_json else "\n".join(lines)
+    if sys.stdout is None:
+        fail("the result cannot be printed: standard output is closed", SkytallyError.exit_status)
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except OSError as error:
         # Python's own flush at exit would end in a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close(sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # then the reader has seen enough
             fail(f"the result cannot be printed: {error.strerror}", SkytallyError.exit_status)
 
@@ -119,6 +124,40 @@ def fail(message: str, exit_status: int) -> NoReturn:
     raise SystemExit(exit_status)
 
 
+class _Notes(io.FileIO):
+    """Standard error that never fails: from the first failure on, nothing is written."""
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401  (any buffer)
+        try:
+            written = super().write(data)
+        except OSError:
+            _close(self.fileno())
+            written = None
+        return memoryview(data).nbytes if written is None else written
+
+
+def _close(descriptor: int) -> None:
+    """Drop what goes to a descriptor. It stays taken: a file that got its number would get it."""
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)
+
+
+def _keep_streams() -> None:
+    """Let no closed or failing standard stream stop the work, or lead into another file."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _close(descriptor)
+            os.set_inheritable(descriptor, True)
+    notes = io.BufferedWriter(_Notes(2, "w", closefd=False))
+    sys.stderr = io.TextIOWrapper(
+        notes, sys.stderr.encoding if sys.stderr else None, "backslashreplace", line_buffering=True
+    )
+
+
 class _EndedError(BaseException):
     """Somebody ends this process in order; what it has started is taken down on the way out."""
 
@@ -136,6 +175,7 @@ def run_app(app: typer.Typer) -> NoReturn:
     """Run the command line; every foreseen failure is one line and an exit status."""
     # Typer carries its own copy of click; its base classes are reached through a public one.
     usage_error: Any = typer.BadParameter.__mro__[2]
+    _keep_streams()
     for number in ENDING:
         if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
             signal.signal(number, _end)
@@ -143,6 +183,15 @@ def run_app(app: typer.Typer) -> NoReturn:
         outcome = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except SkytallyError as error:
         fail(str(error), error.exit_status)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        name = error.filename or "a temporary file"
+        fail(
+            f"{name} cannot be written: {error.strerror}; free some space and run the same "
+            "command again",
+            SkytallyError.exit_status,
+        )
     except usage_error as error:
         fail(f"{error.format_message().rstrip('.')}; see --help", InputError.exit_status)
     except _EndedError as ended:

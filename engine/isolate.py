@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from catalogs.cutouts.decode import Problem, open_decoder
 from catalogs.errors import SkytallyError
 from catalogs.schema import DECODE_ERROR
+from catalogs.storage.disk import disk_error
 
 OPENING_SECONDS = 60.0  # a decoder may take so long before its first image
 
@@ -86,12 +87,15 @@ class Sandbox:
         SkytallyError
             The trial itself failed.
         """
-        with tempfile.NamedTemporaryFile(suffix=".npz") as spool:
-            lengths = np.asarray([len(data) for data in files], dtype=np.int64)
-            content = np.concatenate([np.zeros(0, np.uint8), *files])
-            np.savez(spool, content=content, lengths=lengths)
-            spool.flush()
-            found = self._ask({"spool": spool.name})
+        lengths = np.asarray([len(data) for data in files], dtype=np.int64)
+        content = np.concatenate([np.zeros(0, np.uint8), *files])
+        try:
+            with tempfile.NamedTemporaryFile(suffix=".npz") as spool:
+                np.savez(spool, content=content, lengths=lengths)
+                spool.flush()
+                found = self._ask({"spool": spool.name})
+        except OSError as error:
+            raise disk_error(Path(tempfile.gettempdir()), error) from error
         return {int(i): Problem(DECODE_ERROR, why) for i, why in found["culprits"].items()}
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +206,8 @@ def _decode(
             decoder.decode(files[first : min(first + steps.step, steps.stop)])
         os.write(beat, b".")
     except BaseException:  # noqa: BLE001  (a forked child must never return)
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         os._exit(1)
     os._exit(0)
 

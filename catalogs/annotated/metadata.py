@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import tempfile
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
@@ -52,15 +51,12 @@ def metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts) -> di
     from hats.catalog.partition_info import PartitionInfo
     from hats.pixel_math.healpix_pixel import HealpixPixel
     from hats.pixel_math.healpix_pixel_function import sort_pixels
+    from upath import UPath
 
     ordered = sort_pixels([HealpixPixel(pixel.order, pixel.number) for pixel in pixels])
     files = [names.pixel_file(Pixel(int(pixel.order), int(pixel.pixel))) for pixel in ordered]
     footers = list(each(catalog, partial(_file_footer, catalog), files))
     schema = footers[0].schema.to_arrow_schema()
-    found = {
-        names.METADATA: _footer(schema, footers),
-        names.COMMON_METADATA: _footer(schema, []),
-    }
     properties = TableProperties.model_validate(
         {
             "catalog_name": facts.name,
@@ -75,11 +71,17 @@ def metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts) -> di
             "skytally_bundle_sha256": facts.bundle_sha256,
         }
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        PartitionInfo.from_healpix(ordered).write_to_file(catalog_path=scratch)
-        properties.to_properties_file(scratch)
-        for name in (names.PARTITION_INFO, names.PROPERTIES):
-            found[name] = (Path(scratch) / name).read_bytes()
+    found = {
+        names.METADATA: _footer(schema, footers),
+        names.COMMON_METADATA: _footer(schema, []),
+    }
+    # A folder in memory: at the end of a long run, no full disk but the catalog's may matter.
+    scratch = UPath(f"memory://{secrets.token_hex(8)}")
+    PartitionInfo.from_healpix(ordered).write_to_file(catalog_path=scratch)
+    properties.to_properties_file(scratch)
+    for name in (names.PARTITION_INFO, names.PROPERTIES):
+        found[name] = (scratch / name).read_bytes()
+    scratch.fs.rm(scratch.path, recursive=True)
     return found
 
 

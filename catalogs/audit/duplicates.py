@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from catalogs.storage.disk import disk_error
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -55,10 +59,17 @@ class FirstAtPosition:
         trace: TracebackType | None,
     ) -> None:
         for file in self._files:
-            file.close()
+            with suppress(OSError):  # what a full disk has not taken
+                file.close()
 
     def add(self, healpix_29: IntArray, values: FloatArray) -> None:
-        """Add rows, in the order of the table; ``values`` has shape (m, width)."""
+        """Add rows, in the order of the table; ``values`` has shape (m, width).
+
+        Raises
+        ------
+        SkytallyError
+            A temporary file cannot be written (disk full).
+        """
         rows = np.empty(len(values), self._row)
         rows["pixel"], rows["values"] = healpix_29, values
         self._waiting.append(rows)
@@ -67,8 +78,6 @@ class FirstAtPosition:
             self._spill()
 
     def _spill(self) -> None:
-        if not self._files:
-            self._files = [tempfile.TemporaryFile() for _ in range(_BUCKETS)]  # noqa: SIM115
         rows = np.concatenate(self._waiting)
         # Fibonacci hashing (Knuth vol. 3, section 6.4) spreads neighbouring pixels.
         mixed = rows["pixel"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -76,8 +85,14 @@ class FirstAtPosition:
         order = np.argsort(bucket, kind="stable")
         bounds = np.searchsorted(bucket[order], np.arange(_BUCKETS + 1))
         rows = rows[order]
-        for i, file in enumerate(self._files):
-            file.write(rows[bounds[i] : bounds[i + 1]].tobytes())
+        try:
+            if not self._files:
+                self._files = [tempfile.TemporaryFile() for _ in range(_BUCKETS)]  # noqa: SIM115
+            for i, file in enumerate(self._files):
+                file.write(rows[bounds[i] : bounds[i + 1]].tobytes())
+                file.flush()
+        except OSError as error:
+            raise disk_error(Path(tempfile.gettempdir()), error) from error
         self._waiting, self._rows = [], 0
 
     def unique(self) -> Iterator[tuple[IntArray, FloatArray]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.cutouts import layout
+from catalogs.storage.disk import disk_error
 
 
 class ColumnSpool:
@@ -46,14 +48,21 @@ class ColumnSpool:
     def close(self) -> None:
         """Give the file back."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what a full disk has not taken
+                self._file.close()
 
     def like(self, key: str) -> NDArray[Any]:
         """Return an empty array with data type and further shape of a column."""
         return self._held[key][:0]
 
     def add(self, values: Mapping[str, NDArray[Any]]) -> None:
-        """Take the next rows of every column."""
+        """Take the next rows of every column.
+
+        Raises
+        ------
+        SkytallyError
+            The file cannot be written (disk full).
+        """
         count, done = len(next(iter(values.values()))), 0
         while done < count:
             size = min(self.window - self._used, count - done)
@@ -79,11 +88,15 @@ class ColumnSpool:
         return (parts[0] if len(parts) == 1 else np.concatenate(parts))[: stop - start]
 
     def _flush(self) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (see close)
-        self._file.seek(self._flushed * self.window * self.row_bytes)
-        for held in self._held.values():
-            self._file.write(held.data.cast("B"))
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (see close)
+            self._file.seek(self._flushed * self.window * self.row_bytes)
+            for held in self._held.values():
+                self._file.write(held.data.cast("B"))
+            self._file.flush()
+        except OSError as error:
+            raise disk_error(self._folder or Path(tempfile.gettempdir()), error) from error
         self._flushed, self._used = self._flushed + 1, 0
 
 

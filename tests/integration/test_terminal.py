@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow.parquet import read_metadata
 from surveys import encode, scattered, small_image, write_small_survey
 
 from catalogs.progress import Bars
@@ -144,3 +146,53 @@ def test_a_full_output_is_no_traceback():
     assert result.returncode == 20
     assert result.stderr.startswith("skytally: the result cannot be printed")
     assert np.char.count(result.stderr, "\n") == 1
+
+
+def broken(how: str) -> dict[str, Any]:
+    """Return the options of a process whose standard error cannot be written."""
+    if how == "full":
+        return {"stderr": os.open("/dev/full", os.O_WRONLY)}
+    if how == "closed":
+        return {"preexec_fn": lambda: os.close(2)}
+    reading, writing = os.pipe()
+    os.close(reading)
+    return {"stderr": writing}
+
+
+@pytest.mark.parametrize("how", ["full", "closed", "without a reader"])
+def test_notes_that_nobody_takes_stop_no_work(how, brightness, small_survey, tmp_path):
+    def run(*arguments: object) -> int:
+        options = broken(how)
+        done = subprocess.run(
+            [sys.executable, "-m", "skytally", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            timeout=300,
+            check=False,
+            **options,
+        )
+        if "stderr" in options:
+            os.close(options["stderr"])
+        return done.returncode
+
+    catalog = tmp_path / "catalog"
+    given = ("annotate", small_survey, "--model", brightness.path, "--to", catalog)
+    assert run(*given, "--workers", "1") == 0
+    assert read_metadata(catalog / "dataset" / "_metadata").num_rows == 2000
+    assert run("annotate", tmp_path / "none.zarr", "--to", tmp_path / "c") == 2
+
+
+@pytest.mark.parametrize("how", ["full", "closed"])
+def test_a_result_that_cannot_be_printed_is_a_failure(how, brightness):
+    options = {"preexec_fn": lambda: os.close(1)} if how == "closed" else {}
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "skytally", "export", "--check", str(brightness.path)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+            check=False,
+            **options,
+        )
+    assert done.returncode == 20, done.stderr
+    assert "skytally: the result cannot be printed" in done.stderr

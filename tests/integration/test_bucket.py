@@ -35,7 +35,7 @@ ROWS = 600
 NIGHT_ROWS = 30
 SURVEY = f"s3://{BUCKET}/small.zarr"
 TWO = AnnotateSettings(workers=2)
-NOT_COMPARED = ("run/timings/", "run/run.json", "run/lock", "run/progress.json")
+NOT_COMPARED = ("run/timings/", "run/run.json", "run/lock", "run/turn", "run/progress.json")
 PATIENCE = {"request": 1, "total": 120, "lease": 20}
 
 

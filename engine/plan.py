@@ -19,7 +19,7 @@ from catalogs.cutouts.store import Partition
 from catalogs.errors import InputError, IntegrityError
 from export.session import Precision
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from engine.summary import Tally
 
 SETTLED = 16_000
 AT_ONCE = 1_000_000
+TOO_FEW = "too few objects: done before memory was sampled twice"
 
 
 def workers(inputs: Inputs) -> list[Row]:
@@ -64,8 +65,12 @@ def raw(inputs: Inputs) -> list[Row]:
         bound=f"{ours.rate:,.0f} cutouts/s",
     )
     samples = _over_objects(ours, ours.memory.driver)
-    start = max(memory for done, memory in samples if done <= rows / 10)
-    row.turns = [max(memory for done, memory in samples if done > rows / 10) - start]
+    start = max((memory for done, memory in samples if done <= rows / 10), default=0.0)
+    after = [memory for done, memory in samples if done > rows / 10]
+    if start and after:
+        row.turns = [max(after) - start]
+    else:
+        row.missing = TOO_FEW
     row.measured = {
         "rows": rows,
         "rate": ours.rate,
@@ -76,8 +81,11 @@ def raw(inputs: Inputs) -> list[Row]:
     }
     workers = Row("worker memory meanwhile, per 100,000 cutouts", reach=1, at_most=True, unit="MB")
     late = [pair for pair in _over_objects(ours, ours.memory.worker) if pair[0] > rows / 2]
-    workers.turns = [slope(late) * 1e5]
-    workers.bound = f"least squares over the last {rows // 2:,}, up to {late[-1][1]:,.0f} MB"
+    if len(late) > 1:
+        workers.turns = [slope(late) * 1e5]
+        workers.bound = f"least squares over the last {rows // 2:,}, up to {late[-1][1]:,.0f} MB"
+    else:
+        workers.missing = TOO_FEW
     return [row, workers]
 
 

@@ -142,6 +142,7 @@ class Lease:
         content = json.dumps(sign).encode()
 
         def once() -> tuple[bool, str | None]:
+            nonlocal tag
             try:
                 mode: Any = "create" if tag is None else {"e_tag": tag}
                 return True, self._bucket.put(self._name, content, mode)
@@ -150,6 +151,9 @@ class Lease:
                 there, found = self._look()
                 if there == sign:
                     return True, found
+                if there is not None and there.get("holder") == self._token:
+                    tag = found  # an earlier sign of ours, given up for lost, that came late
+                    raise
                 if found == tag and not isinstance(refused, FileNotFoundError):
                     raise
                 return False, None

@@ -383,6 +383,21 @@ def test_the_lock_of_a_dead_holder_is_taken_over_by_one(prefix: str) -> None:
     won[0].release()
 
 
+def test_a_renewal_that_comes_late_does_not_lose_the_lock(endpoint: str, prefix: str) -> None:
+    """A sign that was given up for lost lands after all: its holder goes on from it."""
+    with Bucket(f"s3://{BUCKET}/{prefix}", Patience(lease=3)).hold("lock") as lock:
+        s3 = client(endpoint)
+        sign = json.loads(objects(endpoint, prefix)["lock"])
+        late = json.dumps(sign | {"time": "2000-01-01T00:00:00"}).encode()
+        s3.put_object(Bucket=BUCKET, Key=f"{prefix}/lock", Body=late)
+        until = time.monotonic() + 30
+        while objects(endpoint, prefix)["lock"] == late:
+            assert time.monotonic() < until
+        lock.check()
+        assert json.loads(objects(endpoint, prefix)["lock"])["holder"] == sign["holder"]
+    assert json.loads(objects(endpoint, prefix)["lock"])["released"]
+
+
 def test_a_lost_lock_is_noticed(endpoint: str, prefix: str) -> None:
     with Bucket(f"s3://{BUCKET}/{prefix}", Patience(lease=3)).hold("lock") as lock:
         lock.check()

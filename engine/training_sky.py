@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from catalogs.audit.lineage import lineage
+from catalogs.audit.reading.lineage import lineage
 from export.bundle import shipped
 from export.manifest import MANIFEST, SKY
 

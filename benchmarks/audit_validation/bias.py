@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 
 from benchmarks.audit_validation.row import Row, mean, share
-from catalogs.audit.resolution import resolution_bias
+from catalogs.audit.conditions.resolution import resolution_bias
 from training.debias import estimate_theta
 
 THETA, GALAXIES = 9.18, 97_600

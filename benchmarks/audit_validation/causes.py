@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.audit_validation.detection import FIXED, TOTAL
 from benchmarks.audit_validation.row import Row, share
 from benchmarks.audit_validation.skies import FloatArray, Lab, P, lab
-from catalogs.audit.attribution import (
+from catalogs.audit.labels.attribution import (
     BOTH,
     CLASSIFIER,
     LEVEL,
@@ -19,8 +19,8 @@ from catalogs.audit.attribution import (
     rates_test,
     sky_difference,
 )
-from catalogs.audit.battery import monte_carlo_p
-from catalogs.audit.prediction_powered import Sample
+from catalogs.audit.labels.prediction_powered import Sample
+from catalogs.audit.uniformity.battery import monte_carlo_p
 
 INSIDE, OUTSIDE = 2_000, 8_000
 USUAL, OTHER = (0.949, 0.9686), (0.9055, 0.9813)

@@ -12,11 +12,11 @@ from scipy import optimize, special
 from benchmarks.audit_validation.clustered import field
 from benchmarks.audit_validation.row import Row, share
 from benchmarks.audit_validation.skies import FloatArray, Lab, P, lab
-from catalogs.audit.battery import monte_carlo_p
-from catalogs.audit.nuisances import Model
-from catalogs.audit.regression import design, logistic
-from catalogs.audit.residuals import Residuals, taken_by
+from catalogs.audit.conditions.nuisances import Model
+from catalogs.audit.conditions.regression import design, logistic
+from catalogs.audit.conditions.residuals import Residuals, taken_by
 from catalogs.audit.settings import AuditSettings
+from catalogs.audit.uniformity.battery import monte_carlo_p
 
 TOTAL = 1_000_000
 THETA = 9.18

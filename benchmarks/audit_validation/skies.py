@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs import sky
-from catalogs.audit.battery import Battery, Statistics, monte_carlo_p
-from catalogs.audit.fractions import benjamini_hochberg
 from catalogs.audit.settings import AuditSettings
-from catalogs.audit.tiles import TileCounts, order_to_test
+from catalogs.audit.uniformity.battery import Battery, Statistics, monte_carlo_p
+from catalogs.audit.uniformity.fractions import benjamini_hochberg
+from catalogs.audit.uniformity.tiles import TileCounts, order_to_test
 
 FloatArray = NDArray[np.float64]
 

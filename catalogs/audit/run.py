@@ -10,34 +10,34 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from catalogs.audit import (
+from catalogs.audit.comparison.paired import (
+    difference_over_the_sky,
+    in_cap,
+)
+from catalogs.audit.comparison.swap import judge_swap, seeds_in_cap
+from catalogs.audit.conditions.explained import explain
+from catalogs.audit.labels import labelled
+from catalogs.audit.labels.correction import CorrectedTiles, correct, remedies
+from catalogs.audit.labels.labelled import Attribution
+from catalogs.audit.reading import training_sky
+from catalogs.audit.reading.covariates import Covariates
+from catalogs.audit.reading.table import Read
+from catalogs.audit.reading.table import read as read_table
+from catalogs.audit.region import Cap, parse_part
+from catalogs.audit.report import (
     covariate_plots,
     cutouts,
     label_document,
-    labelled,
     nuisance_document,
     paired_document,
     plots,
     products,
-    report,
-    training_sky,
-    verdict,
 )
-from catalogs.audit import document as documents
-from catalogs.audit.analysis import Analysis, analyse
-from catalogs.audit.correction import CorrectedTiles, correct, remedies
-from catalogs.audit.covariates import Covariates
-from catalogs.audit.explained import explain
-from catalogs.audit.labelled import Attribution
-from catalogs.audit.paired import (
-    difference_over_the_sky,
-    in_cap,
-)
-from catalogs.audit.reading import Read
-from catalogs.audit.reading import read as read_table
-from catalogs.audit.region import Cap, parse_part
+from catalogs.audit.report import document as documents
+from catalogs.audit.report.page import render
 from catalogs.audit.settings import AuditSettings
-from catalogs.audit.swap import judge_swap, seeds_in_cap
+from catalogs.audit.uniformity import verdict
+from catalogs.audit.uniformity.analysis import Analysis, analyse
 from catalogs.errors import InputError, SkytallyError
 from catalogs.progress import Reporter, Silent
 from catalogs.survey import tables
@@ -124,7 +124,7 @@ def audit(
     if settings.cutouts is not None:
         table = analysis.tables[0]
         gallery = cutouts.gather(settings.cutouts, source, read.columns, table, settings)
-    page = report.render(document, analysis, training, gallery)
+    page = render(document, analysis, training, gallery)
     try:
         shown = corrected if settings.correct else ()
         _write(to, document, page, analysis, read, settings, shown)

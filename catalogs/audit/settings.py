@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from catalogs.audit.region import parse_part
-from catalogs.audit.scan import DEFAULT_RADII
 from catalogs.errors import InputError
 
 TESTING_ORDER = 3
@@ -15,6 +14,7 @@ MEDIAN_N = 200
 MOST_COVARIATES = 20
 MOST_OTHERS = 50
 DEFAULT_ANSWER = "spiral"
+DEFAULT_RADII = (5.0, 10.0, 15.0, 20.0, 30.0, 90.0)  # degrees
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,9 @@ def test_the_wheel_holds_the_product_and_nothing_else(tmp_path):
         "training_sky.moc.fits",
     }
     assert sum(i.file_size for i in shipped) <= 6 * 1024 * 1024
-    on_disk = {str(path.relative_to(ROOT)) for path in sources()}
+    templates = (ROOT / "catalogs/audit/report/templates").iterdir()
+    on_disk = {str(path.relative_to(ROOT)) for path in [*sources(), *templates]}
+    assert "catalogs/audit/report/templates/page.html.j2" in on_disk
     assert on_disk <= set(names)
     assert "catalogs/trees/gz2.toml" in names
 

@@ -8,10 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs import sky
-from catalogs.audit.duplicates import FirstAtPosition
-from catalogs.audit.fractions import benjamini_hochberg, clopper_pearson, leave_one_out_p, wilson
-from catalogs.audit.tiles import TileAccumulator
-from catalogs.audit.verdict import holm
+from catalogs.audit.reading.duplicates import FirstAtPosition
+from catalogs.audit.uniformity.fractions import (
+    benjamini_hochberg,
+    clopper_pearson,
+    leave_one_out_p,
+    wilson,
+)
+from catalogs.audit.uniformity.tiles import TileAccumulator
+from catalogs.audit.uniformity.verdict import holm
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from catalogs.audit.attribution import (
+from catalogs.audit.labels.attribution import (
     BOTH,
     CLASSIFIER,
     SKY,
@@ -17,7 +17,7 @@ from catalogs.audit.attribution import (
     rates_test,
     sky_difference,
 )
-from catalogs.audit.prediction_powered import (
+from catalogs.audit.labels.prediction_powered import (
     Answers,
     Sample,
     best_tuning,

@@ -10,8 +10,8 @@ from scipy.special import eval_legendre
 from scipy.stats import multivariate_normal
 
 from catalogs import sky
-from catalogs.audit.correlated import SIZES, SLOPES, CorrelatedSky, kernels
 from catalogs.audit.settings import DEFAULT_RADII
+from catalogs.audit.uniformity.correlated import SIZES, SLOPES, CorrelatedSky, kernels
 
 P, NSIDE, FINE = 0.49, 8, 7
 VARIANCE = P * (1 - P)

@@ -18,13 +18,15 @@ from surveys import scattered, small_image, write_raw_survey
 
 from catalogs import sky
 from catalogs.annotated import names
-from catalogs.audit import cutouts, report, training_sky
-from catalogs.audit.analysis import TileTable, tile_table
-from catalogs.audit.answers import find_columns
-from catalogs.audit.lineage import lineage
+from catalogs.audit.reading import training_sky
+from catalogs.audit.reading.answers import find_columns
+from catalogs.audit.reading.lineage import lineage
+from catalogs.audit.report import cutouts
+from catalogs.audit.report.page import render
 from catalogs.audit.run import audit
 from catalogs.audit.settings import AuditSettings
-from catalogs.audit.tiles import TileAccumulator
+from catalogs.audit.uniformity.analysis import TileTable, tile_table
+from catalogs.audit.uniformity.tiles import TileAccumulator
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
 from engine.training_sky import training_sky_of
@@ -134,7 +136,7 @@ def test_no_stored_byte_and_no_markup_reaches_the_page(sky_of_images: tuple[Path
     assert "<img src=x" not in text
     assert "&lt;img src=x" in text
     assert base64.b64encode(EVIL.encode()).decode()[:-4] not in text
-    bare = report.render(result.document, result.analysis)
+    bare = render(result.document, result.analysis)
     assert "--cutouts survey.zarr" in bare or "cutouts=&#39;survey.zarr&#39;" in bare
     with pytest.raises(InputError, match="not a survey store"):
         cutouts.gather(

@@ -11,7 +11,7 @@ from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint, proportions_ztest
 
-from catalogs.audit import fractions, uniformity
+from catalogs.audit.uniformity import dispersion, fractions
 
 N = np.array([100, 150, 1000, 4_900, 37])
 K = np.array([0, 150, 490, 2_300, 1])
@@ -103,7 +103,7 @@ def test_moment_concentration_is_near_the_beta_binomial_likelihoods() -> None:
     n = rng.integers(200, 2000, 300)
     k = rng.binomial(n, rng.beta(40, 60, 300))
     mean = k.sum() / n.sum()
-    between = uniformity.excess_variance(k, n, mean * (1 - mean))
+    between = dispersion.excess_variance(k, n, mean * (1 - mean))
     moments = mean * (1 - mean) / between - 1
     best = optimize.minimize_scalar(
         lambda m: -stats.betabinom.logpmf(k, n, m * mean, m * (1 - mean)).sum(),

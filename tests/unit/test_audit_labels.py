@@ -19,13 +19,14 @@ from sklearn.metrics import confusion_matrix
 from statsmodels.stats.proportion import proportion_confint
 
 from catalogs import sky
-from catalogs.audit import label_document, labelled
-from catalogs.audit.attribution import rates_test, sky_difference
-from catalogs.audit.correction import remedies
-from catalogs.audit.covariates import Covariates
-from catalogs.audit.prediction_powered import Sample
-from catalogs.audit.reading import read as read_all
+from catalogs.audit.labels import labelled
+from catalogs.audit.labels.attribution import rates_test, sky_difference
+from catalogs.audit.labels.correction import remedies
+from catalogs.audit.labels.prediction_powered import Sample
+from catalogs.audit.reading.covariates import Covariates
+from catalogs.audit.reading.table import read as read_all
 from catalogs.audit.region import Cap, parse_part
+from catalogs.audit.report import label_document
 from catalogs.audit.run import AuditResult, audit, summary_lines
 from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError

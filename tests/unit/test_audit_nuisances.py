@@ -13,11 +13,11 @@ import statsmodels.api as sm
 from astropy.coordinates import SkyCoord
 
 from catalogs import sky
-from catalogs.audit import nuisances
-from catalogs.audit.covariates import Covariates, read_map
-from catalogs.audit.explained import explain
-from catalogs.audit.nuisances import Sample, gather
-from catalogs.audit.regression import NotFittedError, design, logistic
+from catalogs.audit.conditions import nuisances
+from catalogs.audit.conditions.explained import explain
+from catalogs.audit.conditions.nuisances import Sample, gather
+from catalogs.audit.conditions.regression import NotFittedError, design, logistic
+from catalogs.audit.reading.covariates import Covariates, read_map
 from catalogs.audit.run import audit, summary_lines
 from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError

@@ -18,22 +18,23 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportions_ztest
 
 from catalogs import sky
-from catalogs.audit import document as documents
-from catalogs.audit import paired_document, report
-from catalogs.audit.answers import Tally, find_columns, iter_answers
-from catalogs.audit.covariates import Covariates
-from catalogs.audit.others import Lookup, Other
-from catalogs.audit.paired import (
+from catalogs.audit.comparison.paired import (
     difference_over_the_sky,
     gather_pairs,
     in_cap,
     shift,
 )
-from catalogs.audit.reading import read as read_all
+from catalogs.audit.comparison.swap import gather_seeds, judge_swap, seeds_in_cap
+from catalogs.audit.reading.answers import Tally, find_columns, iter_answers
+from catalogs.audit.reading.covariates import Covariates
+from catalogs.audit.reading.others import Lookup, Other
+from catalogs.audit.reading.table import read as read_all
 from catalogs.audit.region import Cap
+from catalogs.audit.report import document as documents
+from catalogs.audit.report import paired_document
+from catalogs.audit.report.page import environment
 from catalogs.audit.run import audit, summary_lines
 from catalogs.audit.settings import AuditSettings
-from catalogs.audit.swap import gather_seeds, judge_swap, seeds_in_cap
 from catalogs.errors import InputError
 from catalogs.progress import Silent
 
@@ -315,7 +316,7 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
     assert pair["members"]["n"] == t.sum()
     assert pair["others"]["audited"] == np.sum(m[~t])
     page = (
-        report.environment()
+        environment()
         .get_template("compared.html.j2")
         .render(
             d={

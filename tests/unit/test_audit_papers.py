@@ -7,8 +7,8 @@ import pytest
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportions_ztest
 
-from catalogs.audit.fractions import clopper_pearson, wilson
-from catalogs.audit.papers import ConfusionMatrix, binomial_test, mcnemar, two_sample_z
+from catalogs.audit.comparison.papers import ConfusionMatrix, binomial_test, mcnemar, two_sample_z
+from catalogs.audit.uniformity.fractions import clopper_pearson, wilson
 
 # Tables 3 to 15 of Dhar & Shamir 2022 (rows: truth elliptical, spiral; columns: answer).
 TABLES = {

@@ -25,15 +25,15 @@ from scipy import stats
 
 import skytally
 from catalogs import sky
-from catalogs.audit import report, wording
-from catalogs.audit.analysis import tile_table
-from catalogs.audit.dipole import Dipole
-from catalogs.audit.figures import funnel, posterior
-from catalogs.audit.figures.projection import Mollweide, boundary, outlines
+from catalogs.audit.report import wording
+from catalogs.audit.report.figures import funnel, posterior
+from catalogs.audit.report.figures.projection import Mollweide, boundary, outlines
+from catalogs.audit.report.page import render
 from catalogs.audit.run import AuditResult, audit
-from catalogs.audit.scan import DEFAULT_RADII
-from catalogs.audit.settings import AuditSettings
-from catalogs.audit.tiles import TileCounts
+from catalogs.audit.settings import DEFAULT_RADII, AuditSettings
+from catalogs.audit.uniformity.analysis import tile_table
+from catalogs.audit.uniformity.dipole import Dipole
+from catalogs.audit.uniformity.tiles import TileCounts
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'{{7*7}}"
 WIDE, PHONE = 1280, 390
@@ -289,7 +289,7 @@ def test_a_whole_sky_at_nside_32_is_under_five_megabytes(
     tested = tile_table(counts, AuditSettings(min_difference=0), testing=True)
     analysis = replace(hostile.analysis, order=5, tables=(tested,))
     page = tmp_path / "report.html"
-    page.write_text(report.render(hostile.document, analysis), encoding="utf-8")
+    page.write_text(render(hostile.document, analysis), encoding="utf-8")
     assert page.stat().st_size < 5_000_000
     chromium.open(page, WIDE)
     assert chromium.run("document.querySelectorAll('#map g.tiles path').length") >= len(tiles)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from catalogs.audit.resolution import TooFewError, of_sample, resolution_bias
+from catalogs.audit.conditions.resolution import TooFewError, of_sample, resolution_bias
 
 
 def test_the_noise_floor_is_the_formulas() -> None:

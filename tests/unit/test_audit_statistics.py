@@ -11,15 +11,15 @@ from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
 
 from catalogs import sky
-from catalogs.audit import uniformity, verdict
-from catalogs.audit.battery import monte_carlo_p
-from catalogs.audit.dipole import (
+from catalogs.audit.uniformity import dispersion, verdict
+from catalogs.audit.uniformity.battery import monte_carlo_p
+from catalogs.audit.uniformity.dipole import (
     Dipole,
     DipoleDesign,
     amplitude_interval,
     detectable_amplitude,
 )
-from catalogs.audit.scan import CapScan
+from catalogs.audit.uniformity.scan import CapScan
 
 TILES = sky.survey_footprint_tiles(3)
 VECTORS = sky.unit_vectors(*sky.tile_centres(TILES, 3))
@@ -40,9 +40,9 @@ def test_chi_square_agrees_with_a_contingency_table(
     k, n = counts
     p = k.sum() / n.sum()
     theirs = stats.chi2_contingency(np.stack([k, n - k]), correction=False)
-    assert uniformity.chi_square(k, n, p * (1 - p)) == pytest.approx(theirs.statistic)
+    assert dispersion.chi_square(k, n, p * (1 - p)) == pytest.approx(theirs.statistic)
     assert theirs.dof == len(n) - 1
-    stacked = uniformity.chi_square(np.stack([k, k]), n, np.full(2, p * (1 - p)))
+    stacked = dispersion.chi_square(np.stack([k, k]), n, np.full(2, p * (1 - p)))
     np.testing.assert_allclose(stacked, theirs.statistic)
 
 
@@ -50,13 +50,13 @@ def test_excess_variance_agrees_with_statsmodels(counts: tuple[np.ndarray, np.nd
     k, n = counts
     s2 = k.sum() / n.sum() * (1 - k.sum() / n.sum())
     theirs = combine_effects(k / n, s2 / n, method_re="chi2")
-    assert uniformity.excess_variance(k, n, s2) == pytest.approx(theirs.tau2)
-    low, high = uniformity.excess_variance_interval(k, n, s2)
+    assert dispersion.excess_variance(k, n, s2) == pytest.approx(theirs.tau2)
+    low, high = dispersion.excess_variance_interval(k, n, s2)
     assert low < theirs.tau2 < high
     assert low < 0.02**2 + (VECTORS @ DIPOLE).var() < high
     flat = np.rint(n * 0.49)
-    assert uniformity.excess_variance(flat, n, 0.2499) == 0
-    assert uniformity.excess_variance_interval(flat, n, 0.2499) == (0, 0)
+    assert dispersion.excess_variance(flat, n, 0.2499) == 0
+    assert dispersion.excess_variance_interval(flat, n, 0.2499) == (0, 0)
 
 
 def test_q_profile_interval_covers_the_true_variance() -> None:
@@ -65,7 +65,7 @@ def test_q_profile_interval_covers_the_true_variance() -> None:
     covered = 0
     for _ in range(400):
         k = rng.binomial(n, 0.5 + 0.02 * rng.standard_normal(60))
-        low, high = uniformity.excess_variance_interval(k, n, 0.25)
+        low, high = dispersion.excess_variance_interval(k, n, 0.25)
         covered += low <= 0.02**2 <= high
     assert covered / 400 == pytest.approx(0.95, abs=0.035)
 

@@ -26,9 +26,9 @@ from benchmarks.audit_validation.skies import (
     overdispersed,
 )
 from catalogs import sky
-from catalogs.audit.battery import Battery
 from catalogs.audit.settings import AuditSettings
-from catalogs.audit.tiles import TileCounts
+from catalogs.audit.uniformity.battery import Battery
+from catalogs.audit.uniformity.tiles import TileCounts
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalogs import sky
-from catalogs.audit.battery import Battery
 from catalogs.audit.run import audit
 from catalogs.audit.settings import AuditSettings
-from catalogs.audit.tiles import TileAccumulator, TileCounts
+from catalogs.audit.uniformity.battery import Battery
+from catalogs.audit.uniformity.tiles import TileAccumulator, TileCounts
 from catalogs.errors import InputError
 
 

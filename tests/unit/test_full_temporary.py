@@ -14,7 +14,7 @@ import pytest
 
 from catalogs.annotated import names
 from catalogs.annotated.metadata import CatalogFacts, metadata
-from catalogs.audit.duplicates import FirstAtPosition
+from catalogs.audit.reading.duplicates import FirstAtPosition
 from catalogs.cutouts.partition import Pixel
 from catalogs.cutouts.spool import ColumnSpool
 from catalogs.errors import SkytallyError

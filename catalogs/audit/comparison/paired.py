@@ -1,0 +1,262 @@
+"""Two classifiers on the same objects.
+
+What varies in the real sky is the same in both, so it cancels in the difference of their answers:
+a difference that varies over the sky is the classifiers'. Sums per tile suffice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from catalogs import sky
+from catalogs.audit.comparison import papers
+from catalogs.audit.region import Cap
+from catalogs.audit.settings import AuditSettings
+from catalogs.audit.uniformity.battery import CELL_ORDER, Battery, monte_carlo_p
+from catalogs.audit.uniformity.fractions import difference_interval
+from catalogs.audit.uniformity.tiles import TileCounts
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Rows = Callable[[], Iterator[tuple[IntArray, FloatArray]]]
+
+_BLOCK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Answers a (audited) and b (other) of the objects that have both.
+
+    ``n``, ``a``, ``b`` and ``squares`` (of a - b) are sums per tile of ``order``, shape
+    (12 * 4**order,). ``counts`` has shape (3, 2, 2): without label, other, member; a no, yes; b no,
+    yes; None for summed probabilities.
+    """
+
+    order: int
+    n: FloatArray
+    a: FloatArray
+    b: FloatArray
+    squares: FloatArray
+    counts: IntArray | None
+
+    @property
+    def difference(self) -> TileCounts:
+        """Return a - b per occupied tile, as counts for the tests of a sky."""
+        tiles = np.flatnonzero(self.n)
+        total = (self.a - self.b)[tiles]
+        n = self.n[tiles].astype(np.int64)
+        return TileCounts(self.order, tiles, n, total, float(self.squares.sum()), labels=False)
+
+
+def gather_pairs(rows: Rows, column: int, truth: int | None, order: int) -> Pairs:
+    """Sum paired answers per tile.
+
+    Parameters
+    ----------
+    rows : callable
+        Gives (healpix_29, values) of all objects; the audited answer is the first value.
+    column : int
+        Where the other's answer is; NaN for none.
+    truth : int, optional
+        Where the label is; NaN for none.
+    order : int
+
+    Returns
+    -------
+    Pairs
+    """
+    size = 12 * 4**order
+    sums = np.zeros((4, size))
+    counts: IntArray | None = np.zeros((3, 2, 2), np.int64)
+    for pixels, values in rows():
+        both = np.isfinite(values[:, column])
+        tile = pixels[both] >> (2 * (sky.FINEST_ORDER - order))
+        a, b = values[both, 0], values[both, column]
+        for row, weights in enumerate((None, a, b, (a - b) ** 2)):
+            sums[row] += np.bincount(tile, weights, minlength=size)
+        if counts is None or np.any((a != np.rint(a)) | (b != np.rint(b))):
+            counts = None
+            continue
+        known = np.zeros(len(a))
+        if truth is not None:
+            label = values[both, truth]
+            known = np.where(np.isnan(label), 0, 1 + label)
+        kind = (known * 4 + a * 2 + b).astype(np.int64)
+        counts += np.bincount(kind, minlength=12).reshape(3, 2, 2)
+    n, a, b, squares = sums
+    return Pairs(order, n, a, b, squares, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A rate of both classifiers on the same n objects, and how it differs.
+
+    ``binomial_p`` is the papers' test: the audited count against the other's fraction, taken as
+    known; ``two_sample_p`` takes the objects for different ones. McNemar's is the right one.
+    """
+
+    n: int
+    audited: int
+    other: int
+    difference: float
+    interval: tuple[float, float]
+    only_audited: int
+    only_other: int
+    mcnemar_p: float
+    mcnemar_z: float
+    binomial_p: float | None
+    two_sample_p: float | None
+
+
+def shift(table: NDArray[np.int64]) -> Shift | None:
+    """Compare two rates on the same objects; None without objects.
+
+    Parameters
+    ----------
+    table : ndarray of int64, shape (2, 2)
+        Audited no, yes; other no, yes.
+    """
+    n, only_a, only_b, both = (int(x) for x in (table.sum(), table[1, 0], table[0, 1], table[1, 1]))
+    if n == 0:
+        return None
+    a, b = only_a + both, only_b + both
+    discordant, difference = only_a + only_b, (only_a - only_b) / n
+    error = np.sqrt(max(discordant / n - difference**2, 0.0) / n)
+    half = float(stats.norm.isf(0.025) * error)
+    usable = 0 < b < n
+    return Shift(
+        n,
+        a,
+        b,
+        difference,
+        (difference - half, difference + half),
+        only_a,
+        only_b,
+        papers.mcnemar(only_a, only_b),
+        float((only_a - only_b) / np.sqrt(discordant)) if discordant else 0.0,
+        papers.binomial_test(a, n, b / n).p_two_sided if usable else None,
+        papers.two_sample_z(a, n, b, n).p if 0 < a + b < 2 * n else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceSky:
+    """Does a - b vary over the sky? p by dealing the differences out anew over the positions."""
+
+    dipole_p: float | None
+    amplitude: float | None
+    pole: tuple[float, float] | None
+    scan_p: float | None
+    cap: Cap | None
+    cap_difference: float | None
+    cap_interval: tuple[float, float] | None
+
+
+def difference_over_the_sky(
+    pairs: Pairs, order: int, settings: AuditSettings
+) -> DifferenceSky | None:
+    """Test dipole and scan on the difference; None where no two answers differ.
+
+    Parameters
+    ----------
+    pairs : Pairs
+    order : int
+        The testing order.
+    settings : AuditSettings
+    """
+    counts = pairs.difference
+    if counts.total == 0 or counts.variance <= 0:
+        return None
+    battery = Battery(counts, order, settings)
+    rng = np.random.default_rng(settings.seed)
+    k = battery.cells.k
+    observed = battery.statistics(k[None, :])
+    blocks = [
+        battery.statistics(
+            battery.permuted(float(k.sum()), min(_BLOCK, settings.simulations - start), rng)
+        )
+        for start in range(0, settings.simulations, _BLOCK)
+    ]
+
+    def p_of(name: str) -> float | None:
+        null = np.concatenate([getattr(block, name) for block in blocks])
+        p = float(monte_carlo_p(getattr(observed, name), null)[0])
+        return None if np.isnan(p) else p
+
+    dipole_p, scan_p = p_of("dipole"), p_of("scan")
+    at_scan = battery.at_scan(k)
+    fit = None if dipole_p is None else battery.dipole.fit(at_scan, counts.variance)
+    cap, effect, interval = None, None, None
+    if scan_p is not None:
+        best = battery.scan.best(at_scan, counts.variance)
+        rest = (float(at_scan.sum() - best.k), battery.scan.total - best.n)
+        cap = Cap(*battery.scan.centre(best.index), float(battery.scan.radii[best.index]))
+        effect, interval = difference_interval((best.k, best.n), rest, counts.variance)
+    amplitude, pole = (None, None) if fit is None else (fit.amplitude, fit.pole)
+    return DifferenceSky(dipole_p, amplitude, pole, scan_p, cap, effect, interval)
+
+
+@dataclass(frozen=True, slots=True)
+class InCap:
+    """Fraction inside minus outside of the audited map's cap, by both classifiers.
+
+    ``shared`` says that the other sees at least half of it, or could: its 95% bound on the side
+    of the effect reaches half the audited effect. ``difference_p`` is of a - b inside against
+    outside.
+    """
+
+    audited: float
+    other: float
+    other_interval: tuple[float, float]
+    difference_p: float
+
+    @property
+    def shared(self) -> bool:
+        """Whether the other catalog has, or may have, at least half of the effect."""
+        sign = 1.0 if self.audited > 0 else -1.0
+        reach = max(sign * bound for bound in self.other_interval)
+        return reach >= abs(self.audited) / 2
+
+
+def in_cap(pairs: Pairs, cap: Cap) -> InCap | None:
+    """Compare the effect inside a cap between both; None where one side is empty."""
+    effect = EffectIn(cap, pairs.n, pairs.order)
+    if effect.empty:
+        return None
+    mean = float(pairs.b.sum() / pairs.n.sum())
+    audited, other = effect.of(pairs.a), effect.of(pairs.b)
+    error = np.sqrt(pairs.difference.variance * effect.leverage)
+    z = (audited - other) / error if error > 0 else 0.0
+    interval = effect.interval(other, mean)
+    return InCap(audited, other, interval, float(2 * stats.norm.sf(abs(z))))
+
+
+class EffectIn:
+    """Fraction inside a cap minus outside, from sums per tile."""
+
+    def __init__(self, cap: Cap, n: FloatArray, order: int) -> None:
+        cells = np.arange(len(n)) >> (2 * (order - CELL_ORDER))
+        self._inside = cap.contains(*sky.tile_centres(cells, CELL_ORDER))
+        self._n = float(n[self._inside].sum()), float(n[~self._inside].sum())
+        self.empty = min(self._n) == 0
+
+    @property
+    def leverage(self) -> float:
+        """Variance of the effect for a variance of 1 of each answer."""
+        return 1 / self._n[0] + 1 / self._n[1]
+
+    def of(self, sums: FloatArray) -> float:
+        """Return the effect."""
+        inside, outside = float(sums[self._inside].sum()), float(sums[~self._inside].sum())
+        return inside / self._n[0] - outside / self._n[1]
+
+    def interval(self, effect: float, mean: float) -> tuple[float, float]:
+        """Return its 95% interval, for answers of a mean."""
+        spread = max(mean * (1 - mean), 0.0) * self.leverage
+        half = float(stats.norm.isf(0.025) * np.sqrt(spread))
+        return effect - half, effect + half

@@ -1,0 +1,1 @@
+"""What observing conditions explain of the fractions, and what they leave."""

@@ -1,0 +1,248 @@
+"""What labels say: confusion by region, and whether the sky or the classifier differs there.
+
+Sums per tile, by truth, suffice for all of it, so memory depends on tiles and not on labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs import sky
+from catalogs.audit.labels import attribution
+from catalogs.audit.labels.attribution import Difference, RatesTest
+from catalogs.audit.labels.prediction_powered import FEWEST_LABELS, Answers, Sample
+from catalogs.audit.region import Cap, Part
+from catalogs.audit.uniformity.battery import CELL_ORDER
+from catalogs.audit.uniformity.fractions import normal_interval, wilson
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Rows = Callable[[], Iterator[tuple[IntArray, FloatArray]]]
+
+_SIDES, _GROUPS, _MOMENTS = 2, 3, 3  # outside, inside; unlabelled, others, members; n, sum, squares
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Answers by truth in all tiles of one order, on either side of a region.
+
+    ``inside`` and ``outside`` have arrays of shape (12 * 4**order,). Without a region named in
+    advance everything is outside.
+    """
+
+    order: int
+    inside: Sample
+    outside: Sample
+    hard: bool
+
+    @property
+    def tiles(self) -> Sample:
+        """Return both sides together."""
+        return self.inside + self.outside
+
+    def merged(self, order: int) -> Sample:
+        """Return both sides at a coarser order."""
+        tiles, factor = self.tiles, 4 ** (self.order - order)
+
+        def coarser(part: Answers) -> Answers:
+            sums = (x.reshape(-1, factor).sum(axis=1) for x in (part.n, part.total, part.squares))
+            return Answers(*sums)
+
+        parts = (tiles.unlabelled, tiles.others, tiles.members)
+        return Sample(*(coarser(part) for part in parts))
+
+    def split(self, part: Part | None) -> tuple[Sample, Sample]:
+        """Return all inside and all outside, shape (): of ``part``, by centres of the scan's cells.
+
+        None splits by the region that was named in advance, object by object.
+        """
+        if part is None:
+            return self.inside.sum(), self.outside.sum()
+        tiles = np.arange(12 * 4**self.order) >> (2 * (self.order - CELL_ORDER))
+        whole = self.tiles
+        inside = whole.take(part.contains(*sky.tile_centres(tiles, CELL_ORDER))).sum()
+        return inside, whole.sum() - inside
+
+
+def gather(rows: Rows, column: int, order: int, named: Part | None) -> Labelled:
+    """Sum answers per tile by truth.
+
+    Parameters
+    ----------
+    rows : callable
+        Gives (healpix_29, values) of all objects; the answer comes first in the values.
+    column : int
+        Where the truth is in the values: 1, 0, or NaN for no label.
+    order : int
+        HEALPix order of the tiles, at least 4.
+    named : Region or Cap, optional
+        The region that was named in advance.
+
+    Returns
+    -------
+    Labelled
+    """
+    size = 12 * 4**order
+    sums = np.zeros((_SIDES, _GROUPS, _MOMENTS, size))
+    hard = True
+    for pixels, values in rows():
+        answers, truth = values[:, 0], values[:, column]
+        side = np.zeros(len(pixels), np.int64)
+        if named is not None:
+            side = named.contains(*sky.tile_centres(pixels, sky.FINEST_ORDER)).astype(np.int64)
+        group = np.where(np.isnan(truth), 0, 1 + (truth > 0)).astype(np.int64)
+        at = (side * _GROUPS + group) * size + (pixels >> (2 * (sky.FINEST_ORDER - order)))
+        for moment, weights in enumerate((None, answers, answers**2)):
+            summed = np.bincount(at, weights, minlength=_SIDES * _GROUPS * size)
+            sums[:, :, moment] += summed.reshape(_SIDES, _GROUPS, size)
+        hard = hard and bool(np.all((answers == 0) | (answers == 1)))
+    outside, inside = (Sample(*(Answers(*group) for group in side)) for side in sums)
+    return Labelled(order, inside, outside, hard)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A mean answer of n objects, with its 95% interval; None without objects."""
+
+    n: int
+    value: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Labels against answers on one side, or on the whole sky.
+
+    ``matrix`` has truth in rows (other, member), the answer in columns; None for summed
+    probabilities. ``tpr`` and ``tnr`` are the mean answer, or its complement, of true members and
+    others; ``truth`` the fraction of members among the labels, ``answers`` that of all answers.
+    """
+
+    labels: int
+    objects: int
+    matrix: tuple[tuple[int, int], tuple[int, int]] | None
+    tpr: Rate
+    tnr: Rate
+    truth: Rate
+    answers: Rate
+
+
+def confusion(sample: Sample, *, hard: bool) -> Confusion:
+    """Return the confusion of a sample of shape ()."""
+    everybody = sample.labelled + sample.unlabelled
+    members, others = sample.members, sample.others
+    right = Answers(others.n, others.n - others.total, others.n - 2 * others.total + others.squares)
+    labels = Answers(sample.labelled.n, members.n, members.n)
+    matrix = None
+    if hard:
+        rows = [(round(float(a.n - a.total)), round(float(a.total))) for a in (others, members)]
+        matrix = (rows[0], rows[1])
+    return Confusion(
+        round(float(sample.labelled.n)),
+        round(float(everybody.n)),
+        matrix,
+        _rate(members, hard=hard),
+        _rate(right, hard=hard),
+        _rate(labels, hard=True),
+        _rate(everybody, hard=hard),
+    )
+
+
+def _rate(answers: Answers, *, hard: bool) -> Rate:
+    n, total = np.atleast_1d(answers.n), np.atleast_1d(answers.total)
+    if n[0] == 0:
+        return Rate(0, None, 0.0, 1.0)
+    low, high = wilson(total, n) if hard else normal_interval(total, n, float(answers.variance))
+    return Rate(round(float(n[0])), float(answers.mean), float(low[0]), float(high[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Whether sky or classifier differ inside a region, and why that may not be said.
+
+    ``rates``, ``p_rates`` and ``sky`` are None where labels are too few; ``obstacles`` say in words
+    why no cause is named. ``p_rates`` is exact where mistakes are rare.
+    """
+
+    part: Part
+    named: bool
+    cause: str
+    whole: Confusion
+    inside: Confusion
+    outside: Confusion
+    rates: RatesTest | None
+    p_rates: float | None
+    exact: bool
+    sky: Difference | None
+    p_blind: float | None
+    obstacles: tuple[str, ...]
+
+
+def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
+    """Say what differs between a region and the rest (step 7 of the procedure).
+
+    Parameters
+    ----------
+    labelled : Labelled
+    part : Region or Cap
+        The region.
+    named : bool
+        Whether it was named in advance; else it is a cap that the scan found.
+
+    Returns
+    -------
+    Attribution
+    """
+    inside, outside = labelled.split(None if named else part)
+    a, b = (confusion(sample, hard=labelled.hard) for sample in (inside, outside))
+    whole = confusion(inside + outside, hard=labelled.hard)
+    few = [
+        f"{side.labels:,} labels {where} the region, {FEWEST_LABELS} are needed"
+        for side, where in ((a, "inside"), (b, "outside"))
+        if side.labels < FEWEST_LABELS
+    ]
+    unknown = attribution.UNDETERMINED
+    untested = Attribution(
+        part, named, unknown, whole, a, b, None, None, False, None, None, tuple(few)
+    )
+    if few:
+        return untested
+    blind = [float(attribution.blindness_p(sample)) for sample in (inside, outside)]
+    p_blind = min(1.0, 2 * min(blind))
+    rates = attribution.rates_test(inside, outside)
+    exact = attribution.exact_rates_p(inside, outside) if labelled.hard else None
+    p_rates = float(rates.p) if exact is None else exact
+    difference = attribution.sky_difference(inside, outside)
+    cause = str(attribution.causes(p_rates, difference.p))
+    obstacles: list[str] = []
+    if p_blind < attribution.BLIND_LEVEL:
+        obstacles.append(
+            "the labelled objects were answered differently from the others "
+            f"(p {p_blind:.1e}), so they are no blind draw of the catalog"
+        )
+        cause = unknown
+    elif cause == unknown:
+        obstacles.append("neither the rates of mistakes nor the corrected fractions differ")
+    return replace(
+        untested,
+        cause=cause,
+        rates=rates,
+        p_rates=p_rates,
+        exact=exact is not None,
+        sky=difference,
+        p_blind=p_blind,
+        obstacles=tuple(obstacles),
+    )
+
+
+def scanned_part(details: Mapping[str, Any]) -> Cap | None:
+    """Return the cap that a scan found, from its outcome's details; None where there was none."""
+    if "radius" not in details:
+        return None
+    return Cap(details["ra"], details["dec"], details["radius"])

@@ -1,0 +1,1 @@
+"""From tables and maps to streams of clean positions, answers and what lies beside them."""

@@ -1,0 +1,153 @@
+"""One pass over a table: its answers and what goes with them, summed per tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from catalogs.audit.comparison.paired import Pairs, gather_pairs
+from catalogs.audit.comparison.swap import Seeds, gather_seeds
+from catalogs.audit.conditions.nuisances import Gathered, gather
+from catalogs.audit.labels import labelled
+from catalogs.audit.labels.labelled import Labelled
+from catalogs.audit.labels.prediction_powered import FEWEST_LABELS
+from catalogs.audit.reading.answers import (
+    Beside,
+    Columns,
+    Tally,
+    check_answer_occurs,
+    find_columns,
+    iter_answers,
+)
+from catalogs.audit.reading.covariates import Covariates, Weights
+from catalogs.audit.reading.duplicates import FirstAtPosition, FloatArray, IntArray
+from catalogs.audit.reading.others import Other
+from catalogs.audit.reading.truth import Matched, Truth
+from catalogs.audit.region import parse_part
+from catalogs.audit.settings import FINEST_ORDER, AuditSettings
+from catalogs.audit.uniformity.tiles import TileAccumulator, TileCounts
+from catalogs.errors import InputError
+from catalogs.progress import Reporter
+from catalogs.survey import tables
+
+_UNEVEN = 1.1  # a factor of a tile's error that is worth a word
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read of a table.
+
+    ``gathered`` is None without covariates, ``pairs`` empty without catalogs to compare with,
+    ``seeds`` None without a swap, ``labelled`` and ``matched`` without labels.
+    """
+
+    counts: TileCounts
+    tally: Tally
+    columns: Columns
+    gathered: Gathered | None
+    pairs: list[Pairs]
+    seeds: Seeds | None
+    labelled: Labelled | None
+    matched: Matched | None
+
+
+def read(
+    source: str | Path, settings: AuditSettings, covariates: Covariates, reporter: Reporter
+) -> Read:
+    """Read a table once, in bounded memory, into counts per tile and what goes with them.
+
+    Raises
+    ------
+    InputError
+        The table or a column cannot be used, or no row is left.
+    """
+    columns = find_columns(source, settings)
+    tally = Tally()
+    rows = tables.row_count(source)
+    order = max(FINEST_ORDER, settings.order or 0)
+    tiles = TileAccumulator(order)
+    gathered, labels = None, None
+    truth = None if settings.truth is None else Truth(source, columns, settings)
+    beside: list[Beside] = [covariates] if covariates.names else []
+    beside += [] if truth is None else [truth]
+    swapped = [path for _, path in settings.swapped]
+    others = [Other(path, source, settings) for path in (*settings.compare, *swapped)]
+    beside += others
+    weighted = settings.weights is not None
+    if settings.weights is not None:
+        beside.append(Weights(settings.weights, tables.column_names(source), str(source)))
+    width = 1 + len(covariates.names)
+    truth_at = None if truth is None else width
+    start = width + (truth is not None)
+    pairs: list[Pairs] = []
+    seeds = None
+    numbers = start + len(others) + weighted
+    with FirstAtPosition(numbers, every=settings.keep_duplicates) as kept:
+        for pixels, values in iter_answers(source, columns, settings, tally, beside):
+            if weighted:
+                there = np.isfinite(values[:, -1])
+                tally.no_weight += int(np.sum(~there))
+                pixels, values = pixels[there], values[there]
+            kept.add(pixels, values)
+            tally.used += len(pixels)
+            reporter.progress("read", tally.rows, max(rows or 0, tally.rows), "rows")
+        for pixels, values in kept.unique():
+            tiles.add(pixels, values[:, 0], values[:, -1] if weighted else None)
+        if covariates.names:
+            gathered = gather(lambda: _first(kept.unique(), width), covariates.names, order)
+        if truth is not None:
+            named = None if settings.region is None else parse_part(settings.region)
+            labels = labelled.gather(kept.unique, width, order, named)
+        swaps = slice(start + len(settings.compare), start + len(others))
+        pairs = [gather_pairs(kept.unique, at, truth_at, order) for at in range(start, swaps.start)]
+        if swapped:
+            seeds = gather_seeds(kept.unique, swaps, truth_at, order)
+            if not seeds.n.any():
+                raise InputError("swap: no object was answered by all catalogs; pairs are by id")
+        for path, pair in zip(settings.compare, pairs, strict=True):
+            if not pair.n.any():
+                raise InputError(f"{path}: no object of {source} has an answer there, by id")
+    check_answer_occurs(tally, columns, settings)
+    if tally.used == 0:
+        raise InputError(
+            f"{source}: none of {tally.rows} rows can be used ({tally.not_ok} not ok, "
+            f"{tally.no_position} without a position, {tally.no_answer} without an answer"
+            f"{f', {tally.no_weight} without a weight' if weighted else ''})"
+        )
+    counts = tiles.counts()
+    tally.duplicates = tally.used - tiles.rows
+    tally.used = tiles.rows
+    if weighted:
+        tally.counted += _weighting(settings.weights, tiles, counts)
+    matched = None
+    if truth is not None and labels is not None:
+        matched = truth.finish(known := round(float(labels.tiles.labelled.n.sum())))
+        if settings.correct and known < FEWEST_LABELS:
+            raise InputError(
+                f"correct: {known} labels for the whole sky, at least {FEWEST_LABELS} are needed; "
+                "name more labels, or audit without correct"
+            )
+    return Read(counts, tally, columns, gathered, pairs, seeds, labels, matched)
+
+
+def _weighting(name: str | None, tiles: TileAccumulator, counts: TileCounts) -> str:
+    """Say what weights do to the numbers."""
+    uneven = tiles.uneven_weights()
+    text = f"; weighted by {name}, {tiles.rows:,} rows count as {counts.total:,}"
+    if uneven > _UNEVEN:
+        text += (
+            f"; weights scatter differently over the sky, so that errors there are wrong by "
+            f"factors of up to {uneven:.2f}"
+        )
+    return text
+
+
+def _first(
+    rows: Iterator[tuple[IntArray, FloatArray]], width: int
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Yield rows with the first ``width`` of their values."""
+    for pixels, values in rows:
+        yield pixels, values[:, :width]

@@ -1,0 +1,287 @@
+"""Labels of a few objects: a column of the catalog, or a table matched by id or position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from catalogs import sky
+from catalogs.audit.reading.answers import AnswerReader, Columns, Tally, find_columns
+from catalogs.audit.reading.identifiers import Identifiers, as_text, shared_id
+from catalogs.audit.settings import DEFAULT_ANSWER, AuditSettings
+from catalogs.errors import InputError
+from catalogs.storage.place import is_remote
+from catalogs.survey import tables
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+MATCH_ARCSEC = 2.0
+APART_ARCSEC = 60.0  # the same id so far apart is not the same object
+_FEW = 0.01
+MOST_LABELS = 20_000_000  # of a table, which is held in memory, some 40 bytes a label
+_TRUTH_NAMES = ("truth", "label")
+_BY_COLUMN, _BY_ID, _BY_POSITION = "column", "id", "position"
+
+
+@dataclass(slots=True)
+class Matched:
+    """What became of the labels of a table."""
+
+    source: str
+    how: str
+    labels: int | None = None  # None for a column of the catalog
+    matched: int | None = None
+    contradicting: int = 0
+    counted: str = ""
+
+
+class _LabelReader:
+    """Reads labels: text as answers are read; of numbers 1 is the answer, whatever its name."""
+
+    def __init__(self, name: str, settings: AuditSettings) -> None:
+        self._text = AnswerReader(name, settings)
+        counted = settings.values[0].lower() in ("0", "1", "false", "true")
+        asked = settings if counted else replace(settings, answer=DEFAULT_ANSWER)
+        self._numbers = AnswerReader(name, asked)
+
+    def values(self, column: pa.Array, tally: Tally) -> FloatArray:
+        """Return 1, 0, or NaN without a label."""
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        return (self._text if text else self._numbers).values(column, tally)
+
+
+class Truth:
+    """Reads 1 for true members, 0 for others, NaN for objects without label.
+
+    It is read beside the answers (`reading.answers.Beside`), once, from the first row.
+
+    Parameters
+    ----------
+    source : str or Path
+        The catalog.
+    columns : Columns
+        Of the catalog.
+    settings : AuditSettings
+        ``truth`` names the labels: a column of the catalog, or ``TABLE[:COLUMN]``.
+
+    Raises
+    ------
+    InputError
+        No such column or table, no label says the answer, or none matches an object.
+    """
+
+    def __init__(self, source: str | Path, columns: Columns, settings: AuditSettings) -> None:
+        assert settings.truth is not None
+        names = tables.column_names(source)
+        self._settings = replace(settings, probabilities=False, label=None)
+        self._row = 0
+        self._places: tuple[FloatArray, FloatArray] | None = None
+        self._compared = self._far = 0
+        self._tally = Tally()
+        if settings.truth in names:
+            self.matched = Matched(settings.truth, _BY_COLUMN)
+            self._column = settings.truth
+            self._reader = _LabelReader(settings.truth, self._settings)
+            self.columns: Sequence[str] = (settings.truth,)
+            return
+        table, column = _table_and_column(settings.truth, names, str(source))
+        theirs = tables.column_names(table)
+        ids = shared_id(names, theirs)
+        self.matched = Matched(f"{table}:{column}", _BY_POSITION if ids is None else _BY_ID)
+        placed = {"ra", "dec"} <= {name.lower() for name in theirs}
+        where: tuple[str, ...] = ()
+        if ids is None or placed:
+            found = find_columns(table, replace(self._settings, label=column))
+            where = (found.ra, found.dec)
+        if ids is not None:
+            self._column = ids[0]
+            self.columns = (ids[0],)
+            keys, truth = self._read(table, column, (ids[1], *where), text=(ids[1],))
+            self._by_id(keys, truth)
+        else:
+            self.columns = ()
+            keys, truth = self._read(table, column, where)
+            self._by_position(source, columns, keys, truth)
+
+    def values(self, batch: pa.RecordBatch, ra: FloatArray, dec: FloatArray) -> FloatArray:
+        """Return the labels of a batch, shape (m, 1)."""
+        how = self.matched.how
+        if how == _BY_COLUMN:
+            found = self._reader.values(batch.column(self._column), self._tally)
+        elif how == _BY_ID:
+            at = self._ids.find(batch.column(self._column))
+            found = np.where(at >= 0, self._truth[at], np.nan)
+            self._compare(at, ra, dec)
+        else:
+            rows = np.arange(self._row, self._row + batch.num_rows)
+            at = np.minimum(np.searchsorted(self._rows, rows), len(self._rows) - 1)
+            found = np.where(self._rows[at] == rows, self._truth[at], np.nan)
+        self._row += batch.num_rows
+        return found[:, None]
+
+    def finish(self, labels: int) -> Matched:
+        """Return what became of the labels, after the last batch.
+
+        Parameters
+        ----------
+        labels : int
+            Usable objects with a label.
+
+        Raises
+        ------
+        InputError
+            No label was matched, or a column of text never says the answer.
+        """
+        wanted = [v for v in self._settings.values if v not in self._tally.values_seen]
+        if self._tally.values_seen and wanted:
+            seen = ", ".join(sorted(self._tally.values_seen)[:20])
+            raise InputError(
+                f"truth {self.matched.source!r} never says {wanted[0]!r}; it says {seen}"
+            )
+        if labels == 0:
+            how = f" within {MATCH_ARCSEC:g} arcsec" if self.matched.how == _BY_POSITION else ""
+            raise InputError(
+                f"truth {self.matched.source!r}: no object of the catalog has a label{how}, "
+                f"matched by {self.matched.how}; name another column or table"
+            )
+        if self._far > _FEW * self._compared:
+            raise InputError(
+                f"truth {self.matched.source!r}: {self._far:,} of {self._compared:,} objects of "
+                f"the same id lie more than {APART_ARCSEC:g} arcsec apart, so the ids are not of "
+                "the same objects; remove the id column to match by position"
+            )
+        self.matched.matched = labels
+        self.matched.counted = self._tally.counted
+        return self.matched
+
+    def _read(
+        self, table: str, column: str, keys: tuple[str, ...], text: tuple[str, ...] = ()
+    ) -> tuple[list[pa.Array], FloatArray]:
+        """Return the key columns and labels of the rows that have one."""
+        reader = _LabelReader(column, self._settings)
+        parts: list[pa.RecordBatch] = []
+        truth: list[FloatArray] = []
+        held = 0
+        for batch in tables.iter_batches(table, [*keys, column], text_columns=text):
+            values = reader.values(batch.column(column), self._tally)
+            use = ~np.isnan(values)
+            parts.append(batch.select(keys).filter(pa.array(use)))
+            truth.append(values[use])
+            held += int(use.sum())
+            if held > MOST_LABELS:
+                raise InputError(
+                    f"{table}: holds more than {MOST_LABELS:,} labels; put them into a column of "
+                    "the catalog"
+                )
+        self.matched.labels = held
+        whole = pa.Table.from_batches(parts)
+        return [whole.column(key).combine_chunks() for key in keys], np.concatenate(truth)
+
+    def _by_id(self, keys: list[pa.Array], truth: FloatArray) -> None:
+        """Keep each id once, with the place of its first row; those that disagree go."""
+        row = np.arange(len(truth))
+        table = pa.table({"id": as_text(keys[0], self._column), "truth": truth, "row": row})
+        both = table.group_by("id", use_threads=False).aggregate(
+            [("truth", "min"), ("truth", "max"), ("row", "min")]
+        )
+        low, high, first = (
+            both.column(name).to_numpy() for name in ("truth_min", "truth_max", "row_min")
+        )
+        agreed = low == high
+        self.matched.contradicting = int(np.sum(~agreed))
+        known = both.column("id").combine_chunks().filter(pa.array(agreed))
+        self._ids = Identifiers(known, self._column)
+        self._truth = low[agreed]
+        if not len(self._truth):
+            raise InputError(f"truth {self.matched.source!r}: holds no label; name another column")
+        if len(keys) == 3:
+            ra, dec = tables.positions(pa.table(keys[1:], ["ra", "dec"]), "ra", "dec")
+            self._places = ra[first[agreed]], dec[first[agreed]]
+
+    def _compare(self, at: IntArray, ra: FloatArray, dec: FloatArray) -> None:
+        """Count objects whose label lies elsewhere on the sky."""
+        if self._places is None:
+            return
+        there = self._places[0][at], self._places[1][at]
+        both = (at >= 0) & _placed(ra, dec) & _placed(*there)
+        a = sky.unit_vectors(ra[both], dec[both])
+        b = sky.unit_vectors(there[0][both], there[1][both])
+        self._compared += int(both.sum())
+        self._far += int(np.sum(np.linalg.norm(a - b, axis=1) > np.radians(APART_ARCSEC / 3600)))
+
+    def _by_position(
+        self,
+        source: str | Path,
+        columns: Columns,
+        keys: list[pa.Array],
+        truth: FloatArray,
+    ) -> None:
+        """Pair each label with the nearest object, and each object with the nearest label."""
+        ra, dec = tables.positions(pa.table(keys, ["ra", "dec"]), "ra", "dec")
+        placed = _placed(ra, dec)
+        truth = truth[placed]
+        if not len(truth):
+            raise InputError(f"truth {self.matched.source!r}: no label has a valid position")
+        tree = cKDTree(sky.unit_vectors(ra[placed], dec[placed]))
+        reach = 2 * np.sin(np.radians(MATCH_ARCSEC / 3600) / 2)
+        nearest = np.full(len(truth), np.inf)
+        row_of = np.full(len(truth), -1, np.int64)
+        first = 0
+        for batch in tables.iter_batches(source, [columns.ra, columns.dec]):
+            ra, dec = tables.positions(batch, columns.ra, columns.dec)
+            rows = np.flatnonzero(_placed(ra, dec))
+            distance, label = tree.query(
+                sky.unit_vectors(ra[rows], dec[rows]), distance_upper_bound=reach
+            )
+            hit = np.isfinite(distance)
+            # The last assignment wins, so the nearest goes last; among equals the first row.
+            order = np.lexsort((-rows[hit], -distance[hit]))
+            distance, label, rows = distance[hit][order], label[hit][order], rows[hit][order]
+            closer = distance < nearest[label]
+            nearest[label[closer]] = distance[closer]
+            row_of[label[closer]] = first + rows[closer]
+            first += batch.num_rows
+        found = np.flatnonzero(row_of >= 0)
+        order = found[np.argsort(row_of[found])]
+        self._rows, self._truth = row_of[order], truth[order]
+        if not len(order):
+            self._rows, self._truth = np.array([-1]), np.array([np.nan])
+
+
+def _table_and_column(spec: str, names: list[str], where: str) -> tuple[str, str]:
+    """Split ``TABLE[:COLUMN]``, and find the column where none is named."""
+    table, colon, column = spec.rpartition(":")
+    if not colon or column.startswith("//") or _exists(spec):
+        table, column = spec, ""
+    if not _exists(table):
+        shown = ", ".join(names[:20])
+        raise InputError(
+            f"truth {spec!r} is neither a column of {where} nor a table; its columns are {shown}"
+        )
+    theirs = tables.column_names(table)
+    if column:
+        tables.require_column(column, theirs, table)
+        return table, column
+    found = [name for name in _TRUTH_NAMES if name in theirs]
+    if len(found) != 1:
+        raise InputError(
+            f"truth {spec!r}: which column holds the labels? write {spec}:COLUMN, one of "
+            f"{', '.join(theirs[:20])}"
+        )
+    return table, found[0]
+
+
+def _exists(path: str) -> bool:
+    return is_remote(path) or Path(path).exists()
+
+
+def _placed(ra: FloatArray, dec: FloatArray) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(ra) & (np.abs(dec) <= 90) & (np.abs(ra) <= 360))

@@ -1,0 +1,252 @@
+"""The part of ``audit.json`` on labels, and its sentences in plain English."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from catalogs.audit.labels import attribution
+from catalogs.audit.labels.correction import CorrectedTiles, wanting
+from catalogs.audit.labels.labelled import Attribution, Confusion, Labelled, Rate, confusion
+from catalogs.audit.labels.prediction_powered import FEWEST_LABELS
+from catalogs.audit.reading.truth import Matched
+from catalogs.audit.region import in_words
+from catalogs.audit.settings import AuditSettings
+from catalogs.audit.uniformity.analysis import TileTable, tile_positions
+
+# From tests/unit/test_audit_attribution.py and docs/decisions/0019-causes.md.
+SCANNED_NOTE = (
+    "The region was found by the scan on these same answers, which picks chance as gladly as "
+    "effect: of uniform skies that alarm by chance (5%) about 60% are then called sky, and "
+    "differences that cancel in the map are missed. A region named from other data (--region) has "
+    "the stated levels."
+)
+COVERAGE_NOTE = (
+    "The intervals promise 95% and hold 94 to 99% in simulations with 100 to 2,000 labels a tile, "
+    "2% to 49% members, true positive rates from .7 and true negative rates from .9."
+)
+MEANING_NOTE = (
+    "Classifier: mistakes differ inside and outside, be it for the images or for fainter or "
+    "smaller galaxies there. Sky: the galaxies themselves differ, be it by clustering."
+)
+_SHOWN_WANTING = 10
+# Conditions that hide structure.
+_BLURRING = ("alpha", "seeing", "fwhm", "psffwhm", "psf_fwhm", "petrorad", "z", "redshift")
+BLIND_NOTE = (
+    "Both tests take the labelled objects for a random draw inside and outside the region, made "
+    "without a look at the answers."
+)
+
+
+def build(labelled: Labelled, matched: Matched, found: Attribution | None) -> dict[str, Any]:
+    """Return the part on labels.
+
+    Parameters
+    ----------
+    labelled : Labelled
+    matched : Matched
+        Where the labels come from.
+    found : Attribution or None
+        None where no region was named and the scan found none.
+    """
+    whole = confusion(labelled.tiles.sum(), hard=labelled.hard) if found is None else found.whole
+    document: dict[str, Any] = {
+        "source": asdict(matched),
+        "whole": _confusion(whole),
+        "attribution": None,
+        "tiles": None,
+        "remedies": [],
+    }
+    if found is None:
+        return document
+    rates, difference = found.rates, found.sky
+    document["attribution"] = {
+        "region": str(found.part),
+        "region_in_words": in_words(found.part),
+        "named": found.named,
+        "cause": found.cause,
+        "level": attribution.LEVEL,
+        "inside": _confusion(found.inside),
+        "outside": _confusion(found.outside),
+        "rates": None
+        if rates is None
+        else {
+            "statistic": float(rates.chi2),
+            "degrees_of_freedom": float(rates.degrees),
+            "p": found.p_rates,
+            "exact": found.exact,
+        },
+        "sky": None
+        if difference is None
+        else {
+            "difference": float(difference.value),
+            "interval": [float(bound) for bound in difference.interval()],
+            "z": float(difference.value / difference.error),
+            "p": float(difference.p),
+        },
+        "blind": {"p": found.p_blind, "level": attribution.BLIND_LEVEL},
+        "obstacles": list(found.obstacles),
+        "notes": [BLIND_NOTE, MEANING_NOTE, *([] if found.named else [SCANNED_NOTE])],
+    }
+    return document
+
+
+def tiles_part(
+    table: TileTable, corrected: CorrectedTiles, settings: AuditSettings
+) -> dict[str, Any]:
+    """Return what corrected fractions there are, and where labels are missing."""
+    have = np.isfinite(corrected.value)
+    rows = wanting(corrected, table.z)
+    ra, dec = tile_positions(table)
+    missing = corrected.needed - corrected.labels
+    return {
+        "nside": 2**table.order,
+        "fewest_labels": FEWEST_LABELS,
+        "written": settings.correct,
+        "corrected": int(have.sum()),
+        "uncorrected": int((~have).sum()),
+        "coverage": COVERAGE_NOTE,
+        "precision": settings.precision,
+        "labels_missing": float(missing[rows].sum()),
+        "tiles_missing_labels": len(rows),
+        "tiles_too_small": int(np.isnan(corrected.needed).sum()),
+        "most_wanting": [
+            {
+                "tile": table.tiles[i],
+                "ra": ra[i],
+                "dec": dec[i],
+                "objects": table.n[i],
+                "labels": corrected.labels[i],
+                "needed": corrected.needed[i],
+            }
+            for i in rows[:_SHOWN_WANTING]
+        ],
+    }
+
+
+def blurring(document: dict[str, Any]) -> tuple[str, ...]:
+    """Return the covariates that hide structure and on which the answers depend (p < .01)."""
+    conditions = document["nuisances"]
+    found = [] if conditions is None else conditions["covariates"]
+    return tuple(
+        one["name"]
+        for one in found
+        if one["name"].lower() in _BLURRING and one["dropped"] is None and one["p"] < 0.01
+    )
+
+
+def _confusion(found: Confusion) -> dict[str, Any]:
+    rates = {name: _rate(getattr(found, name)) for name in ("tpr", "tnr", "truth", "answers")}
+    return {
+        "labels": found.labels,
+        "objects": found.objects,
+        "matrix": found.matrix,
+        **rates,
+    }
+
+
+def _rate(rate: Rate) -> dict[str, Any]:
+    return {"n": rate.n, "value": rate.value, "interval": [rate.low, rate.high]}
+
+
+def rejected(found: Attribution) -> bool:
+    """Say whether a cause was found, or one of the tests rejected, on labels drawn blind."""
+    return found.cause != attribution.UNDETERMINED
+
+
+def reasons(found: Attribution, answer: str) -> list[str]:
+    """Return why the cause is what it is, in words."""
+    where = in_words(found.part)
+    if found.rates is None or found.sky is None or found.p_rates is None:
+        return [f"no cause can be named: {'; '.join(found.obstacles)} ({where})"]
+    inside, outside = found.inside, found.outside
+    low, high = (float(bound) for bound in found.sky.interval())
+    differ = found.p_rates < attribution.LEVEL
+    rates = (
+        f"{where} the classifier finds {_both(inside.tpr, outside.tpr)} of true {answer} objects "
+        f"and clears {_both(inside.tnr, outside.tnr)} of the others (inside against outside; "
+        f"p {found.p_rates:.2g}): its mistakes {'differ' if differ else 'do not differ'}"
+    )
+    changed = float(found.sky.p) < attribution.LEVEL
+    true = (
+        f"the corrected fraction of true {answer} objects is {float(found.sky.value):+.4f} "
+        f"[{low:+.4f}, {high:+.4f}] against the rest (p {float(found.sky.p):.2g}): the sky "
+        f"{'differs' if changed else 'shows no difference'}"
+    )
+    more = [f"no cause is named: {text}" for text in found.obstacles]
+    return [rates, true, *more]
+
+
+def _both(inside: Rate, outside: Rate) -> str:
+    return " against ".join(
+        "none" if rate.value is None else f"{rate.value:.2%}" for rate in (inside, outside)
+    )
+
+
+def lines(document: dict[str, Any]) -> list[str]:
+    """Return the part on labels as lines for a terminal."""
+    part = document["labels"]
+    if part is None:
+        return []
+    source, whole = part["source"], part["whole"]
+    told = f"Labels: {whole['labels']:,} of {whole['objects']:,} objects"
+    if source["labels"] is not None:
+        told += f" ({source['labels']:,} in {source['source']}, matched by {source['how']})"
+    out = [told, f"  {rates_text(whole)}"]
+    found = part["attribution"]
+    if found is None:
+        out.append("  no region was named, and the scan found none: nothing to compare")
+        return out if part["tiles"] is None else [*out, tiles_text(part["tiles"])]
+    out.append(f"Cause: {found['cause']}, comparing {found['region_in_words']} with the rest")
+    out += [
+        f"  {side:>7}: {found[side]['labels']:,} labels, {rates_text(found[side])}"
+        for side in ("inside", "outside")
+    ]
+    if found["rates"] is not None:
+        out.append(f"  mistakes differ: p {found['rates']['p']:.3g}")
+        low, high = found["sky"]["interval"]
+        out.append(
+            f"  sky differs: p {found['sky']['p']:.3g}, corrected fraction "
+            f"{found['sky']['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        )
+    out += [f"  no cause is named: {text}" for text in found["obstacles"]]
+    out += [f"Remedy: {remedy['name']}: {remedy['why']}" for remedy in part["remedies"]]
+    tiles = part["tiles"]
+    if tiles is not None:
+        out.append(tiles_text(tiles))
+    return out
+
+
+def tiles_text(tiles: dict[str, Any]) -> str:
+    """Return how many tiles were corrected, and what more labels would do, as a sentence."""
+    lead = (
+        f"{tiles['corrected']} tiles at nside {tiles['nside']} have a corrected fraction, "
+        f"{tiles['uncorrected']} have fewer than {tiles['fewest_labels']} labels and none"
+        if tiles["written"]
+        else f"{tiles['corrected']} tiles at nside {tiles['nside']} have labels enough for a "
+        "corrected fraction (--correct writes them)"
+    )
+    wanted = f"corrected fractions within {tiles['precision']:g}"
+    if tiles["tiles_missing_labels"]:
+        more = (
+            f"{wanted} take {tiles['labels_missing']:,.0f} more labels in "
+            f"{tiles['tiles_missing_labels']} tiles"
+        )
+    else:
+        more = f"{wanted} take no more labels in any tile"
+    small = tiles["tiles_too_small"]
+    rest = f"; {small} tiles hold too few objects for them" if small else ""
+    return f"{lead}; {more}{rest}."
+
+
+def rates_text(part: dict[str, Any]) -> str:
+    """Return true positive and true negative rate with their intervals."""
+    words = []
+    for name, short in (("tpr", "TPR"), ("tnr", "TNR")):
+        rate = part[name]
+        if rate["value"] is not None:
+            low, high = rate["interval"]
+            words.append(f"{short} {rate['value']:.4f} [{low:.4f}, {high:.4f}]")
+    return ", ".join(words) or f"fewer than {FEWEST_LABELS} labels"

@@ -1,0 +1,1 @@
+"""Is the fraction the same everywhere? Counts per tile, their tests, and the verdict."""

@@ -8,7 +8,7 @@ GZ1 := ../shared/data/gz1
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check audit-validation bench realism chaos gpu-check bundle docs clean
+.PHONY: help run test lint check audit-validation bench realism trainings chaos gpu-check bundle docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -49,6 +49,9 @@ realism: $(VENV)/.dev  ## Compare simulated galaxies with real ones: pages, dist
 
 audit-validation: $(VENV)/.dev  ## Measure the audit's false alarms, power and causes (15 minutes)
 	$(BIN)/python -m benchmarks.audit_validation --to $(OUT)/audit-validation
+
+trainings: $(VENV)/.dev  ## Train what docs/results/training.md speaks of (hours; goes on where it stopped)
+	$(BIN)/python -m benchmarks.trainings --to $(OUT)/trainings
 
 gpu-check: $(VENV)/bin/python  ## On a machine with a card and its ONNX Runtime: compare with the CPU
 	$(BIN)/python -m benchmarks.gpu_check

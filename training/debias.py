@@ -24,7 +24,49 @@ class Theta:
     error: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LogisticModel:
+    """The true class by logistic regression, and the width of the bias that labels have.
+
+    Attributes
+    ----------
+    theta : Theta
+    weights : ndarray of float64, shape (1 + k,)
+        Of one and the features, these less ``mean`` and divided by ``spread``.
+    mean, spread : ndarray of float64, shape (k,)
+    """
+
+    theta: Theta
+    weights: FloatArray
+    mean: FloatArray
+    spread: FloatArray
+
+    def posterior(
+        self, resolution: FloatArray, disk: NDArray[np.int64], features: FloatArray
+    ) -> FloatArray:
+        """Return the probability of a disk, given also what the galaxy was called.
+
+        ``s b / (s b + 1 - s)`` where it was called smooth, with ``b`` of equation 4 of
+        Medina-Rosales & Cabrera-Vives 2021; 1 where it was called a disk.
+
+        Parameters
+        ----------
+        resolution, disk, features
+            As of `logistic_model`.
+        """
+        z = self.weights[0] + (features - self.mean) / self.spread @ self.weights[1:]
+        half = resolution**2 / (2.0 * self.theta.value**2)
+        return np.where(disk == 1, 1.0, expit(z - half))
+
+
 def estimate_theta(resolution: FloatArray, disk: NDArray[np.int64], features: FloatArray) -> Theta:
+    """Find theta by maximum likelihood: that of `logistic_model`."""
+    return logistic_model(resolution, disk, features).theta
+
+
+def logistic_model(
+    resolution: FloatArray, disk: NDArray[np.int64], features: FloatArray
+) -> LogisticModel:
     """Find theta by maximum likelihood, together with a logistic model of the true class.
 
     The likelihood of `training.losses.debiased` with z = w . (1, features), maximised over w and
@@ -45,8 +87,9 @@ def estimate_theta(resolution: FloatArray, disk: NDArray[np.int64], features: Fl
     InputError
         The labels do not determine theta.
     """
-    spread = features.std(axis=0)
-    scaled = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    mean, spread = features.mean(axis=0), features.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    scaled = (features - mean) / spread
     x = np.column_stack([np.ones(len(scaled)), scaled])
     square = resolution**2 / 2.0
     seen = disk == 1
@@ -79,4 +122,5 @@ def estimate_theta(resolution: FloatArray, disk: NDArray[np.int64], features: Fl
             "galaxies or other features"
         )
     theta = float(np.exp(found.x[-1]))
-    return Theta(theta, theta * float(np.sqrt(variance)))
+    error = theta * float(np.sqrt(variance))
+    return LogisticModel(Theta(theta, error), found.x[:-1], mean, spread)

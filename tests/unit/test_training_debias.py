@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from catalogs.errors import InputError
-from training.debias import estimate_theta
+from training.debias import estimate_theta, logistic_model
 
 THETA = 9.18
 
@@ -41,3 +41,19 @@ def test_labels_without_bias_determine_no_theta() -> None:
     disk = (random.random(300) < expit(features[:, 0])).astype(np.int64)
     with pytest.raises(InputError, match="do not determine theta"):
         estimate_theta(np.full(300, 1e4), disk, features)
+
+
+def test_the_posterior_of_what_was_called_smooth_comes_true() -> None:
+    random = np.random.default_rng(1)
+    n = 40_000
+    alpha = random.lognormal(np.log(13.0), 0.4, n)
+    features = random.normal(0, 1, (n, 2))
+    truth = random.random(n) < expit(0.3 + features @ np.asarray([1.5, -1.0]))
+    seen = truth & (random.random(n) >= np.exp(-(alpha**2) / (2 * THETA**2)))
+    model = logistic_model(alpha, seen.astype(np.int64), features)
+    p = model.posterior(alpha, seen.astype(np.int64), features)
+    assert (p[seen] == 1).all()
+    called_smooth = np.flatnonzero(~seen)
+    for part in np.array_split(called_smooth[np.argsort(p[called_smooth])], 8):
+        share, error = truth[part].mean(), np.sqrt(p[part].mean() * (1 - p[part].mean()))
+        assert abs(share - p[part].mean()) < 4.5 * error / np.sqrt(len(part)) + 0.01

@@ -1,0 +1,1 @@
+"""What the networks reach: training runs, and the page that is made of them."""

@@ -1,0 +1,272 @@
+"""The page of results, made of what was really run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.trainings.row import Row
+from training.checkpoint import HOLDOUT
+from training.metrics import Measured, roc_auc
+
+BASELINE = "gz1-shipped"
+RESAMPLES = 1000
+HEAD = """# What the networks reach
+
+Made by `python -m benchmarks.trainings --to out/trainings`; a single row by `--only NAME`. All
+seeded; the galaxies are those of `../shared/data` and of a simulated sky. Judged on sky tiles from
+which nothing was trained, chosen or calibrated; brackets are 95% intervals. "cost" is
+multiply-accumulates of one answer; minutes are processor time of one thread of a shared AMD EPYC
+without a matrix unit, epochs, decoding and judging together.
+"""
+CAPTIONS = {
+    "truth": "the truth",
+    "labels": "the biased labels themselves",
+    "cv14": "logistic regression, de-biased (CV14's method)",
+    "plain": "network, plain, of the biased labels",
+    "debiased": "the same network, de-biasing likelihood",
+    "taught": "the same network, of the true labels",
+}
+
+
+def page(to: Path, runs: Iterable[str]) -> str:
+    """Return the page of the runs below a folder."""
+    rows = {name: Row.read(to / name) for name in runs}
+    done = {name: row for name, row in rows.items() if row is not None}
+    missing = [name for name, row in rows.items() if row is None]
+    parts = [HEAD, real(to, done), simulated(done)]
+    if "debiasing" in done:
+        parts.append(debiasing(done["debiasing"], done))
+    parts += [tree(done), few(done), shapes(done)]
+    if missing:
+        parts.append(f"## Not run\n\n{', '.join(f'`{name}`' for name in missing)}.\n")
+    minutes = sum(row.seconds for row in done.values()) / 60
+    parts.append(f"Processor time of all runs: {minutes:.0f} minutes.\n")
+    return "\n".join(part for part in parts if part)
+
+
+def real(to: Path, done: Mapping[str, Row]) -> str:
+    """Return the table of Galaxy Zoo 1."""
+    rows = [row for name, row in done.items() if name.startswith("gz1-")]
+    if not rows:
+        return ""
+    base = answers(to / BASELINE / HOLDOUT)
+    lines = []
+    for row in rows:
+        against = turned = ""
+        if base and row.name != BASELINE:
+            other = answers(to / row.name / "network.run" / HOLDOUT)
+            against = said(paired(base, other), sign=True)
+        if "turned" in row.facts:
+            found = row.facts["turned"]
+            turned = f"{100 * found['labels']:.1f}% ({found['spread']:.3f})"
+        lines.append(
+            f"| {row.name} | {millions(row.macs)} | {row.parameters:,} | {row.facts['epochs']} | "
+            f"{minutes(row)} | {told(row, 'accuracy')} | {told(row, 'roc_auc')} | {against} | "
+            f"{turned} |"
+        )
+    test = next(iter(done[rows[0].name].metrics.values())).n
+    return f"""## Real galaxies
+
+Galaxy Zoo 1, {rows[0].trained:,} training and {test} held-out galaxies (HEALPix order 3). The
+difference of ROC AUC is against the shipped bundle, by a paired bootstrap of the held-out galaxies.
+"turned": galaxies to which the eight turned and mirrored copies of their image do not all give one
+label, and in brackets the mean standard deviation of the eight probabilities.
+
+| run | cost | parameters | epochs | minutes | accuracy | ROC AUC | difference | turned |
+|---|---|---|---|---|---|---|---|---|
+{chr(10).join(lines)}
+"""
+
+
+def simulated(done: Mapping[str, Row]) -> str:
+    """Return the learning curve on the simulated sky."""
+    rows = [
+        row
+        for name, row in done.items()
+        if name.startswith("sky-") and row.facts["settings"]["label"].startswith("truth")
+    ]
+    if not rows:
+        return ""
+    lines = [
+        f"| {row.name} | {row.trained:,} | {row.facts['epochs']} | {millions(row.macs)} | "
+        f"{minutes(row)} | {told(row, 'accuracy')} | {told(row, 'roc_auc')} |"
+        for row in rows
+    ]
+    test = next(iter(rows[0].metrics.values())).n
+    return f"""## A simulated sky
+
+Observed as a drift-scan survey does, labels are the truth; {test:,} held-out galaxies. Dhar &
+Shamir (2022), figure 2: accuracy flattens at about 1,000 training images per class.
+
+| run | trained on | epochs | cost | minutes | accuracy | ROC AUC |
+|---|---|---|---|---|---|---|
+{chr(10).join(lines)}
+"""
+
+
+def debiasing(row: Row, done: Mapping[str, Row]) -> str:
+    """Return the table of de-biasing."""
+    facts = row.facts
+    lines = []
+    for name, found in facts["judged"].items():
+        auc = said(Measured(**found["roc_auc"])) if found["roc_auc"] else ""
+        accuracy = said(Measured(**found["accuracy"]))
+        cv14, cv18 = (
+            f"{found[k]['value']:.3f} ± {found[k]['sd']:.3f} ({found[k]['denoised']:.3f})"
+            for k in ("cv14", "cv18")
+        )
+        lines.append(
+            f"| {CAPTIONS[name]} | {accuracy} | {auc} | {found['spirals']:.3f} | {cv14} | {cv18} |"
+        )
+    value, error = facts["theta"]
+    missed = 100 * facts["missed"]
+    debiased = done.get("sky-debiased")
+    cost = f" of {millions(debiased.macs)}" if debiased else ""
+    return f"""## Labels that call unresolved disks smooth
+
+The simulated sky again, but labels lose disks by equation 4 of Medina-Rosales & Cabrera-Vives
+(2021) with theta {facts["theta_true"]:g}: {missed:.0f}% of the disks are called smooth. From
+{facts["train"]:,} labels, Sersic index, axis ratio and half-light radius, theta is found to be
+**{value:.2f} ± {error:.2f}**. Accuracy and ROC AUC are against the *true* classes of
+{facts["test"]:,} held-out galaxies, which neither network nor logistic regression has seen; the
+networks{cost} see the image alone, the logistic regression the measured properties and the biased
+label itself. L: bias with resolution, ± over bootstraps, without its noise floor in brackets;
+"CV14 (reconstructed)" in one leaf, "CV18" in leaves of like luminosity and physical size. The
+truth's own L need not be 0: what is resolved better is nearer or larger, and not the same kind of
+galaxy.
+
+| answers | accuracy | ROC AUC | called spiral | L, CV14 (reconstructed) | L, CV18 |
+|---|---|---|---|---|---|
+{chr(10).join(lines)}
+"""
+
+
+def tree(done: Mapping[str, Row]) -> str:
+    """Return what the decision tree's run reached."""
+    row = done.get("gz2-equivariant")
+    if row is None:
+        return ""
+    of = row.metrics
+    questions = [
+        f"| {name.removeprefix('accuracy_')} | {m.n} | {said(m)} |"
+        for name, m in of.items()
+        if name.startswith("accuracy_q")
+    ]
+    return f"""## A decision tree
+
+Galaxy Zoo 2's 11 questions, from {row.trained} galaxies ({row.facts["votes"]});
+{millions(row.macs)}, {minutes(row)} minutes. The error of cumulative fractions is
+{said(of["rmse"])}, that of the mean answer {said(of["rmse_mean_answer"])}. So few galaxies show
+that the tree is learnt, not how well it can be; no accuracy of a rarely asked question means
+anything here.
+
+| question | galaxies of which half were asked | accuracy |
+|---|---|---|
+{chr(10).join(questions)}
+"""
+
+
+def few(done: Mapping[str, Row]) -> str:
+    """Return what was learnt by heart."""
+    rows = [row for name, row in done.items() if name.startswith("few-")]
+    if not rows:
+        return ""
+    lines = [
+        f"| {row.network} | {row.parameters:,} | {row.trained} | {row.facts['epochs']} | "
+        f"{minutes(row)} | {row.metrics['accuracy'].value:.3f} | {row.facts['loss']:.4f} |"
+        for row in rows
+    ]
+    return f"""## Learnt by heart
+
+Each network at its paper's size on a few galaxies, without augmentation, answering for these same
+ones: whether it can learn at all.
+
+| network | parameters | galaxies | epochs | minutes | accuracy on them | loss |
+|---|---|---|---|---|---|---|
+{chr(10).join(lines)}
+"""
+
+
+def shapes(done: Mapping[str, Row]) -> str:
+    """Return the layers of each network."""
+    rows = [row for name, row in done.items() if name.startswith("shapes-")]
+    if not rows:
+        return ""
+    lines = [
+        f"| {row.network} | {row.facts['outputs']} | {row.parameters:,} | {millions(row.macs)} | "
+        f"{layers(row.facts['layers'])} |"
+        for row in rows
+    ]
+    return f"""## Layers
+
+Outputs of the layers that have parameters, normalisation left out, in order; repeated ones are
+counted. Of `equivariant`, maps (eight to a field).
+
+| network | answers | parameters | cost | layers |
+|---|---|---|---|---|
+{chr(10).join(lines)}
+"""
+
+
+def layers(found: list[list[Any]]) -> str:
+    """Return layers in words; what is the same several times in a row once, with its number."""
+    texts: list[tuple[str, int]] = []
+    for kind, shape, _ in found:
+        text = f"{kind} {'x'.join(map(str, shape))}"
+        if texts and texts[-1][0] == text:
+            texts[-1] = (text, texts[-1][1] + 1)
+        else:
+            texts.append((text, 1))
+    return ", ".join(text if n == 1 else f"{n} {text}" for text, n in texts)
+
+
+def answers(file: Path) -> dict[str, tuple[int, float]]:
+    """Return class and probability of a spiral by id; nothing without a file."""
+    if not file.is_file():
+        return {}
+    with file.open() as stream:
+        return {
+            line["id"]: (int(line["label"] == "spiral"), float(line["p_spiral"]))
+            for line in csv.DictReader(stream)
+        }
+
+
+def paired(
+    base: Mapping[str, tuple[int, float]], other: Mapping[str, tuple[int, float]]
+) -> Measured:
+    """Return by how much the other's ROC AUC is larger on the galaxies that both answered."""
+    both = sorted(base.keys() & other.keys())
+    truth = np.asarray([base[name][0] for name in both])
+    p = [np.asarray([a[name][1] for name in both]) for a in (base, other)]
+
+    def larger(rows: NDArray[np.int64]) -> float:
+        one, two = (roc_auc(values[rows], truth[rows]).value for values in p)
+        return two - one
+
+    random = np.random.default_rng(0)
+    drawn = [larger(random.integers(0, len(both), len(both))) for _ in range(RESAMPLES)]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return Measured(larger(np.arange(len(both))), float(low), float(high), len(both))
+
+
+def told(row: Row, name: str) -> str:
+    return said(row.metrics[name])
+
+
+def said(m: Measured, sign: bool = False) -> str:
+    form = "+.3f" if sign else ".3f"
+    return f"{m.value:{form}} [{m.low:{form}}, {m.high:{form}}]"
+
+
+def millions(macs: int) -> str:
+    return f"{macs / 1e6:,.0f} M"
+
+
+def minutes(row: Row) -> str:
+    return f"{row.seconds / 60:.1f}"

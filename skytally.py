@@ -26,6 +26,8 @@ from catalogs.terminal import (
     show,
 )
 from engine.commands import simulate
+from experiments.commands import HELP as EXPERIMENT_HELP
+from experiments.commands import experiment
 from training.commands import train
 
 ANISOTROPIC_STATUS = 4
@@ -365,6 +367,9 @@ def doctor(json_: Json = False, config: Config = None) -> None:
 
 
 app.command()(simulate)
+
+
+app.command(help=EXPERIMENT_HELP)(experiment)
 
 
 @app.command()

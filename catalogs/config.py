@@ -1,13 +1,58 @@
-"""Flags from a TOML file: the same names as on the command line, all mistakes at once."""
+"""Flags and settings from a TOML file: unknown names are refused, all mistakes at once."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from catalogs.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+Settings = TypeVar("Settings")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"config {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"config {path} is not TOML: {error}") from None
+
+
+def parse(kind: type[Settings], values: Mapping[str, Any], origin: str) -> Settings:
+    """Return settings, a dataclass of pydantic's, from TOML or JSON values.
+
+    Raises
+    ------
+    InputError
+        Unknown names or impossible values, all of them in one line.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        raise InputError(f"{origin}: {faults(error)}") from None
+
+
+def faults(error: ValidationError) -> str:
+    """Return all that is wrong with settings in one line."""
+    return "; ".join(
+        ": ".join(part for part in (".".join(map(str, item["loc"])), item["msg"]) if part)
+        for item in error.errors(include_url=False, include_input=False)
+    )
 
 
 def read_flags(path: Path, command: str, known: Mapping[str, str]) -> dict[str, Any]:
@@ -27,12 +72,7 @@ def read_flags(path: Path, command: str, known: Mapping[str, str]) -> dict[str, 
     InputError
         The file cannot be read, is not TOML, or has unknown keys, which are all named.
     """
-    try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"config {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"config {path} is not TOML: {error}") from None
+    values = read_toml(path)
     unknown = [key for key in values if key not in known]
     if unknown:
         flags = sorted({flag for flag in known if "_" not in flag})

@@ -123,17 +123,18 @@ def read_settings(
             raise InputError(f"settings {path} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"settings {path} is not TOML: {error}") from None
-    changed = _merged(changed, given or {})
+    changed = merged(changed, given or {})
     model = changed.get("model", "shamir")
     kind_of(model)
-    return parse_settings(_merged(dump(PRESETS[preset](model)), changed), "training settings")
+    return parse_settings(merged(dump(PRESETS[preset](model)), changed), "training settings")
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``below`` with the values of ``above``, table by table."""
-    merged = dict(below)
+    joined = dict(below)
     for name, value in above.items():
-        old = merged.get(name)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merged(old, value) if both and old is not None else value
-    return merged
+        old = joined.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merged(old, value)
+        joined[name] = value
+    return joined

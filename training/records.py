@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,35 @@ def write_holdout(
         place = [f"{labels.ra[i]:.6f}", f"{labels.dec[i]:.6f}"]
         writer.writerow([identifier, *place, labels.classes[i], *(f"{p:.6f}" for p in row)])
     checkpoint.write_bytes(run / checkpoint.HOLDOUT, text.getvalue().encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """The answers of a complete run of two classes on its test galaxies.
+
+    Attributes
+    ----------
+    id, label : ndarray of str, shape (n,)
+    ra, dec : ndarray of float64, shape (n,)
+        ICRS, degrees.
+    p : ndarray of float64, shape (n,)
+        Calibrated probability of the second class, six digits.
+    """
+
+    id: NDArray[np.str_]
+    ra: NDArray[np.float64]
+    dec: NDArray[np.float64]
+    label: NDArray[np.str_]
+    p: NDArray[np.float64]
+
+
+def read_holdout(run: Path) -> Holdout:
+    """Read what `write_holdout` wrote of a run of two classes."""
+    with (run / checkpoint.HOLDOUT).open(newline="") as stream:
+        _, *rows = csv.reader(stream)
+    identifier, ra, dec, label, p = zip(*rows, strict=True)
+    numbers = np.asarray([ra, dec, p], np.float64)
+    return Holdout(np.asarray(identifier), numbers[0], numbers[1], np.asarray(label), numbers[2])
 
 
 def write_examples(run: Path, survey: Survey, rows: NDArray[np.int64], crop: int) -> None:

@@ -36,6 +36,7 @@ from training.splits import (
     UNUSED,
     VALIDATION,
     Roles,
+    at_most,
     block_order,
     restrict_to_regions,
     sky_blocked,
@@ -181,7 +182,10 @@ def roles_of(labels: Labels, settings: TrainSettings) -> Roles:
     roles = sky_blocked(labels.ra, labels.dec, settings.split)
     regions = {name: Region.parse(text) for name, text in settings.regions.items()}
     roles = restrict_to_regions(roles, labels.classes, labels.ra, labels.dec, regions)
-    return without_neighbours(roles, labels.ra, labels.dec)
+    roles = without_neighbours(roles, labels.ra, labels.dec)
+    if settings.split.most is None:
+        return roles
+    return at_most(roles, labels.classes, labels.rows, settings.split.most, settings.split.seed)
 
 
 def _theta(labels: Labels, roles: Roles, settings: TrainSettings) -> Theta | None:

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from catalogs.errors import InputError
+from catalogs.config import faults, parse
 from training.answers import Normalise
 from training.augment import AugmentSettings
 from training.models import registry
@@ -35,12 +35,31 @@ class SplitSettings:
 
     Order 3 has tiles of 7.3 degrees. Without an order, the coarsest from 3 on that gives 64
     blocks with galaxies, or 8 (14 arcmin).
+
+    Parameters
+    ----------
+    order : int, optional
+    validation, test : float
+    seed : int
+    fold : int
+        Splits of one seed whose test blocks have nothing in common: fold 0, 1, ... 1/test - 1.
+    most : int, optional
+        At most so many galaxies of a class train, and so many validate, drawn by the seed; a
+        smaller draw is part of a larger one.
     """
 
     order: Annotated[int, Field(ge=0, le=12)] | None = None
     validation: Fraction = 0.1
     test: Fraction = 0.2
     seed: int = 0
+    fold: Annotated[int, Field(ge=0)] = 0
+    most: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _fold_is_there(self) -> Self:
+        if (self.fold + 1) * self.test > 1 + 1e-9:
+            raise ValueError(f"split.fold: {self.test:g} of the blocks test in no fold {self.fold}")
+        return self
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -219,7 +238,7 @@ class TrainSettings:
                     {**asdict(default), **value}, extra="forbid"
                 )
             except ValidationError as error:
-                raise ValueError(_faults(error)) from None
+                raise ValueError(faults(error)) from None
         if not isinstance(value, type(default)):
             raise ValueError(  # noqa: TRY004  (pydantic reports ValueErrors)
                 f"a {type(value).__name__} is not the {type(default).__name__} of this model"
@@ -284,18 +303,7 @@ def parse_settings(values: Mapping[str, Any], origin: str) -> TrainSettings:
     InputError
         Unknown names or impossible values, all of them in one line.
     """
-    try:
-        return _ADAPTER.validate_python(dict(values))
-    except ValidationError as error:
-        raise InputError(f"{origin}: {_faults(error)}") from None
-
-
-def _faults(error: ValidationError) -> str:
-    """Return all that is wrong in one line."""
-    return "; ".join(
-        ": ".join(part for part in (".".join(map(str, item["loc"])), item["msg"]) if part)
-        for item in error.errors(include_url=False, include_input=False)
-    )
+    return parse(TrainSettings, values, origin)
 
 
 _ADAPTER = TypeAdapter(TrainSettings)

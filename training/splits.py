@@ -64,7 +64,7 @@ def sky_blocked(ra: ArrayLike, dec: ArrayLike, settings: SplitSettings) -> Roles
         ICRS, degrees, finite.
     settings : SplitSettings
         HEALPix order of the blocks (by `block_order` when None), fractions of tiles that
-        validate and test, and the seed.
+        validate and test, the seed, and which of its folds.
 
     Returns
     -------
@@ -73,6 +73,7 @@ def sky_blocked(ra: ArrayLike, dec: ArrayLike, settings: SplitSettings) -> Roles
     """
     order = block_order(ra, dec) if settings.order is None else settings.order
     draw = hashed_uniform(tile_of(ra, dec, order), settings.seed)
+    draw = (draw - settings.fold * settings.test) % 1.0
     roles = np.full(draw.shape, TRAIN, dtype=np.int8)
     roles[draw < settings.test + settings.validation] = VALIDATION
     roles[draw < settings.test] = TEST
@@ -162,6 +163,31 @@ def restrict_to_regions(
         outside = (classes == name) & ~region.contains(ra, dec) & (roles != TEST)
         restricted[outside] = UNUSED
     return restricted
+
+
+def at_most(
+    roles: Roles, classes: NDArray[Any], rows: NDArray[np.int64], most: int, seed: int
+) -> Roles:
+    """Let no more than ``most`` galaxies of each class train, and no more validate.
+
+    Which ones depends on their rows and the seed alone, so a smaller draw is part of a larger
+    one. Test tiles stay as they are.
+
+    Parameters
+    ----------
+    roles : ndarray of int8, shape (n,)
+    classes : ndarray of str, shape (n,)
+    rows : ndarray of int64, shape (n,)
+        Rows of the store.
+    most, seed : int
+    """
+    limited = roles.copy()
+    rank = hashed_uniform(rows, seed)
+    for name in set(classes.tolist()):
+        for role in (TRAIN, VALIDATION):
+            there = np.flatnonzero((classes == name) & (roles == role))
+            limited[there[np.argsort(rank[there], kind="stable")[most:]]] = UNUSED
+    return limited
 
 
 def read_regions(text: str) -> dict[str, str]:

@@ -10,10 +10,15 @@ are additions as well; `ShamirShape.batch_norm` and `ShamirShape.dropout` turn t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from training.models.base import Count, Dropout, Network
+
+# Four poolings leave a pixel of the smallest.
+Side = Annotated[int, Field(ge=16, le=1024)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class ShamirShape:
         Probability of dropping an input of either dense layer.
     batch_norm : bool
         Normalise after each convolution.
+    size : int
+        Side of the input [px]; 120 in the paper. Smaller ones are for many quick networks.
     """
 
     widths: tuple[Count, Count, Count, Count, Count] = (16, 32, 64, 96, 128)
@@ -38,13 +45,14 @@ class ShamirShape:
     dense: Count = 128
     dropout: Dropout = 0.4
     batch_norm: bool = True
+    size: Side = 120
 
 
 class ShamirNet(Network):
     """Five convolutions, four max-poolings, two dense layers.
 
-    ``forward`` maps normalised images, float32 (n, 3, 120, 120), to raw outputs (n, outputs); one
-    is the paper's.
+    ``forward`` maps normalised images, float32 (n, 3, size, size), to raw outputs (n, outputs);
+    one is the paper's. ``size`` is the shape's.
     """
 
     size = 120
@@ -53,6 +61,7 @@ class ShamirNet(Network):
         super().__init__()
         shape = shape or ShamirShape()
         layers: list[nn.Module] = []
+        self.size = shape.size
         channels, side = 3, self.size
         for index, (width, kernel) in enumerate(zip(shape.widths, shape.kernels, strict=True)):
             layers.append(

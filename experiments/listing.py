@@ -1,0 +1,41 @@
+"""The experiments by name, with what each one asks. Listing them loads none."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from catalogs.errors import InputError
+
+
+class Entry(NamedTuple):
+    """One line of the list: the module, what is asked, and whether a survey is."""
+
+    module: str
+    summary: str
+    survey: bool = True
+
+
+LISTED = {
+    "training-size": Entry(
+        "training_size", "Accuracy against the number of training galaxies [DS22, figure 2]"
+    ),
+}
+
+
+def entry(name: str) -> Entry:
+    """Return what is listed of an experiment.
+
+    Raises
+    ------
+    InputError
+        There is none of this name.
+    """
+    if name not in LISTED:
+        raise InputError(f"experiment {name!r} is none of {', '.join(LISTED)}")
+    return LISTED[name]
+
+
+def lines() -> str:
+    """Return the list for people, one line each."""
+    width = max(map(len, LISTED))
+    return "\n".join(f"{name:<{width}}  {one.summary}" for name, one in LISTED.items())

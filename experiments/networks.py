@@ -1,0 +1,144 @@
+"""Steps that most experiments are made of: train a network, annotate with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from catalogs.progress import Reporter
+from engine.run import AnnotateSettings, annotate
+from experiments.lab import Lab, fingerprint
+from experiments.steps import Step
+from export.convert import export
+from training import checkpoint
+from training.models.shamir import ShamirShape
+from training.presets import merged
+from training.run import train
+from training.settings import SplitSettings, TrainSettings, dump, parse_settings
+
+SKY, RUN, BUNDLE, CATALOG = "sky.zarr", "network.run", "network.bundle", "catalog"
+
+CHEAP = TrainSettings(
+    epochs=15,
+    warmup=30,
+    average=0.98,
+    shape=ShamirShape(size=64),
+    split=SplitSettings(most=1000),
+)
+"""About a minute on one core: 64 pixels, at most 1,000 galaxies of a class, 15 epochs."""
+
+
+def _training(value: object) -> object:
+    """Read a table ``[train]``: what it does not name is as in `CHEAP`."""
+    if isinstance(value, Mapping):
+        return parse_settings(merged(dump(CHEAP), value), "[train]")
+    return value
+
+
+Training = Annotated[TrainSettings, BeforeValidator(_training)]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A survey store that steps read: one on disk, or the product of a step.
+
+    Attributes
+    ----------
+    path : Path, optional
+    content : str
+        Stands for what it holds.
+    step : Step, optional
+        Makes it, as ``sky.zarr`` in its folder.
+    """
+
+    path: Path | None
+    content: str = ""
+    step: Step | None = None
+
+    @classmethod
+    def of(cls, lab: Lab) -> Store:
+        """Return the experiment's survey."""
+        return cls(lab.path, fingerprint(lab.survey))
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        """What must be made first."""
+        return () if self.step is None else (self.step,)
+
+    def at(self, needs: Sequence[Path]) -> Path:
+        """Return where it is, given the folders of what is needed, its own first."""
+        return self.path if self.path is not None else needs[0] / SKY
+
+
+def train_step(store: Store, settings: TrainSettings, title: str, *, bundle: bool = False) -> Step:
+    """Return the step that trains a network, and exports it where it is to annotate.
+
+    The folder holds ``network.run`` without what only a resumed training or a later export
+    needs, and ``network.bundle``.
+
+    Parameters
+    ----------
+    store : Store
+    settings : TrainSettings
+    title : str
+    bundle : bool
+    """
+    return Step(
+        "train",
+        title,
+        {"survey": store.content, "settings": dump(settings), "bundle": bundle},
+        partial(_train, store=store, settings=settings, bundle=bundle),
+        store.needs,
+        ("training", "export") if bundle else ("training",),
+    )
+
+
+def annotate_step(store: Store, network: Step, title: str, workers: int) -> Step:
+    """Return the step that annotates a whole survey: ``catalog`` in its folder.
+
+    Parameters
+    ----------
+    store : Store
+    network : Step
+        From `train_step`, with a bundle.
+    title : str
+    workers : int
+        The catalog does not depend on them.
+    """
+    return Step(
+        "annotate",
+        title,
+        {"survey": store.content},
+        partial(_annotate, store=store, workers=workers),
+        (*store.needs, network),
+        ("engine",),
+    )
+
+
+def _train(
+    folder: Path,
+    needs: Sequence[Path],
+    reporter: Reporter,
+    *,
+    store: Store,
+    settings: TrainSettings,
+    bundle: bool,
+) -> None:
+    run = folder / RUN
+    train(store.at(needs), run, settings, reporter)
+    if bundle:
+        export(run, folder / BUNDLE, reporter, replace=True)
+    for name in (checkpoint.STATE, checkpoint.EXAMPLES):
+        (run / name).unlink(missing_ok=True)
+
+
+def _annotate(
+    folder: Path, needs: Sequence[Path], reporter: Reporter, *, store: Store, workers: int
+) -> None:
+    settings = AnnotateSettings(workers=workers)
+    annotate(store.at(needs), folder / CATALOG, needs[-1] / BUNDLE, settings, reporter)

@@ -1,0 +1,136 @@
+"""Writes an experiment's product: Parquet, JSON, figures, and one page that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import io
+import json
+import platform
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from markupsafe import Markup
+
+from catalogs.audit.plots import STYLE
+from catalogs.storage.disk import Disk
+from experiments.product import Drawing, Product, Table, plain, shown
+
+SCHEMA_VERSION = 1
+RESULTS, PAGE = "results.json", "report.html"
+USED = ("skytally", "numpy", "scipy", "torch", "onnxruntime", "pyarrow", "zarr")
+
+
+def write(out: Path, name: str, product: Product, made: dict[str, Any]) -> None:
+    """Write all files of an experiment, the page last.
+
+    Parameters
+    ----------
+    out : Path
+        The experiment's folder.
+    name : str
+        Of the experiment.
+    product : Product
+    made : dict
+        How it was made, as JSON values: ``summary``, ``settings``, ``survey``, ``again``,
+        ``steps``.
+    """
+    disk = Disk(out)
+    for table in product.tables:
+        disk.write(f"{table.name}.parquet", _parquet(table))
+    vectors = {}
+    for drawing in product.drawings:
+        vectors[drawing.name], pixels = _drawn(drawing)
+        disk.write(f"{drawing.name}.svg", vectors[drawing.name])
+        disk.write(f"{drawing.name}.png", pixels)
+    made = made | {"versions": versions()}
+    disk.write(RESULTS, (json.dumps(document(name, product, made), indent=1) + "\n").encode())
+    disk.write(PAGE, page(name, product, made, vectors).encode())
+
+
+def document(name: str, product: Product, made: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of ``results.json``."""
+    tables = {
+        table.name: {
+            "title": table.title,
+            "columns": dict(table.columns),
+            "rows": [plain(row) for row in table.rows],
+        }
+        for table in product.tables
+    }
+    said: dict[str, Any] = plain(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "experiment": name,
+            **made,
+            "headline": product.headline,
+            "findings": product.findings,
+            "facts": product.facts,
+            "tables": tables,
+        }
+    )
+    return said
+
+
+def page(name: str, product: Product, made: dict[str, Any], vectors: dict[str, bytes]) -> str:
+    """Return the page: self-contained, all text escaped, its own style allowed by hash only."""
+    here = resources.files("experiments")
+    style = (resources.files("catalogs.audit") / "report.css").read_text(encoding="utf-8")
+    style += (here / "page.css").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    images = {
+        figure: f"data:image/svg+xml;base64,{base64.b64encode(vector).decode()}"
+        for figure, vector in vectors.items()
+    }
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
+        name=name,
+        product=product,
+        made=made,
+        images=images,
+        shown=shown,
+        style=Markup(style),  # noqa: S704 - our own files, not the user's
+        style_hash=f"sha256-{digest}",
+        settings=json.dumps(made["settings"], indent=1),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides numbers here."""
+    found = {"python": platform.python_version(), "machine": platform.platform()}
+    for name in USED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _parquet(table: Table) -> bytes:
+    """Return a table as Parquet, the columns' meanings in their metadata."""
+    columns = {name: [plain(row.get(name)) for row in table.rows] for name in table.columns}
+    made = pa.table(columns)
+    fields = [
+        made.schema.field(name).with_metadata({"description": meaning})
+        for name, meaning in table.columns.items()
+    ]
+    sink = io.BytesIO()
+    pq.write_table(made.cast(pa.schema(fields, metadata={"title": table.title})), sink)
+    return sink.getvalue()
+
+
+def _drawn(drawing: Drawing) -> tuple[bytes, bytes]:
+    """Return a figure as SVG and as PNG, the same bytes for the same figure."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    with mpl.rc_context(STYLE):
+        drawing.figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        drawing.figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
+    return svg.getvalue(), png.getvalue()

@@ -1,0 +1,242 @@
+"""The experiments' frame: steps that are kept, settings, what is written, and one run of each."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from matplotlib.figure import Figure
+from surveys import encode, scattered, small_image
+from typer.testing import CliRunner
+
+from catalogs.config import parse
+from catalogs.cutouts.store import Survey
+from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
+from catalogs.errors import BusyError, InputError, IntegrityError
+from catalogs.progress import Silent
+from catalogs.storage.disk import Disk
+from experiments import lab, listing, training_size, writing
+from experiments.product import Drawing, Product, Table
+from experiments.steps import RECORD, UNFINISHED, Step, Steps
+from skytally import app
+from training.models.shamir import ShamirShape
+from training.network import Classifier
+from training.records import read_holdout
+from training.settings import SplitSettings, TrainSettings
+from training.splits import TEST, TRAIN, VALIDATION, at_most, sky_blocked
+
+
+def noted(kind: str, needs: tuple[Step, ...] = (), value: object = 1, stop: bool = False) -> Step:
+    """A step that writes what it was given, after what was there: each making shows."""
+
+    def make(folder: Path, given: list[Path], _: Silent) -> None:
+        with (folder / "made").open("a") as stream:
+            stream.write(f"{kind} {[path.name for path in given]}\n")
+        if stop:
+            raise KeyboardInterrupt
+
+    return Step(kind, kind, {"value": value}, make, needs)
+
+
+def test_a_step_is_made_once_after_what_it_needs(tmp_path):
+    first = noted("first")
+    second = noted("second", (first,))
+    steps = Steps(tmp_path, Silent())
+    (folder,) = steps.make([second])
+    made = (folder / "made").read_text()
+    assert made == f"second {[first.name]}\n"
+    assert list(steps.records) == [first.name, second.name]
+    again = Steps(tmp_path, Silent())
+    assert again.make([second, first]) == [folder, tmp_path / first.name]
+    assert (folder / "made").read_text() == made
+
+
+def test_a_digest_follows_what_decides_a_step():
+    steps = [
+        noted("a"),
+        noted("b"),
+        noted("a", value=2),
+        noted("a", (noted("b"),)),
+        noted("a", (noted("b", value=2),)),
+        replace(noted("a"), code=("catalogs/synthetic",)),
+        replace(noted("a"), code=("catalogs/audit",)),
+    ]
+    assert len({step.digest for step in steps}) == len(steps)
+    assert replace(noted("a"), title="another").digest == noted("a").digest
+
+
+def test_an_interrupted_step_gets_its_folder_back(tmp_path):
+    steps = Steps(tmp_path, Silent())
+    with pytest.raises(KeyboardInterrupt):
+        steps.make([noted("a", stop=True)])
+    assert [path.suffix for path in tmp_path.iterdir()] == [UNFINISHED]
+    (folder,) = steps.make([noted("a")])
+    assert (folder / "made").read_text() == "a []\n" * 2
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_the_record_of_another_step_is_refused(tmp_path):
+    (folder,) = Steps(tmp_path, Silent()).make([noted("a")])
+    (folder / RECORD).write_text('{"digest": "of another"}')
+    with pytest.raises(IntegrityError, match="remove its folder"):
+        Steps(tmp_path, Silent()).make([noted("a")])
+
+
+def test_folds_share_no_test_tile_and_draws_are_nested():
+    ra, dec = scattered(3000)
+    folds = [sky_blocked(ra, dec, SplitSettings(order=3, test=0.25, fold=f)) for f in range(4)]
+    assert np.array_equal(sum((roles == TEST).astype(int) for roles in folds), np.ones(3000))
+    classes = np.where(np.arange(3000) % 3 == 0, "spiral", "elliptical").astype(object)
+    rows = np.arange(3000)
+    small, large = (at_most(folds[0], classes, rows, most, 5) for most in (20, 50))
+    for role in (TRAIN, VALIDATION):
+        assert set(rows[small == role]) <= set(rows[large == role])
+        counts = [np.sum(classes[small == role] == name) for name in ("spiral", "elliptical")]
+        assert counts == [20, 20]
+    assert np.array_equal(large == TEST, folds[0] == TEST)
+    with pytest.raises(InputError, match="fold 4"):
+        parse(TrainSettings, {"split": {"test": 0.25, "fold": 4}}, "settings")
+
+
+def hostile() -> Product:
+    figure = Figure(figsize=(2, 2))
+    figure.subplots().plot([0, 1])
+    evil = "</style><script>alert(1)</script>"
+    rows = [{"name": evil, "value": float("nan")}, {"name": "b", "value": -0.5}]
+    return Product(
+        evil,
+        [evil],
+        [Table("numbers", evil, {"name": evil, "value": "a number"}, rows)],
+        [Drawing("line", evil, f'"{evil}', evil, figure)],
+        [evil],
+        {"x": float("inf")},
+    )
+
+
+def test_the_page_escapes_everything_and_loads_nothing(tmp_path):
+    made = {"summary": "<b>", "settings": {"a": "<i>"}, "survey": None, "again": "a < b"}
+    writing.write(tmp_path, "<name>", hostile(), made | {"steps": {}})
+    page = (tmp_path / writing.PAGE).read_text()
+    assert "<script" not in page
+    assert page.count("</style>") == 1
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    document = json.loads((tmp_path / writing.RESULTS).read_text())
+    assert document["tables"]["numbers"]["rows"][0]["value"] is None
+    assert document["facts"] == {"x": None}
+    table = pq.read_table(tmp_path / "numbers.parquet")
+    assert table.schema.field("value").metadata[b"description"] == b"a number"
+    assert table["value"].to_pylist() == [None, -0.5]
+    first = (tmp_path / "line.svg").read_bytes()
+    writing.write(tmp_path, "<name>", hostile(), made | {"steps": {}})
+    assert (tmp_path / "line.svg").read_bytes() == first
+
+
+def test_help_lists_every_experiment_and_each_one_loads():
+    shown = CliRunner().invoke(app, ["experiment", "--help"]).stdout
+    for name, entry in listing.LISTED.items():
+        assert re.search(rf"^\s+{name}\s+{re.escape(entry.summary[:20])}", shown, re.MULTILINE)
+        assert lab.load(name).settings().seeds >= 1
+
+
+def write_bright_survey(to: Path, rows: int) -> Path:
+    """A survey of two classes, of which one is brighter."""
+    ra, dec = scattered(rows)
+    labels = np.asarray(["elliptical", "spiral"] * (rows // 2), dtype=object)
+
+    def images(chunks):
+        for chunk in chunks:
+            pictures = [small_image(row, 16) // 2 + 100 * (row % 2) for row in chunk.tolist()]
+            yield [encode(picture.astype(np.uint8)) for picture in pictures]
+
+    table = SurveyTable(np.arange(rows), ra, dec, {"label": labels})
+    write_survey(to, table, images, SurveyInfo(name="bright <b>"))
+    return to
+
+
+@pytest.fixture(scope="module")
+def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bright_survey(tmp_path_factory.mktemp("bright") / "bright.zarr", 600)
+
+
+SMALL = {
+    "epochs": 4,
+    "batch": 16,
+    "warmup": 2,
+    "average": 0.5,
+    "learning_rate": 0.01,
+    "shape": {"size": 16, "widths": [4, 4, 4, 4, 4], "dense": 8, "dropout": 0.0},
+}
+
+
+@pytest.fixture(scope="module")
+def sizes(bright: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Product]:
+    out = tmp_path_factory.mktemp("sizes") / "out"
+    values = {"sizes": [8, 100], "seeds": 2, "train": SMALL}
+    settings = parse(training_size.Settings, values, "settings")
+    return out, lab.run("training-size", out, bright, settings)
+
+
+def test_training_size_says_what_its_networks_measured(sizes, bright):
+    out, product = sizes
+    document = json.loads((out / "results.json").read_text())
+    assert document["settings"]["train"]["epochs"] == 4
+    assert document["survey"]["uuid"] == Survey.open(bright).attributes.uuid
+    networks = document["tables"]["networks"]["rows"]
+    assert [(row["size"], row["seed"]) for row in networks] == [(8, 0), (100, 0), (8, 1), (100, 1)]
+    assert len(document["steps"]) == 4
+    by_result = {}
+    for name, record in document["steps"].items():
+        settings = record["decides"]["settings"]
+        answers = read_holdout(out / "steps" / name / "network.run")
+        right = (answers.p >= 0.5) == (answers.label == "spiral")
+        recalls = [right[answers.label == kind].mean() for kind in ("elliptical", "spiral")]
+        by_result[settings["split"]["most"], settings["seed"]] = np.mean(recalls)
+    for row in networks:
+        assert row["trained_spiral"] == row["trained_elliptical"] == row["size"]
+        expected = by_result[row["size"], row["seed"]]
+        assert row["balanced_accuracy"] == pytest.approx(expected, abs=1e-12)
+    assert product.facts["sizes"][1]["balanced_accuracy"] > 0.9
+    page = (out / "report.html").read_text()
+    assert "bright &lt;b&gt;" in page
+    assert not list((out / "steps").glob("*/network.run/state.safetensors"))
+
+
+def test_more_seeds_keep_the_steps_that_are_there(sizes, bright):
+    out, _ = sizes
+    before = {path: path.stat().st_mtime_ns for path in (out / "steps").rglob("*.safetensors")}
+    values = {"sizes": [8, 100], "seeds": 2, "train": SMALL}
+    settings = parse(training_size.Settings, values, "settings")
+    lab.run("training-size", out, bright, replace(settings, sizes=(8,)))
+    after = {path: path.stat().st_mtime_ns for path in (out / "steps").rglob("*.safetensors")}
+    assert before == after
+
+
+def test_what_cannot_be_is_refused_in_one_line(tmp_path, bright):
+    with pytest.raises(InputError, match="'nonsense' is none of"):
+        listing.entry("nonsense")
+    with pytest.raises(InputError, match=r"sizes.*train|extra.*Unexpected"):
+        parse(training_size.Settings, {"extra": 1, "sizes": [0]}, "x.toml")
+    with pytest.raises(InputError, match=r"\[train\]: epochs"):
+        parse(training_size.Settings, {"train": {"epochs": 0}}, "x.toml")
+    with pytest.raises(InputError, match="needs --survey"):
+        lab.run("training-size", tmp_path / "out")
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds no experiment"):
+        lab.run("training-size", tmp_path, bright)
+    out = tmp_path / "out"
+    Disk(out).write(lab.MARK, b'{"experiment": "other"}')
+    with pytest.raises(InputError, match="holds the experiment 'other'"):
+        lab.run("training-size", out, bright)
+    Disk(out).write(lab.MARK, b'{"experiment": "training-size"}')
+    with Disk(out).hold(lab.LOCK), pytest.raises(BusyError):
+        lab.run("training-size", out, bright)
+
+
+def test_the_network_takes_cutouts_of_other_sizes():
+    shape = ShamirShape(size=32, widths=(4, 4, 4, 4, 4), dense=8)
+    assert Classifier(TrainSettings(shape=shape)).size == 32

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
-from catalogs.audit.plots import STYLE
+from catalogs.audit.report.plots import STYLE
 from catalogs.storage.disk import Disk
 from experiments.product import Drawing, Product, Table, plain, shown
 
@@ -81,7 +81,8 @@ def document(name: str, product: Product, made: dict[str, Any]) -> dict[str, Any
 def page(name: str, product: Product, made: dict[str, Any], vectors: dict[str, bytes]) -> str:
     """Return the page: self-contained, all text escaped, its own style allowed by hash only."""
     here = resources.files("experiments")
-    style = (resources.files("catalogs.audit") / "report.css").read_text(encoding="utf-8")
+    audits = resources.files("catalogs.audit.report") / "templates"
+    style = (audits / "page.css").read_text(encoding="utf-8")
     style += (here / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

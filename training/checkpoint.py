@@ -13,6 +13,7 @@
     holdout.csv                the test galaxies' answers
     training_sky.moc.fits      where the training galaxies lie
     curves.png                 what was learnt by epoch
+    triage.png                 how often answers are right that are accepted
     examples.safetensors       held-out cutouts, on which an export is compared with torch
 """
 
@@ -41,7 +42,7 @@ from training.settings import TrainSettings, dump, parse_settings
 
 SETTINGS, DATA, RESULT, LOG = "settings.json", "data.json", "result.json", "log.csv"
 STATE, WEIGHTS, SKY = "state.safetensors", "weights.safetensors", "training_sky.moc.fits"
-BEST, METRICS = "best.safetensors", "metrics.json"
+BEST, METRICS, TRIAGE = "best.safetensors", "metrics.json", "triage.png"
 HOLDOUT, CURVES, EXAMPLES = "holdout.csv", "curves.png", "examples.safetensors"
 SHOWN = 200
 

@@ -1,9 +1,9 @@
-"""The command ``skytally train``: imports torch only when it runs."""
+"""The commands ``skytally train`` and ``triage``: import torch only when they run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -108,6 +108,66 @@ def train(
         for name, m in result.metrics.items()
     ]
     show(json_, lines, fields(result))
+
+
+def triage(
+    run: Annotated[Path, typer.Argument(callback=on_disk, help="NAME.run, complete.")],
+    accuracy: Annotated[
+        float | None, typer.Option(help="Accept what is right this often, with 95% confidence.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Accept from this confidence on instead.")
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option(help="Of a tree, such as q01; its first by default.")
+    ] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="Catalog that the run's bundle annotated: path or URL.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", callback=on_disk, help="CSV of the galaxies for experts.")
+    ] = None,
+    json_: Json = False,
+    config: Config = None,  # noqa: ARG001  (acts in its callback, before the command)
+) -> None:
+    """Say how often a run is right by confidence; list a catalog's galaxies for experts."""
+    need("torch", "train")
+    from training.experts import for_experts, read_levels
+    from training.triage import lowest
+
+    if (catalog is None) != (to is None):
+        raise InputError("--catalog and --to LIST.csv go together")
+    if accuracy is not None and confidence is not None:
+        raise InputError("give --accuracy or --confidence, not both")
+    levels, asked = read_levels(run, question)
+    chosen = None if accuracy is None else lowest(levels, accuracy)
+    threshold = confidence if chosen is None else chosen.confidence
+    if catalog is not None and threshold is None:
+        raise InputError("--catalog needs --accuracy or --confidence")
+    of = "" if asked is None else f", {asked}"
+    lines = [f"{run}{of}: {levels[-1].accuracy.n} held-out galaxies"]
+    lines += ["  confidence  accepted  right among these (exact 95%)"]
+    lines += [
+        f"  {level.confidence:10.4f}  {level.accepted.value:7.0%}  {level.accuracy.value:.4f}  "
+        f"({level.accuracy.low:.4f} to {level.accuracy.high:.4f})"
+        for level in levels
+    ]
+    if chosen is not None:
+        lines += [
+            f"  from {chosen.confidence:.4f} on {accuracy:g} or more are right, with 95% confidence"
+        ]
+    result: dict[str, Any] = {
+        "run": run,
+        "question": asked,
+        "levels": [level.plain() for level in levels],
+        "confidence": threshold,
+    }
+    if catalog is not None and to is not None and threshold is not None:
+        counts = for_experts(catalog, to, threshold, asked)
+        result |= {"to": to, **counts}
+        listed, accepted, without = counts["listed"], counts["accepted"], counts["without"]
+        lines += [f"{to}: {listed} for experts, {accepted} accepted, {without} without an answer"]
+    show(json_, lines, result)
 
 
 def _count_of(counts: dict[str, dict[str, int]], role: str) -> int:

@@ -104,6 +104,7 @@ def average(
     records.write_holdout(to, store, labels, kept[test], probability[test])
     records.write_examples(to, store, labels.rows[kept[~test]], data.crop)
     records.write_metrics(to, judged[TEST])
+    records.write_triage(to, judged[TEST])
     result = blank.model_copy(
         update={
             "metrics": judged[TEST].metrics,

@@ -13,6 +13,7 @@ from training import scores
 from training.labels import Votes
 from training.metrics import Measured, evaluate, wilson
 from training.scores import agreement, bootstrapped, by_rank, calibration_error, class_scores
+from training.triage import levels
 
 # A question is judged on galaxies about which this share of the volunteers were asked it.
 ASKED = 0.5
@@ -126,13 +127,15 @@ def _of_question(
     two = len(names) == 2
     stated = probability[:, 1] if two else probability.max(axis=1)
     came_true = truth == 1 if two else right
+    sure = agreement(probability)
     return {
         "accuracy": asdict(accuracy),
         "classes": {n: {k: asdict(m) for k, m in v.items()} for n, v in classes.items()},
         "confusion": scores.confusion(truth, answer, len(names)).astype(int).tolist(),
         "reliability": _plain(scores.reliability(stated, came_true)),
         "expected_calibration_error": asdict(calibration_error(stated, came_true)),
-        "by_confidence": _plain(by_rank(agreement(probability), right)),
+        "by_confidence": _plain(by_rank(sure, right)),
+        "triage": [level.plain() for level in levels(sure, right)],
     }
 
 

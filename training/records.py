@@ -21,9 +21,11 @@ from training import checkpoint
 from training.fit import read_log
 from training.judge import Judgement
 from training.labels import Labels
+from training.triage import Level
 
 SKY_ORDER = 6
 EXAMPLES, EXAMPLE_BYTES = 512, 1 << 26
+FEWEST_DRAWN = 50
 WATCHED = {
     "validation_roc_auc": "validation ROC AUC",
     "validation_accuracy": "validation accuracy",
@@ -121,6 +123,36 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
     if isinstance(value, list):
         return [_without_nan(v) for v in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def write_triage(run: Path, judgement: Judgement) -> None:
+    """Draw how often answers are right that are accepted, by the share that is accepted.
+
+    Of classes, or of each question of a tree that 50 held-out galaxies or more were asked.
+    """
+    from matplotlib.figure import Figure
+
+    details = judgement.details
+    several = details.get("questions", {"": details})
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name, found in several.items():
+        found_levels = [Level.read(values) for values in found.get("triage", [])]
+        if name and found.get("galaxies", 0) < FEWEST_DRAWN:
+            continue
+        share = [100 * level.accepted.value for level in found_levels]
+        accuracy = [100 * level.accuracy.value for level in found_levels]
+        (line,) = axes.plot(share, accuracy, marker=".", label=name)
+        if len(several) == 1:
+            low = [100 * level.accuracy.low for level in found_levels]
+            high = [100 * level.accuracy.high for level in found_levels]
+            axes.fill_between(share, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set(xlabel="accepted, the surest first [%]", ylabel="right among these [%]")
+    if len(several) > 1:
+        axes.legend(frameon=False, ncols=2, fontsize="small")
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    checkpoint.write_bytes(run / checkpoint.TRIAGE, image.getvalue())
 
 
 def write_curves(run: Path) -> None:

@@ -136,6 +136,7 @@ def train(
     records.write_examples(to, store, labels.rows[kept[roles[kept] != TRAIN]], crop)
     records.write_curves(to)
     records.write_metrics(to, judged[TEST])
+    records.write_triage(to, judged[TEST])
     checkpoint.write_tensors(to / checkpoint.WEIGHTS, model.state_dict(), {})
     result = RunResult(
         calibration=calibration,

@@ -11,9 +11,11 @@ import hats
 import lsdb
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hats.io.validation import is_valid_catalog
+from scipy.stats import entropy
 from surveys import brightness_bundle, encode, scattered, small_image, tree, write_small_survey
 
 from catalogs.annotated.convert import convert
@@ -26,6 +28,7 @@ from engine.run import AnnotateSettings, annotate
 from engine.status import catalog_status
 from export.answers import agreement
 from export.bundle import Bundle
+from training.experts import for_experts
 
 ROWS = 2000
 ONE = AnnotateSettings(workers=1)
@@ -50,6 +53,23 @@ def test_answers_are_those_of_the_images(catalog):
         assert label == ("spiral" if p >= 0.5 else "elliptical")
     assert set(table["status"]) == {"ok"}
     assert table["survey_label"] == ["x"] * ROWS
+
+
+def test_galaxies_below_a_confidence_are_listed_for_experts(catalog, tmp_path):
+    """Oracle: equation 7 of Dieleman et al. 2015 on the catalog's probabilities, by scipy."""
+    table = read_table(catalog).to_pandas()
+    sure = 1 - entropy(np.stack([1 - table["p_spiral"], table["p_spiral"]]), base=2)
+    threshold = float(np.median(sure)) + 1e-4
+    counts = for_experts(str(catalog), tmp_path / "experts.csv", threshold)
+    listed = pd.read_csv(tmp_path / "experts.csv")
+    assert set(listed["id"]) == set(table["id"][sure < threshold])
+    assert listed["confidence"].is_monotonic_increasing
+    assert list(listed) == ["id", "ra", "dec", "label", "confidence", "p_elliptical", "p_spiral"]
+    assert counts == {"accepted": ROWS - len(listed), "listed": len(listed), "without": 0}
+    with pytest.raises(InputError, match="exists already"):
+        for_experts(str(catalog), tmp_path / "experts.csv", threshold)
+    with pytest.raises(InputError, match="no column 'confidence_q01'"):
+        for_experts(str(catalog), tmp_path / "x.csv", threshold, "q01")
 
 
 def test_the_catalog_is_a_valid_hats_catalog_that_lsdb_opens(catalog):

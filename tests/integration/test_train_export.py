@@ -24,6 +24,7 @@ from export.parity.gate import Gate
 from export.session import Session
 from training.averaging import annotator_of
 from training.checkpoint import Run
+from training.experts import read_levels
 from training.models.shamir import ShamirShape
 from training.presets import read_settings
 from training.run import train
@@ -173,6 +174,23 @@ def test_the_holdout_answers_are_the_bundles(bundle: Bundle, run: Run, survey: P
     np.testing.assert_allclose(got, expected, atol=2e-5)
     answer = (got >= bundle.manifest.threshold) == (store.column("label")[chosen] == "spiral")
     assert answer.mean() == pytest.approx(bundle.manifest.metrics["accuracy"].value, abs=1 / 30)
+
+
+def test_triage_counts_the_holdout(run: Run) -> None:
+    with (run.path / "holdout.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    p = np.asarray([float(row["p_spiral"]) for row in rows])
+    right = (p >= 0.5) == np.asarray([row["label"] == "spiral" for row in rows])
+    levels, question = read_levels(run.path)
+    assert question is None
+    for level in levels:
+        # Confidence grows with the distance from a half.
+        chosen = np.argsort(-np.abs(p - 0.5), kind="stable")[: level.accuracy.n]
+        assert level.accuracy.value == pytest.approx(right[chosen].mean())
+    assert levels[-1].accuracy.n == len(rows)
+    assert (run.path / "triage.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="answers no tree"):
+        read_levels(run.path, "q01")
 
 
 def test_a_region_without_galaxies_is_refused(survey: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import crew_tasks as tasks
@@ -140,10 +141,13 @@ def dismiss_workers(crew, finished: threading.Event, times: int) -> int:
     """Take all workers away for good, as often as they are there; return how often."""
     done = 0
     while done < times and not finished.wait(0.05):
+        client = crew.client
+        # Without a limit, a call to a client that is closed meanwhile may wait for ever.
+        ask = partial(client.sync, callback_timeout=5)
         try:
-            there = list(crew.client.scheduler_info()["workers"])
+            there = list(ask(client.scheduler.identity)["workers"])
             if there:
-                crew.client.retire_workers(there)
+                ask(client.scheduler.retire_workers, workers=there)
                 done += 1
         except Exception:  # noqa: BLE001  (the cluster is being built again)
             continue

@@ -28,7 +28,7 @@ from catalogs.terminal import (
 from engine.commands import simulate
 from experiments.commands import HELP as EXPERIMENT_HELP
 from experiments.commands import experiment
-from training.commands import train, triage
+from training.commands import look, train, triage
 
 ANISOTROPIC_STATUS = 4
 
@@ -111,6 +111,7 @@ def ingest(
 
 app.command()(train)
 app.command()(triage)
+app.command()(look)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The commands ``skytally train`` and ``triage``: import torch only when they run."""
+"""The commands ``skytally train``, ``triage`` and ``look``: import torch only when they run."""
 
 from __future__ import annotations
 
@@ -172,3 +172,21 @@ def triage(
 
 def _count_of(counts: dict[str, dict[str, int]], role: str) -> int:
     return sum(counts.get(role, {}).values())
+
+
+def look(
+    run: Annotated[Path, typer.Argument(callback=on_disk, help="NAME.run, complete.")],
+    survey: Annotated[
+        Path, typer.Option(callback=on_disk, help="Survey store that it was trained on.")
+    ],
+    to: Annotated[Path, typer.Option("--to", callback=on_disk, help="HTML page to make.")],
+    json_: Json = False,
+    config: Config = None,  # noqa: ARG001  (acts in its callback, before the command)
+) -> None:
+    """Show what a network has learnt, in one page: filters, maps, units, hard and easy galaxies."""
+    need("torch", "train")
+    from training.look.run import look as write
+
+    galaxies = write(run, survey, to, reporter())
+    lines = [f"{to}: {run.name} seen on {galaxies} held-out galaxies, {to.stat().st_size:,} bytes"]
+    show(json_, lines, {"to": to, "galaxies": galaxies})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from export.session import Session
 from training.averaging import annotator_of
 from training.checkpoint import Run
 from training.experts import read_levels
+from training.look.run import look
 from training.models.shamir import ShamirShape
 from training.presets import read_settings
 from training.run import train
@@ -191,6 +193,34 @@ def test_triage_counts_the_holdout(run: Run) -> None:
     assert (run.path / "triage.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="answers no tree"):
         read_levels(run.path, "q01")
+
+
+def test_the_page_shows_the_hardest_galaxies_and_loads_nothing(
+    run: Run, survey: Path, tmp_path: Path
+) -> None:
+    with (run.path / "holdout.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    wrong = {
+        row["id"]: abs((row["label"] == "spiral") - float(row["p_spiral"]))
+        for row in rows
+        if row["label"] == "spiral"
+    }
+    named = tmp_path / "<b>.run"
+    named.symlink_to(run.path)
+    assert look(named, survey, tmp_path / "x.html") == len(rows)
+    text = (tmp_path / "x.html").read_text()
+    assert len(text) < 2_000_000
+    assert "<b>.run" not in text
+    assert "Inside &lt;b&gt;.run" in text
+    assert not re.search(r"<script|https?://|url\((?![\"']?#)", text)
+    hardest = text.partition("Hardest spiral")[2]
+    shown = re.findall(r">(\d+): spiral, p ([\d.]+)", hardest)
+    expected = sorted(wrong, key=lambda name: -wrong[name])[:8]
+    assert [name for name, _ in shown] == expected
+    for name, p in shown:
+        assert float(p) == pytest.approx(1 - wrong[name], abs=0.011)
+    with pytest.raises(InputError, match="exists already"):
+        look(run.path, survey, tmp_path / "x.html")
 
 
 def test_a_region_without_galaxies_is_refused(survey: Path, tmp_path: Path) -> None:

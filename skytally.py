@@ -235,6 +235,10 @@ def audit(
     source: Annotated[str, typer.Argument(help="Catalog, or any table with an answer column.")],
     to: Annotated[Path, typer.Option("--to", callback=on_disk, help="NAME.audit to make.")],
     answer: Annotated[str, typer.Option(help="The answer whose fraction is audited.")] = "spiral",
+    among: Annotated[
+        str | None,
+        typer.Option(help="What it is a fraction of: spiral|elliptical, or all, mergers too."),
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Answer column of a foreign table.")] = None,
     ra: Annotated[str | None, typer.Option(help="Right ascension column.")] = None,
     dec: Annotated[str | None, typer.Option(help="Declination column.")] = None,
@@ -292,6 +296,7 @@ def audit(
         raise InputError(f"--fail-on {fail_on!r} is not 'anisotropic'")
     settings = AuditSettings(
         answer=answer,
+        among=among,
         label=label,
         ra=ra,
         dec=dec,

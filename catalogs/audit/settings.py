@@ -14,6 +14,11 @@ MEDIAN_N = 200
 MOST_COVARIATES = 20
 MOST_OTHERS = 50
 DEFAULT_ANSWER = "spiral"
+EVERY_ANSWER = "all"
+NO_SHAPE = (
+    *("merger", "mergers", "merging", "unknown", "uncertain", "unsure", "undetermined", "unclear"),
+    *("dont_know", "don't know", "dont know", "artifact", "artefact", "star", "star_or_artifact"),
+)  # in any case
 DEFAULT_RADII = (5.0, 10.0, 15.0, 20.0, 30.0, 90.0)  # degrees
 
 
@@ -27,6 +32,10 @@ class AuditSettings:
         The answer whose fraction is audited: a value of the label column (several joined by
         ``|`` count together), or the name after ``p_``. In a column of numbers or booleans 0 or
         ``false`` counts the zeros; 1, ``true``, the column's name or the default the ones.
+    among : str, optional
+        The answers that make up the denominator, joined by ``|``, or ``all``. By default all that a
+        column of labels says but those that tell no shape: mergers, unknown, artefacts
+        (`NO_SHAPE`), which are left out and counted.
     label : str, optional
         Answer column; found by name when it is unambiguous.
     ra, dec : str, optional
@@ -88,6 +97,7 @@ class AuditSettings:
     """
 
     answer: str = DEFAULT_ANSWER
+    among: str | None = None
     label: str | None = None
     ra: str | None = None
     dec: str | None = None
@@ -120,6 +130,21 @@ class AuditSettings:
         return [(group.strip(), path) for group, _, path in parts]
 
     @property
+    def denominator(self) -> list[str] | None:
+        """The values of the label column that are counted; None where `left_out` says it."""
+        if self.among is None or self.among == EVERY_ANSWER:
+            return None
+        return [value.strip() for value in self.among.split("|")]
+
+    @property
+    def left_out(self) -> list[str]:
+        """The values of the label column, in small letters, that are not counted."""
+        if self.among is not None:
+            return []
+        asked = {value.lower() for value in self.values}
+        return [name for name in NO_SHAPE if name not in asked]
+
+    @property
     def values(self) -> list[str]:
         """The values of the label column that count together."""
         return [value.strip() for value in self.answer.split("|")]
@@ -127,6 +152,10 @@ class AuditSettings:
     def __post_init__(self) -> None:
         if not all(self.values):
             raise InputError("answer is empty; name the answer to audit, such as spiral")
+        counted = self.denominator
+        missing = [value for value in self.values if counted is not None and value not in counted]
+        if missing:
+            raise InputError(f"among {self.among!r}: lacks the answer {missing[0]!r} itself")
         if self.order is not None and not 0 <= self.order <= LARGEST_ORDER:
             raise InputError(f"order {self.order}: expected 0 to {LARGEST_ORDER} (nside 1 to 64)")
         for name, value in (("alpha", self.alpha), ("effect", self.effect)):

@@ -19,6 +19,7 @@ from mocpy import MOC
 from PIL import Image
 
 from catalogs import sky
+from catalogs.audit.reading.answers import Tally, find_columns, iter_answers
 from catalogs.audit.run import AuditResult, audit, summary_lines
 from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError, SkytallyError
@@ -195,6 +196,7 @@ def test_hygiene_counts_every_row(tmp_path: Path) -> None:
         "no_position": 9,
         "no_weight": 0,
         "no_answer": 6,
+        "other_answer": 0,
         "duplicate_positions": 4,
         "used": 20_000 - 7 - 9 - 6 - 4,
     }
@@ -461,6 +463,31 @@ def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
 def test_settings_are_checked(wrong: dict) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         AuditSettings(**wrong)
+
+
+def test_extra_classes_are_in_the_denominator_only_when_asked(tmp_path: Path) -> None:
+    """Oracle: fractions counted by hand; the rows of every case make the table's."""
+    said = ["spiral"] * 5 + ["elliptical"] * 3 + ["Merger"] * 2 + ["unknown", "edge_on", None, ""]
+    ra = np.linspace(10, 20, len(said))
+    pq.write_table(pa.table({"ra": ra, "dec": ra, "label": said}), tmp_path / "t.parquet")
+
+    def counted(**asked: str) -> tuple[float, int, int, int]:
+        settings, tally = AuditSettings(**asked), Tally()
+        columns = find_columns(tmp_path / "t.parquet", settings)
+        rows = [v for _, v in iter_answers(tmp_path / "t.parquet", columns, settings, tally)]
+        answers = np.concatenate(rows)[:, 0]
+        assert tally.rows == len(answers) + tally.other_answer + tally.no_answer == len(said)
+        return float(answers.sum()), len(answers), tally.other_answer, tally.no_answer
+
+    assert counted() == (5, 10, 3, 1)  # "" and edge_on are answers like others
+    assert counted(among="all") == (5, 13, 0, 1)
+    assert counted(among="spiral|elliptical") == (5, 8, 5, 1)
+    assert counted(answer="Merger") == (2, 12, 1, 1)
+    with pytest.raises(InputError, match="lacks the answer 'spiral'"):
+        AuditSettings(among="elliptical|merger")
+    pq.write_table(pa.table({"ra": ra, "dec": ra, "label": ra > 15}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="only of labels"):
+        counted(among="spiral|elliptical")
 
 
 @pytest.mark.shared

@@ -65,6 +65,7 @@ class Tally:
     not_ok: int = 0
     no_position: int = 0
     no_answer: int = 0
+    other_answer: int = 0
     no_weight: int = 0
     duplicates: int = 0
     used: int = 0
@@ -159,10 +160,12 @@ def iter_answers(
             ok = status_ok(batch.column(columns.status))
         placed = np.isfinite(ra) & (np.abs(dec) <= 90) & (np.abs(ra) <= 360)
         answered = ~np.isnan(answer)
+        other = reader.not_counted(batch.column(columns.answer))
         tally.rows += batch.num_rows
         tally.not_ok += int(np.sum(~ok))
         tally.no_position += int(np.sum(ok & ~placed))
-        tally.no_answer += int(np.sum(ok & placed & ~answered))
+        tally.no_answer += int(np.sum(ok & placed & ~answered & ~other))
+        tally.other_answer += int(np.sum(ok & placed & other))
         use = ok & placed & answered
         values = [answer[:, None], *(more.values(batch, ra, dec) for more in beside)]
         yield sky.tile_of(ra[use], dec[use], sky.FINEST_ORDER), np.hstack(values)[use]
@@ -185,6 +188,11 @@ class AnswerReader:
             return np.full(len(column), np.nan)
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return self._text(column, tally)
+        if self.settings.denominator is not None and not pa.types.is_string(kind):
+            raise InputError(
+                f"among {self.settings.among!r}: answer column {self.name!r} holds {kind}; only of "
+                "labels some can be left out"
+            )
         if pa.types.is_boolean(kind):
             column = column.cast(pa.int8())
         elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
@@ -194,16 +202,29 @@ class AnswerReader:
         numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         return self._numbers(np.asarray(numbers, np.float64), tally)
 
+    def not_counted(self, column: pa.Array) -> BoolArray:
+        """Say which labels are in no denominator, such as mergers where nobody asked for them."""
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            return np.zeros(len(column), np.bool_)
+        counted = self.settings.denominator
+        if counted is not None:
+            return np.asarray(column.is_valid()) & ~_is_one_of(column, counted)
+        return _is_one_of(pc.utf8_lower(column), self.settings.left_out)
+
     def _text(self, column: pa.Array, tally: Tally) -> FloatArray:
         if self.settings.probabilities:
             raise InputError(
                 f"answer column {self.name!r} holds text; summing probabilities needs numbers"
             )
-        tally.counted = f"labels: {self.name} is {self.settings.answer}"
+        among = "" if self.settings.among is None else f", among {self.settings.among}"
+        tally.counted = f"labels: {self.name} is {self.settings.answer}{among}"
         chosen = _is_one_of(column, self.settings.values)
         some = [*pc.unique(column)[:50].to_pylist(), *pc.unique(column.filter(chosen)).to_pylist()]
         tally.values_seen.update(value for value in some if value is not None)
-        return np.where(np.asarray(column.is_valid()), chosen.astype(np.float64), np.nan)
+        counted = np.asarray(column.is_valid()) & ~self.not_counted(column)
+        return np.where(counted, chosen.astype(np.float64), np.nan)
 
     def _counts_zeros(self) -> bool:
         """Say whether 0 is asked for and not 1, which the name of a column of 0/1 stands for."""

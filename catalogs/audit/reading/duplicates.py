@@ -1,12 +1,14 @@
 """Rows at the same position are the same object: the first one counts.
 
 A published dipole fell from 4.0 to 0.3 sigma when its duplicates were removed. Positions agree
-when they share a HEALPix pixel of order 29 (0.4 milliarcseconds). The rows wait in memory, and
-beyond a few million on disk, split by a hash of the position, so that memory stays bounded.
+when they share a HEALPix pixel of order 29 (0.4 milliarcseconds). A million rows or so wait in
+memory; beyond that they go to a temporary file, each load sorted by a hash of the position, and
+come back in parts of the hash that fit into memory, however many there are.
 """
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,14 +24,15 @@ from catalogs.storage.disk import disk_error
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-IN_MEMORY = 1 << 22  # numbers; two million rows of an answer and its pixel
-_BUCKETS = 64
+IN_MEMORY = 1 << 21  # numbers; a million rows of an answer and its pixel
+AT_ONCE = 1 << 17  # rows given back together
+_HASH_BITS = 10
 
 
 class FirstAtPosition:
     """Collects rows, then gives back the first of every position, as often as asked.
 
-    Use as a context manager: temporary files vanish with it.
+    Use as a context manager: the temporary file vanishes with it.
 
     Parameters
     ----------
@@ -38,16 +41,16 @@ class FirstAtPosition:
     every : bool
         Give back every row of a position instead.
     in_memory : int
-        Numbers, pixels among them, held before they go to temporary files.
+        Numbers, pixels among them, held before they go to the temporary file.
     """
 
     def __init__(self, width: int = 1, *, every: bool = False, in_memory: int = IN_MEMORY) -> None:
-        self._row = np.dtype([("pixel", np.int64), ("values", np.float64, (width,))])
         self._every = every
-        self._limit = in_memory // (1 + width)
-        self._waiting: list[NDArray[np.void]] = []
+        row = np.dtype([("pixel", np.int64), ("values", np.float64, (width,))])
+        self._held = np.empty(max(1, in_memory // (1 + width)), row)
         self._rows = 0
-        self._files: list[BinaryIO] = []
+        self._file: BinaryIO | None = None
+        self._loads: list[IntArray] = []  # where each value of the hash begins, rows of the file
 
     def __enter__(self) -> FirstAtPosition:
         return self
@@ -58,9 +61,9 @@ class FirstAtPosition:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for file in self._files:
+        if self._file is not None:
             with suppress(OSError):  # what a full disk has not taken
-                file.close()
+                self._file.close()
 
     def add(self, healpix_29: IntArray, values: FloatArray) -> None:
         """Add rows, in the order of the table; ``values`` has shape (m, width).
@@ -68,47 +71,88 @@ class FirstAtPosition:
         Raises
         ------
         SkytallyError
-            A temporary file cannot be written (disk full).
+            The temporary file cannot be written (disk full).
         """
-        rows = np.empty(len(values), self._row)
-        rows["pixel"], rows["values"] = healpix_29, values
-        self._waiting.append(rows)
-        self._rows += len(rows)
-        if self._rows > self._limit:
-            self._spill()
+        done = 0
+        while done < len(values):
+            if self._rows == len(self._held):
+                self._spill()
+            part = slice(done, done + len(self._held) - self._rows)
+            new = self._held[self._rows : self._rows + len(values[part])]
+            new["pixel"], new["values"] = healpix_29[part], values[part]
+            self._rows += len(new)
+            done += len(new)
 
     def _spill(self) -> None:
-        rows = np.concatenate(self._waiting)
+        rows = self._distinct(self._held[: self._rows])
         # Fibonacci hashing (Knuth vol. 3, section 6.4) spreads neighbouring pixels.
         mixed = rows["pixel"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        bucket = (mixed >> np.uint64(58)).astype(np.int64)
-        order = np.argsort(bucket, kind="stable")
-        bounds = np.searchsorted(bucket[order], np.arange(_BUCKETS + 1))
-        rows = rows[order]
+        part = (mixed >> np.uint64(64 - _HASH_BITS)).astype(np.uint16)
+        begins = np.zeros(2**_HASH_BITS + 1, np.int64)
+        np.cumsum(np.bincount(part, minlength=2**_HASH_BITS), out=begins[1:])
+        before = int(self._loads[-1][-1]) if self._loads else 0
         try:
-            if not self._files:
-                self._files = [tempfile.TemporaryFile() for _ in range(_BUCKETS)]  # noqa: SIM115
-            for i, file in enumerate(self._files):
-                file.write(rows[bounds[i] : bounds[i + 1]].tobytes())
-                file.flush()
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+            left = rows[np.argsort(part, kind="stable")].view(np.uint8).data
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise disk_error(Path(tempfile.gettempdir()), error) from error
-        self._waiting, self._rows = [], 0
+        self._loads.append(before + begins)
+        self._rows = 0
 
     def unique(self) -> Iterator[tuple[IntArray, FloatArray]]:
         """Yield (healpix_29, values) without repeated positions, in parts."""
-        if not self._files:
-            if self._waiting:
-                self._waiting = [np.concatenate(self._waiting)]
-                yield self._kept(self._waiting[0])
-            return
-        if self._waiting:
-            self._spill()
-        for file in self._files:
-            file.seek(0)
-            yield self._kept(np.frombuffer(file.read(), self._row))
+        for rows in self._parts():
+            kept = self._distinct(rows)
+            for start in range(0, len(kept), AT_ONCE):
+                some = kept[start : start + AT_ONCE]
+                yield np.ascontiguousarray(some["pixel"]), np.ascontiguousarray(some["values"])
 
-    def _kept(self, rows: NDArray[np.void]) -> tuple[IntArray, FloatArray]:
-        if not self._every:
-            rows = rows[np.unique(rows["pixel"], return_index=True)[1]]
-        return np.ascontiguousarray(rows["pixel"]), np.ascontiguousarray(rows["values"])
+    def _distinct(self, rows: NDArray[np.void]) -> NDArray[np.void]:
+        """Return the first of every position, in their order; nothing is copied without repeats."""
+        along = np.sort(rows["pixel"])
+        if self._every or not np.any(along[1:] == along[:-1]):
+            return rows
+        first = np.unique(rows["pixel"], return_index=True)[1]
+        return np.asarray(rows[np.sort(first)])
+
+    def _parts(self) -> Iterator[NDArray[np.void]]:
+        """Yield all rows, those of a position together, in their order."""
+        if self._file is None:
+            if self._rows:
+                yield self._held[: self._rows]
+            return
+        if self._rows:
+            self._spill()
+        loads = np.array(self._loads)
+        if self._every:
+            for begin, *_, end in self._loads:
+                yield self._read(np.array([begin]), np.array([end]))
+            return
+        whole = (loads - loads[:, :1]).sum(axis=0)  # rows before each value of the hash
+        first = 0
+        while first < 2**_HASH_BITS:
+            # As many values of the hash as fit, at least one.
+            fits = int(np.searchsorted(whole, whole[first] + len(self._held), side="right")) - 1
+            last = max(first + 1, min(fits, 2**_HASH_BITS))
+            yield self._read(loads[:, first], loads[:, last])
+            first = last
+
+    def _read(self, begins: IntArray, ends: IntArray) -> NDArray[np.void]:
+        """Return these rows of the file."""
+        assert self._file is not None
+        rows = np.empty(int((ends - begins).sum()), self._held.dtype)
+        size, at = rows.dtype.itemsize, 0
+        into = rows.view(np.uint8).data
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            self._file.seek(begin * size)
+            stop = at + (end - begin) * size
+            while at < stop:
+                got = self._file.readinto(into[at:stop])  # type: ignore[attr-defined]
+                if not got:
+                    lost = OSError(errno.EIO, "rows that were written are gone")
+                    raise disk_error(Path(tempfile.gettempdir()), lost, "read")
+                at += got
+        return rows

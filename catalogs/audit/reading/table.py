@@ -114,7 +114,8 @@ def read(
     if tally.used == 0:
         raise InputError(
             f"{source}: none of {tally.rows} rows can be used ({tally.not_ok} not ok, "
-            f"{tally.no_position} without a position, {tally.no_answer} without an answer"
+            f"{tally.no_position} without a position, {tally.no_answer} without an answer, "
+            f"{tally.other_answer} with another than those counted"
             f"{f', {tally.no_weight} without a weight' if weighted else ''})"
         )
     counts = tiles.counts()

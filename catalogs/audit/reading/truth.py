@@ -48,7 +48,7 @@ class _LabelReader:
     def __init__(self, name: str, settings: AuditSettings) -> None:
         self._text = AnswerReader(name, settings)
         counted = settings.values[0].lower() in ("0", "1", "false", "true")
-        asked = settings if counted else replace(settings, answer=DEFAULT_ANSWER)
+        asked = replace(settings, among=None, answer=settings.answer if counted else DEFAULT_ANSWER)
         self._numbers = AnswerReader(name, asked)
 
     def values(self, column: pa.Array, tally: Tally) -> FloatArray:

@@ -128,6 +128,7 @@ def build(
                 "not_ok": tally.not_ok,
                 "no_position": tally.no_position,
                 "no_answer": tally.no_answer,
+                "other_answer": tally.other_answer,
                 "no_weight": tally.no_weight,
                 "duplicate_positions": tally.duplicates,
                 "used": tally.used,
@@ -292,6 +293,7 @@ def left_out(document: dict[str, Any]) -> list[tuple[str, int]]:
         "not_ok": "status not ok",
         "no_position": "no valid position",
         "no_answer": "no answer",
+        "other_answer": "another answer than those counted",
         "no_weight": "no weight",
         "duplicate_positions": "position seen before",
     }

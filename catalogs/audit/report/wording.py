@@ -171,7 +171,19 @@ def with_cutouts(document: dict[str, Any]) -> str:
 NAME = "again.audit"
 # Options of `skytally audit` that are settings; the library has more.
 COMMAND_OPTIONS = frozenset(
-    {"answer", "label", "ra", "dec", "probabilities", "weights", "order", "effect", "alpha", "seed"}
+    {
+        "answer",
+        "among",
+        "label",
+        "ra",
+        "dec",
+        "probabilities",
+        "weights",
+        "order",
+        "effect",
+        "alpha",
+        "seed",
+    }
     | {"covariates", "intrinsic", "truth", "region", "correct", "precision", "compare", "swap"}
     | {"cutouts", "training_sky"}
 )

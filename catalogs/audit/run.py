@@ -12,6 +12,7 @@ from typing import Any
 
 from catalogs.audit.comparison.paired import (
     difference_over_the_sky,
+    difference_tiles,
     in_cap,
 )
 from catalogs.audit.comparison.swap import judge_swap, seeds_in_cap
@@ -191,6 +192,7 @@ def compared(analysis: Analysis, read: Read, settings: AuditSettings) -> dict[st
         paired_document.build_pair(
             path,
             pairs,
+            difference_tiles(pairs, analysis.order, settings.min_n),
             difference_over_the_sky(pairs, analysis.order, settings),
             None if cap is None else in_cap(pairs, cap),
         )
@@ -239,7 +241,7 @@ def _write(
         if corrected:
             products.write_corrected(corrected[0], table, made / "corrected.fits")
         if read.pairs:
-            differences = [pair.difference.merged(analysis.order) for pair in read.pairs]
+            differences = [difference_tiles(pair, analysis.order, 1) for pair in read.pairs]
             named = list(zip(settings.compare, differences, strict=True))
             products.write_differences(named, made / "differences.fits")
         products.write_flagged(table, made / "flagged.moc.fits")

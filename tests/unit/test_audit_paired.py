@@ -20,6 +20,7 @@ from statsmodels.stats.proportion import proportions_ztest
 from catalogs import sky
 from catalogs.audit.comparison.paired import (
     difference_over_the_sky,
+    difference_tiles,
     gather_pairs,
     in_cap,
     shift,
@@ -32,6 +33,7 @@ from catalogs.audit.reading.table import read as read_all
 from catalogs.audit.region import Cap
 from catalogs.audit.report import document as documents
 from catalogs.audit.report import paired_document
+from catalogs.audit.report.figures import differences
 from catalogs.audit.report.page import environment
 from catalogs.audit.run import audit, summary_lines
 from catalogs.audit.settings import AuditSettings
@@ -297,17 +299,31 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
     assert np.all(difference[n == 0] == healpy.UNSEEN)
     assert tile[BOX.contains(sky_["ra"], sky_["dec"])][0] in np.flatnonzero(np.abs(z) > 4)
     assert fits.getheader(path, 1)["CATALOG"] == str(other)
+    # The report's map has the same at the testing order, of tiles with enough objects.
+    part = pair["tiles"]
+    at = healpy.ang2pix(part["nside"], sky_["ra"], sky_["dec"], nest=True, lonlat=True)
+    count = np.bincount(at)
+    assert part["tile"] == np.flatnonzero(count >= 100).tolist()
+    mean = np.bincount(at, mine - theirs)[part["tile"]] / count[part["tile"]]
+    np.testing.assert_allclose(part["difference"], mean, atol=1e-9)
+    most = int(np.argmax(np.abs(part["z"])))
+    rest = (mine - theirs)[at != part["tile"][most]]
+    z = stats.ttest_ind((mine - theirs)[at == part["tile"][most]], rest, equal_var=True).statistic
+    assert part["z"][most] == pytest.approx(z, rel=0.05)
     assert pair["confusion"] is None
     assert document["compared"]["swap"]["scan_p"] is None
     assert "2 and 2 seeds are fewer than 6" in document["compared"]["swap"]["claim"]
     text = result.report.read_text(encoding="utf-8")
     assert "Other networks on the same objects" in text
     assert "Two training skies" in text
+    assert f"in {len(mean)} tiles at nside {part['nside']}" in text
+    assert 'id="difference0-t"' in text
     assert any("McNemar" in line for line in summary_lines(result))
     # With labels the papers' table is made, too.
     asked = AuditSettings(simulations=1000, compare=(str(other),), truth="truth")
     read = read_all(tmp_path / "mine.parquet", asked, Covariates((), [], ""), Silent())
-    pair = paired_document.build_pair("other", read.pairs[0], None, None)
+    tiles = difference_tiles(read.pairs[0], 2, 100)
+    pair = paired_document.build_pair("other", read.pairs[0], tiles, None, None)
     t, m, o = sky_["spiral"][known], mine[known], theirs[known]
     for name, found in (("audited", m), ("other", o)):
         matrix = [[int(np.sum((t == i) & (found == j))) for j in (0, 1)] for i in (0, 1)]
@@ -324,6 +340,7 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
                 "settings": {"answer": "<b>"},
             },
             pair_lines=paired_document.pair_lines,
+            differences=differences.draw([documents.plain(pair)], 0.0),
         )
     )
     assert f'<td class="r">{np.sum(m[~t]):,}</td>' in page

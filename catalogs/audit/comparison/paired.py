@@ -18,7 +18,7 @@ from catalogs.audit.comparison import papers
 from catalogs.audit.region import Cap
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity.battery import CELL_ORDER, Battery, monte_carlo_p
-from catalogs.audit.uniformity.fractions import difference_interval
+from catalogs.audit.uniformity.fractions import difference_interval, leave_one_out_z
 from catalogs.audit.uniformity.tiles import TileCounts
 
 FloatArray = NDArray[np.float64]
@@ -199,6 +199,31 @@ def difference_over_the_sky(
         effect, interval = difference_interval((best.k, best.n), rest, counts.variance)
     amplitude, pole = (None, None) if fit is None else (fit.amplitude, fit.pole)
     return DifferenceSky(dipole_p, amplitude, pole, scan_p, cap, effect, interval)
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceTiles:
+    """Mean of a - b in each tile that holds enough pairs; arrays of shape (t,).
+
+    ``z`` is of each tile against the rest of the sky.
+    """
+
+    order: int
+    tiles: IntArray
+    n: IntArray
+    difference: FloatArray
+    z: FloatArray
+
+
+def difference_tiles(pairs: Pairs, order: int, min_n: int) -> DifferenceTiles:
+    """Map a - b over the tiles of an order that hold at least ``min_n`` pairs."""
+    counts = pairs.difference.merged(order)
+    enough = counts.n >= min_n
+    n, k = counts.n[enough], counts.k[enough]
+    z = np.zeros(len(n))
+    if counts.variance > 0 and len(counts.n) > 1:
+        z = leave_one_out_z(k, n, counts.variance, (float(counts.k.sum()), float(counts.total)))
+    return DifferenceTiles(order, counts.tiles[enough], n, k / n, z)
 
 
 @dataclass(frozen=True, slots=True)

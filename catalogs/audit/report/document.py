@@ -246,12 +246,20 @@ def clustering_text(document: dict[str, Any]) -> str:
     )
 
 
+def could_be_clustering(document: dict[str, Any]) -> bool:
+    """Say whether dipole and scan were judged on a clustered sky, and neither stands out there."""
+    judged = [t["p_correlated"] for t in document["tests"] if t["p_correlated"] is not None]
+    return bool(judged) and min(judged) >= document["alarm"]["alpha"]
+
+
 def headline(document: dict[str, Any]) -> str:
     """Return the verdict as one sentence."""
     answer = document["settings"]["answer"]
     alpha = document["alarm"]["alpha"]
     if document["verdict"] == verdict.ANISOTROPIC:
         varies = f"The fraction of {answer} answers varies over the sky more than chance allows"
+        if could_be_clustering(document):
+            varies += ", though a sky that is clustered by itself could look so"
         if document["alarm"]["p"] is None or document["alarm"]["p"] >= alpha:
             varies = (
                 f"The fraction of {answer} answers looks even over the sky, but labels inside the "
@@ -323,7 +331,8 @@ def summary(document: dict[str, Any]) -> list[str]:
         lines.append(f"Alarm: smallest of {made} p after Holm {document['alarm']['p']:.4g}")
     if document["detectable"]["dipole"] is not None:
         lines.append(
-            f"Smallest dipole found with 80% power: {document['detectable']['dipole']['mean']:.4f}"
+            "Smallest dipole that these data show with 80% power: "
+            f"{document['detectable']['dipole']['mean']:.4f}"
         )
     lines += nuisance_document.lines(document)
     lines += label_document.lines(document)

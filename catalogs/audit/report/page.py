@@ -18,6 +18,7 @@ from catalogs.audit.report.cutouts import SIDE, Gallery
 from catalogs.audit.report.figures import (
     confusion,
     covariates,
+    differences,
     funnel,
     levels,
     posterior,
@@ -134,12 +135,15 @@ def _figures(
         "funnel_sentence": "",
         "curves": [],
         "confusion": [],
+        "differences": [],
     }
     answer = document["settings"]["answer"]
     if document["nuisances"] is not None:
         figures["curves"] = covariates.draw(document["nuisances"], answer)
     if document["labels"] is not None:
         figures["confusion"] = confusion.draw(document["labels"], answer)
+    if document["compared"] is not None:
+        figures["differences"] = differences.draw(document["compared"]["catalogs"], centre)
     by_name = {test["name"]: test for test in document["tests"]}
     if analysis.caps is not None:
         figures["scans"] = scanmap.draw(analysis.caps, by_name["scan"], centre)

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from catalogs.audit.comparison import papers
-from catalogs.audit.comparison.paired import DifferenceSky, InCap, Pairs, Shift, shift
+from catalogs.audit.comparison.paired import (
+    DifferenceSky,
+    DifferenceTiles,
+    InCap,
+    Pairs,
+    Shift,
+    shift,
+)
 from catalogs.audit.comparison.swap import FEWEST_SEEDS, Swap
 from catalogs.audit.labels import attribution
 from catalogs.audit.region import in_words
@@ -25,7 +32,11 @@ PAPERS_NOTE = (
 
 
 def build_pair(
-    path: str, pairs: Pairs, difference: DifferenceSky | None, cap: InCap | None
+    path: str,
+    pairs: Pairs,
+    tiles: DifferenceTiles,
+    difference: DifferenceSky | None,
+    cap: InCap | None,
 ) -> dict[str, Any]:
     """Return the part on one other catalog."""
     n = float(pairs.n.sum())
@@ -44,6 +55,13 @@ def build_pair(
         "confusion": None,
         "sky": None if difference is None else _sky(difference),
         "in_cap": None if cap is None else asdict(cap) | {"shared": cap.shared},
+        "tiles": {
+            "nside": 2**tiles.order,
+            "tile": tiles.tiles.tolist(),
+            "objects": tiles.n.tolist(),
+            "difference": tiles.difference.tolist(),
+            "z": tiles.z.tolist(),
+        },
         "notes": [UNIT_NOTE],
     }
     if pairs.counts is None:
@@ -151,8 +169,10 @@ def pair_lines(pair: dict[str, Any]) -> list[str]:
         if name != "answers":
             what = f"{what}, answered yes: {found['audited']:,} against {found['other']:,}"
             what += f" of {found['n']:,}"
+        p = found["mcnemar_p"]
+        exact = f"{p:.3g}" if p else "< 1e-300"
         out.append(
-            f"{what}; McNemar p {found['mcnemar_p']:.3g} ({found['only_audited']:,} and "
+            f"{what}; McNemar p {exact} ({found['only_audited']:,} and "
             f"{found['only_other']:,} differ)"
         )
     found = pair["sky"]

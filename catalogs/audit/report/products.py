@@ -14,10 +14,9 @@ from astropy.io import fits
 from mocpy import MOC
 from numpy.typing import NDArray
 
+from catalogs.audit.comparison.paired import DifferenceTiles
 from catalogs.audit.labels.correction import CorrectedTiles
 from catalogs.audit.uniformity.analysis import TileTable, tile_positions
-from catalogs.audit.uniformity.fractions import leave_one_out_z
-from catalogs.audit.uniformity.tiles import TileCounts
 
 FILES = ("tiles.parquet", "tiles.fits", "corrected.fits", "differences.fits", "flagged.moc.fits")
 # What the HEALPix FITS convention calls a pixel without a value.
@@ -95,7 +94,7 @@ def write_corrected(corrected: CorrectedTiles, table: TileTable, path: Path) -> 
     _map(corrected.columns(), table.tiles, table.order).writeto(path)
 
 
-def write_differences(differences: Sequence[tuple[str, TileCounts]], path: Path) -> None:
+def write_differences(differences: Sequence[tuple[str, DifferenceTiles]], path: Path) -> None:
     """Write ``differences.fits``: one such map per compared catalog, named in ``CATALOG``.
 
     Columns: objects in both, mean of audited minus other answer, and the difference of this from
@@ -103,18 +102,18 @@ def write_differences(differences: Sequence[tuple[str, TileCounts]], path: Path)
 
     Parameters
     ----------
-    differences : sequence of (str, TileCounts)
-        Each catalog, and its differences per tile of the testing order.
+    differences : sequence of (str, DifferenceTiles)
+        Each catalog, and its differences.
     path : Path
     """
     maps = []
-    for catalog, counts in differences:
+    for catalog, found in differences:
         columns: dict[str, NDArray[np.generic]] = {
-            "n": counts.n,
-            "difference": counts.k / counts.n,
-            "z": leave_one_out_z(counts.k, counts.n, counts.variance),
+            "n": found.n,
+            "difference": found.difference,
+            "z": found.z,
         }
-        made = _map(columns, counts.tiles, counts.order)
+        made = _map(columns, found.tiles, found.order)
         made.header["CATALOG"] = _printable(catalog)
         maps.append(made)
     fits.HDUList([fits.PrimaryHDU(), *maps]).writeto(path)

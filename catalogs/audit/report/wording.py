@@ -47,16 +47,21 @@ def findings(document: dict[str, Any]) -> list[str]:
             f"{sentences.p_text(t['p_correlated'], simulations)} for the {_SHORT[t['name']]}"
             for t in judged
         )
-        least = min(test["p_correlated"] for test in judged)
         meaning = (
-            "a sky that is clustered by itself does not explain it"
-            if least < alpha
-            else "a sky that is clustered by itself could look so"
+            "a sky that is clustered by itself could look so"
+            if sentences.could_be_clustering(document)
+            else "a sky that is clustered by itself does not explain it"
         )
         said.append(typeset(f"If galaxies cluster, p is {values}: {meaning}."))
     if document["verdict"] == "uniform":
         made = [_SHORT[t["name"]] for t in document["tests"] if t["p"] is not None]
         said.append(f"None of the tests alarms at level {alpha:g} ({', '.join(made)}).")
+    apart = document["counts"]["other_answer"]
+    if apart:
+        said.append(
+            f"{apart:,} rows with another answer than those counted are in no denominator: what "
+            "they are, and where, is not judged here."
+        )
     if document["cause"] == "undetermined" and not (document["labels"] or document["compared"]):
         said.append(
             "One map alone cannot tell a sky that varies from a classifier that varies over the "

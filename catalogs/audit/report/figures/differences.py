@@ -1,0 +1,72 @@
+"""Where two networks differ on the same objects: a map of each other catalog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from catalogs import sky
+from catalogs.audit.report.figures import levels
+from catalogs.audit.report.figures.frame import SkyFrame, svg
+from catalogs.audit.report.figures.projection import Mollweide
+
+_HALF, _MARGIN = 480, 30
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceMap:
+    """A map with its legend, and a sentence that says what it shows; nothing without tiles."""
+
+    drawing: Markup | None
+    legend: list[tuple[str, str]]
+    sentence: str
+
+
+def draw(catalogs: list[dict[str, Any]], centre: float) -> list[DifferenceMap]:
+    """Draw the difference in each tile, beyond that of the whole sky, for each other catalog.
+
+    Parameters
+    ----------
+    catalogs : list of dict
+        As in ``audit.json``.
+    centre : float
+        Right ascension of the maps' middle [deg].
+    """
+    return [_draw(number, catalog, centre) for number, catalog in enumerate(catalogs)]
+
+
+def _draw(number: int, catalog: dict[str, Any], centre: float) -> DifferenceMap:
+    part = catalog["tiles"]
+    tiles, z = np.asarray(part["tile"], np.int64), np.asarray(part["z"], np.float64)
+    if not len(tiles):
+        return DifferenceMap(None, [], "No tile holds enough objects that both have answered.")
+    order = int(log2(part["nside"]))
+    beyond = np.asarray(part["difference"], np.float64) - catalog["difference"]
+    scale = levels.excess(beyond)
+    frame = SkyFrame(Mollweide(centre), _HALF, _MARGIN)
+    most = int(np.argmax(np.abs(z)))
+    ra, dec = (float(x[0]) for x in sky.tile_centres(tiles[most : most + 1], order))
+    sentence = (
+        f"Difference of the answers (audited less other) in {len(tiles):,} tiles at nside "
+        f"{part['nside']}, less {catalog['difference']:+.4f}, that of the whole sky: what varies "
+        f"in the sky itself is the same in both and cancels. From {beyond.min():+.4f} to "
+        f"{beyond.max():+.4f}; most deviant for its number of objects: {beyond[most]:+.4f} at RA "
+        f"{ra:.1f}°, Dec {dec:+.1f}° (z {z[most]:+.1f}, the largest of {len(tiles):,})."
+    )
+    parts = [
+        frame.ellipse("space"),
+        frame.grid(),
+        '<g class="tiles">',
+        *frame.tiles(tiles, order, scale.codes(beyond), "d"),
+        "</g>",
+        frame.plane(),
+        frame.ellipse("edge"),
+        *frame.degrees(),
+    ]
+    return DifferenceMap(
+        svg(frame, f"difference{number}", "half", sentence, parts), scale.legend, sentence
+    )

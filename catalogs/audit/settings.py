@@ -43,7 +43,9 @@ class AuditSettings:
     probabilities : bool
         Sum probabilities instead of counting hard labels.
     weights : str, optional
-        Column of positive weights of the answers; rows without one are left out.
+        Column of positive weights: for how many objects a row stands. Fractions, rates and
+        differences are weighted means; a row counts as w/u answers, u = sum w^2/sum w over the
+        whole table, so that errors are those of the effective number. Rows without are left out.
     order : int, optional
         HEALPix order of the tests, 0 to 6; by default the largest up to 3 (nside 8) whose
         occupied tiles hold 200 answers in the median.
@@ -185,12 +187,11 @@ class AuditSettings:
             )
         if len(names) > MOST_COVARIATES:
             raise InputError(f"{len(names)} covariates: expected at most {MOST_COVARIATES}")
-        others = {"covariates": names, "truth": self.truth, "compare": self.compare}
-        also = [name for name, value in (others | {"swap": self.swap}).items() if value]
+        also = [name for name in ("covariates", "swap") if getattr(self, name)]
         if self.weights is not None and also:
             raise InputError(
-                f"weights {self.weights!r} and {also[0]}: only the tests of the map take weights; "
-                "leave out one of the two"
+                f"weights {self.weights!r} and {also[0]}: only the map, labels and compared "
+                "catalogs take weights; leave out one of the two"
             )
         if self.region is not None:
             parse_part(self.region)

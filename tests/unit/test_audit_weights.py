@@ -10,6 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalogs import sky
+from catalogs.audit.comparison.paired import Pairs, gather_pairs
+from catalogs.audit.labels import labelled
+from catalogs.audit.labels.prediction_powered import corrected_fraction
 from catalogs.audit.run import audit
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity.battery import Battery
@@ -96,6 +99,56 @@ def test_an_audit_is_weighted(tmp_path: Path) -> None:
     assert "scatter differently" not in document["provenance"]["answers"]
 
 
+def test_labels_are_weighted() -> None:
+    """Oracle: ppi-python with the same weights; the error is that of many draws."""
+    from ppi_py import ppi_mean_pointestimate
+
+    rng = np.random.default_rng(75)
+    found, errors = [], []
+    for draw in range(200):
+        rows, known = 4000, np.arange(4000) < 800
+        w = rng.lognormal(0, 0.6, rows)
+        y = (rng.random(rows) < 0.4).astype(float)
+        f = np.where(rng.random(rows) < 0.1, 1 - y, y)
+        values = np.column_stack([f, np.where(known, y, np.nan), w])
+        unit = (w**2).sum() / w.sum()
+        pixels = np.zeros(rows, np.int64)
+        labels = labelled.gather(lambda p=pixels, v=values: iter([(p, v)]), 1, 4, None, unit)
+        sample = labels.tiles.sum()
+        corrected = corrected_fraction(sample)
+        found.append(float(corrected.value))
+        errors.append(float(corrected.variance))
+        if draw < 3:
+            theirs = ppi_mean_pointestimate(
+                y[known], f[known], f[~known], float(corrected.tuning), None, w[known], w[~known]
+            )
+            assert found[-1] == pytest.approx(theirs.item(), abs=1e-9)
+    assert np.std(found) == pytest.approx(np.sqrt(np.mean(errors)), rel=0.15)
+    assert np.mean(found) == pytest.approx(0.4, abs=4 * np.std(found) / np.sqrt(200))
+
+
+def test_compared_answers_are_weighted() -> None:
+    """Oracle: weighted means of numpy; equal weights are no weights."""
+    rng = np.random.default_rng(76)
+    pixels = sky.tile_of(*positions(5000, rng), 29)
+    a, b = rng.random((2, 5000)) < 0.5
+    w = rng.lognormal(0, 0.5, 5000)
+
+    def pairs(w: np.ndarray, unit: float | None) -> Pairs:
+        values = np.column_stack([a, b, w]).astype(float)
+        return gather_pairs(lambda: iter([(pixels, values)]), 1, None, 4, unit)
+
+    plain, same = pairs(w, None), pairs(np.full(5000, 3.0), 3.0)
+    np.testing.assert_allclose([same.n, same.a, same.b], [plain.n, plain.a, plain.b])
+    unit = (w**2).sum() / w.sum()
+    uneven = pairs(w, unit)
+    assert uneven.counts is None
+    assert uneven.n.sum() == pytest.approx(w.sum() ** 2 / (w**2).sum())
+    assert uneven.a.sum() / uneven.n.sum() == pytest.approx(np.average(a, weights=w))
+    d = a.astype(float) - b
+    assert uneven.difference.variance == pytest.approx(np.cov(d, aweights=w, ddof=0), rel=1e-3)
+
+
 def test_weights_that_scatter_unevenly_are_told() -> None:
     rng = np.random.default_rng(74)
     ra, dec = positions(20_000, rng)
@@ -116,7 +169,7 @@ def test_weights_that_scatter_unevenly_are_told() -> None:
         (float("nan"), {}, "10 without a weight"),
         ("x", {}, "column 'w' holds string; expected numbers"),
         (1.0, {"weights": "v"}, "no column 'v'"),
-        (1.0, {"covariates": ("w",)}, "weights 'w' and covariates: only the tests of the map"),
+        (1.0, {"covariates": ("w",)}, "weights 'w' and covariates: only the map, labels"),
     ],
 )
 def test_unusable_weights_give_one_line(

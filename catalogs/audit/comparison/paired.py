@@ -19,7 +19,7 @@ from catalogs.audit.region import Cap
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity.battery import CELL_ORDER, Battery, monte_carlo_p
 from catalogs.audit.uniformity.fractions import difference_interval, leave_one_out_z
-from catalogs.audit.uniformity.tiles import TileCounts
+from catalogs.audit.uniformity.tiles import TileCounts, shared_out
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -34,7 +34,7 @@ class Pairs:
 
     ``n``, ``a``, ``b`` and ``squares`` (of a - b) are sums per tile of ``order``, shape
     (12 * 4**order,). ``counts`` has shape (3, 2, 2): without label, other, member; a no, yes; b no,
-    yes; None for summed probabilities.
+    yes; None for summed probabilities and with weights.
     """
 
     order: int
@@ -43,17 +43,20 @@ class Pairs:
     b: FloatArray
     squares: FloatArray
     counts: IntArray | None
+    weighted: bool = False
 
     @property
     def difference(self) -> TileCounts:
         """Return a - b per occupied tile, as counts for the tests of a sky."""
         tiles = np.flatnonzero(self.n)
         total = (self.a - self.b)[tiles]
-        n = self.n[tiles].astype(np.int64)
+        n = shared_out(self.n[tiles])
         return TileCounts(self.order, tiles, n, total, float(self.squares.sum()), labels=False)
 
 
-def gather_pairs(rows: Rows, column: int, truth: int | None, order: int) -> Pairs:
+def gather_pairs(
+    rows: Rows, column: int, truth: int | None, order: int, unit: float | None = None
+) -> Pairs:
     """Sum paired answers per tile.
 
     Parameters
@@ -65,6 +68,8 @@ def gather_pairs(rows: Rows, column: int, truth: int | None, order: int) -> Pair
     truth : int, optional
         Where the label is; NaN for none.
     order : int
+    unit : float, optional
+        The weight that counts as one object; the last value of a row is its weight then.
 
     Returns
     -------
@@ -72,13 +77,14 @@ def gather_pairs(rows: Rows, column: int, truth: int | None, order: int) -> Pair
     """
     size = 12 * 4**order
     sums = np.zeros((4, size))
-    counts: IntArray | None = np.zeros((3, 2, 2), np.int64)
+    counts: IntArray | None = np.zeros((3, 2, 2), np.int64) if unit is None else None
     for pixels, values in rows():
         both = np.isfinite(values[:, column])
         tile = pixels[both] >> (2 * (sky.FINEST_ORDER - order))
         a, b = values[both, 0], values[both, column]
-        for row, weights in enumerate((None, a, b, (a - b) ** 2)):
-            sums[row] += np.bincount(tile, weights, minlength=size)
+        weight = np.ones(len(a)) if unit is None else values[both, -1] / unit
+        for row, terms in enumerate((1.0, a, b, (a - b) ** 2)):
+            sums[row] += np.bincount(tile, weight * terms, minlength=size)
         if counts is None or np.any((a != np.rint(a)) | (b != np.rint(b))):
             counts = None
             continue
@@ -89,7 +95,7 @@ def gather_pairs(rows: Rows, column: int, truth: int | None, order: int) -> Pair
         kind = (known * 4 + a * 2 + b).astype(np.int64)
         counts += np.bincount(kind, minlength=12).reshape(3, 2, 2)
     n, a, b, squares = sums
-    return Pairs(order, n, a, b, squares, counts)
+    return Pairs(order, n, a, b, squares, counts, unit is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Labelled:
     inside: Sample
     outside: Sample
     hard: bool
+    weighted: bool = False
 
     @property
     def tiles(self) -> Sample:
@@ -69,7 +70,9 @@ class Labelled:
         return inside, whole.sum() - inside
 
 
-def gather(rows: Rows, column: int, order: int, named: Part | None) -> Labelled:
+def gather(
+    rows: Rows, column: int, order: int, named: Part | None, unit: float | None = None
+) -> Labelled:
     """Sum answers per tile by truth.
 
     Parameters
@@ -82,6 +85,8 @@ def gather(rows: Rows, column: int, order: int, named: Part | None) -> Labelled:
         HEALPix order of the tiles, at least 4.
     named : Region or Cap, optional
         The region that was named in advance.
+    unit : float, optional
+        The weight that counts as one object; the last value of a row is its weight then.
 
     Returns
     -------
@@ -89,7 +94,7 @@ def gather(rows: Rows, column: int, order: int, named: Part | None) -> Labelled:
     """
     size = 12 * 4**order
     sums = np.zeros((_SIDES, _GROUPS, _MOMENTS, size))
-    hard = True
+    hard = unit is None
     for pixels, values in rows():
         answers, truth = values[:, 0], values[:, column]
         side = np.zeros(len(pixels), np.int64)
@@ -97,12 +102,13 @@ def gather(rows: Rows, column: int, order: int, named: Part | None) -> Labelled:
             side = named.contains(*sky.tile_centres(pixels, sky.FINEST_ORDER)).astype(np.int64)
         group = np.where(np.isnan(truth), 0, 1 + (truth > 0)).astype(np.int64)
         at = (side * _GROUPS + group) * size + (pixels >> (2 * (sky.FINEST_ORDER - order)))
-        for moment, weights in enumerate((None, answers, answers**2)):
-            summed = np.bincount(at, weights, minlength=_SIDES * _GROUPS * size)
+        weight = np.ones(len(answers)) if unit is None else values[:, -1] / unit
+        for moment, terms in enumerate((weight, weight * answers, weight * answers**2)):
+            summed = np.bincount(at, terms, minlength=_SIDES * _GROUPS * size)
             sums[:, :, moment] += summed.reshape(_SIDES, _GROUPS, size)
         hard = hard and bool(np.all((answers == 0) | (answers == 1)))
     outside, inside = (Sample(*(Answers(*group) for group in side)) for side in sums)
-    return Labelled(order, inside, outside, hard)
+    return Labelled(order, inside, outside, hard, unit is not None)
 
 
 @dataclass(frozen=True, slots=True)

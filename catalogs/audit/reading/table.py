@@ -96,13 +96,16 @@ def read(
             reporter.progress("read", tally.rows, max(rows or 0, tally.rows), "rows")
         for pixels, values in kept.unique():
             tiles.add(pixels, values[:, 0], values[:, -1] if weighted else None)
+        unit = tiles.unit if weighted and tiles.rows else None
         if covariates.names:
             gathered = gather(lambda: _first(kept.unique(), width), covariates.names, order)
         if truth is not None:
             named = None if settings.region is None else parse_part(settings.region)
-            labels = labelled.gather(kept.unique, width, order, named)
+            labels = labelled.gather(kept.unique, width, order, named, unit)
         swaps = slice(start + len(settings.compare), start + len(others))
-        pairs = [gather_pairs(kept.unique, at, truth_at, order) for at in range(start, swaps.start)]
+        pairs = [
+            gather_pairs(kept.unique, at, truth_at, order, unit) for at in range(start, swaps.start)
+        ]
         if swapped:
             seeds = gather_seeds(kept.unique, swaps, truth_at, order)
             if not seeds.n.any():

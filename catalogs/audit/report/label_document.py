@@ -27,6 +27,10 @@ COVERAGE_NOTE = (
     "The intervals promise 95% and hold 94 to 99% in simulations with 100 to 2,000 labels a tile, "
     "2% to 49% members, true positive rates from .7 and true negative rates from .9."
 )
+WEIGHTED_NOTE = (
+    "Rates, fractions and differences are weighted means; numbers of objects and labels are "
+    "effective ones (weights over sum w^2/sum w of the table), so there is no table of counts."
+)
 MEANING_NOTE = (
     "Classifier: mistakes differ inside and outside, be it for the images or for fainter or "
     "smaller galaxies there. Sky: the galaxies themselves differ, be it by clustering."
@@ -88,7 +92,12 @@ def build(labelled: Labelled, matched: Matched, found: Attribution | None) -> di
         },
         "blind": {"p": found.p_blind, "level": attribution.BLIND_LEVEL},
         "obstacles": list(found.obstacles),
-        "notes": [BLIND_NOTE, MEANING_NOTE, *([] if found.named else [SCANNED_NOTE])],
+        "notes": [
+            BLIND_NOTE,
+            MEANING_NOTE,
+            *([] if found.named else [SCANNED_NOTE]),
+            *([WEIGHTED_NOTE] if labelled.weighted else []),
+        ],
     }
     return document
 
@@ -223,7 +232,7 @@ def tiles_text(tiles: dict[str, Any]) -> str:
     """Return how many tiles were corrected, and what more labels would do, as a sentence."""
     lead = (
         f"{tiles['corrected']} tiles at nside {tiles['nside']} have a corrected fraction, "
-        f"{tiles['uncorrected']} have fewer than {tiles['fewest_labels']} labels and none"
+        f"{tiles['uncorrected']} have fewer than {tiles['fewest_labels']} labels and so have none"
         if tiles["written"]
         else f"{tiles['corrected']} tiles at nside {tiles['nside']} have labels enough for a "
         "corrected fraction (--correct writes them)"
@@ -234,10 +243,12 @@ def tiles_text(tiles: dict[str, Any]) -> str:
             f"{wanted} take {tiles['labels_missing']:,.0f} more labels in "
             f"{tiles['tiles_missing_labels']} tiles"
         )
-    else:
+    elif not tiles["tiles_too_small"]:
         more = f"{wanted} take no more labels in any tile"
+    else:
+        more = f"no labels would give {wanted}"
     small = tiles["tiles_too_small"]
-    rest = f"; {small} tiles hold too few objects for them" if small else ""
+    rest = f": {small} tiles hold too few objects for them" if small else ""
     return f"{lead}; {more}{rest}."
 
 

@@ -24,6 +24,10 @@ UNIT_NOTE = (
     "These are two networks. That one training sky, or one method, does better than another is a "
     f"claim about seeds: it takes at least {FEWEST_SEEDS} of each (--swap GROUP=CATALOG)."
 )
+WEIGHTED_NOTE = (
+    "Fractions and their difference are weighted means, and numbers of objects effective ones; "
+    "McNemar's and the papers' tests count objects, so there are none of them."
+)
 PAPERS_NOTE = (
     "The papers' binomial test takes the other fraction as known, so that its 5% are about 17%; "
     "the two-sample test takes the objects for different ones. McNemar's test is of pairs, as "
@@ -62,7 +66,7 @@ def build_pair(
             "difference": tiles.difference.tolist(),
             "z": tiles.z.tolist(),
         },
-        "notes": [UNIT_NOTE],
+        "notes": [UNIT_NOTE, *([WEIGHTED_NOTE] if pairs.weighted else [])],
     }
     if pairs.counts is None:
         return document

@@ -97,6 +97,11 @@ class TileAccumulator:
         self._squares += float(weights @ answers**2)
 
     @property
+    def unit(self) -> float:
+        """The weight that counts as one answer, sum w^2/sum w of all rows; 1 without weights."""
+        return float(self._w2.sum() / self._w.sum()) if self._weighted else 1.0
+
+    @property
     def rows(self) -> int:
         """Answers so far, whatever their weights."""
         return int(self._n.sum())
@@ -108,9 +113,8 @@ class TileAccumulator:
             return TileCounts(
                 self.order, tiles, self._n[tiles], self._k[tiles], self._squares, self._labels
             )
-        whole = float(self._w.sum())
-        unit = float(self._w2.sum()) / whole  # the weight that counts as one answer
-        n, k = _shared_out(self._w[tiles] / unit), self._k[tiles] / unit
+        whole, unit = float(self._w.sum()), self.unit
+        n, k = shared_out(self._w[tiles] / unit), self._k[tiles] / unit
         variance = self._squares / whole - (self._k.sum() / whole) ** 2
         squares = (variance + (k.sum() / n.sum()) ** 2) * n.sum()
         return TileCounts(self.order, tiles, n, k, float(squares), labels=False)
@@ -130,7 +134,7 @@ class TileAccumulator:
         return float(max(scatter.max(), 1 / scatter.min()))
 
 
-def _shared_out(numbers: FloatArray) -> IntArray:
+def shared_out(numbers: FloatArray) -> IntArray:
     """Round to whole numbers of at least one, each making up for what those before it left."""
     found = np.empty(len(numbers), np.int64)
     left = 0.0

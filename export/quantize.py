@@ -124,8 +124,18 @@ def quantize(model: bytes, cutouts: Cutouts, size: int) -> bytes:
         What it is calibrated on.
     size : int
         The network's own input size [px].
+
+    Raises
+    ------
+    InputError
+        There is nothing to compute in 8 bits.
     """
     graph = onnx.load_model_from_string(model)
+    if not any(node.op_type == "Conv" for node in graph.graph.node):
+        raise InputError(
+            "this model has no convolution to compute in 8 bits, or hides them in a loop over "
+            "views of the image; export the network without --turned"
+        )
     turn_kernels(graph)
     pool_within_first(graph, size)
     levels = find_normalisation(graph)

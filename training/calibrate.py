@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,16 +10,25 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax
 
+FEWEST = 30  # galaxies that a question is calibrated on
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """The calibrated log-odds are ``scale * logit + bias``; (1, 0) changes nothing.
 
-    ``scale`` is the inverse of the temperature.
+    ``scale`` is the inverse of the temperature. A tree has one for each raw output, the same
+    within a question: ``scales``.
     """
 
     scale: float = 1.0
     bias: float = 0.0
+    scales: tuple[float, ...] = ()
+
+    @property
+    def factors(self) -> float | NDArray[np.float64]:
+        """What raw outputs are multiplied with."""
+        return np.asarray(self.scales) if self.scales else self.scale
 
     def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability of the second class."""
@@ -79,3 +89,32 @@ def fit_temperature(raw: NDArray[np.float64], targets: NDArray[np.int64]) -> Cal
         return -float(likelihood[np.arange(len(raw)), targets].mean())
 
     return Calibration(float(np.exp(minimize_scalar(loss, bounds=(-5.0, 5.0)).x)))
+
+
+def fit_questions(
+    raw: NDArray[np.float64], votes: NDArray[np.float64], questions: Sequence[slice]
+) -> Calibration:
+    """Fit the scale of each question's raw outputs to the votes, by maximum likelihood.
+
+    As `fit_temperature`, with as many labels as votes. A question of which fewer than 30 galaxies
+    have a vote stays as it is.
+
+    Parameters
+    ----------
+    raw, votes : ndarray of float64, shape (n, answers)
+    questions : sequence of slice
+        The answers of each.
+    """
+    scales = np.ones(raw.shape[1])
+    for s in questions:
+        said = votes[:, s]
+        if np.sum(said.sum(axis=1) >= 1) < FEWEST:
+            continue
+
+        def loss(
+            log_scale: float, z: NDArray[np.float64] = raw[:, s], k: NDArray[np.float64] = said
+        ) -> float:
+            return -float(np.sum(k * log_softmax(np.exp(log_scale) * z, axis=1)) / k.sum())
+
+        scales[s] = np.exp(minimize_scalar(loss, bounds=(-5.0, 5.0)).x)
+    return Calibration(scales=tuple(scales.tolist()))

@@ -62,12 +62,17 @@ class Annotator(nn.Module):
         Side of the cutouts that it is trained on [px].
     """
 
+    scales: Tensor | None
+
     def __init__(self, classifier: Classifier, calibration: Calibration) -> None:
         super().__init__()
         self.classifier, self.calibration = classifier, calibration
         self.answers, self.size = classifier.answers.names, classifier.size
+        scales = torch.tensor(calibration.scales) if calibration.scales else None
+        self.register_buffer("scales", scales, persistent=False)
 
     def forward(self, cutouts: Tensor, turn: Tensor | None = None) -> tuple[Tensor, ...]:
         """Return one float32 tensor (n,) per answer."""
-        raw = self.classifier(cutouts, turn) * self.calibration.scale + self.calibration.bias
+        scale = self.calibration.scale if self.scales is None else self.scales
+        raw = self.classifier(cutouts, turn) * scale + self.calibration.bias
         return self.classifier.answers.columns(raw)

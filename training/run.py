@@ -18,7 +18,7 @@ from catalogs.progress import Reporter, Silent
 from catalogs.sky import Region, tile_of
 from training import checkpoint, records
 from training.answers import AnswerLayer, TwoClasses, answer_layer
-from training.calibrate import Calibration, fit_calibration, fit_temperature
+from training.calibrate import Calibration, fit_calibration, fit_questions, fit_temperature
 from training.checkpoint import Run, RunData, RunResult
 from training.data import Views, read_views
 from training.debias import Theta, estimate_theta
@@ -158,7 +158,7 @@ def probabilities(
     if isinstance(answers, TwoClasses):
         p = calibration.probability(raw[:, 0])
         return np.stack([1.0 - p, p], axis=1)
-    scaled = torch.from_numpy(raw * calibration.scale + calibration.bias)
+    scaled = torch.from_numpy(raw * calibration.factors + calibration.bias)
     return np.asarray(answers(scaled).numpy(), dtype=np.float64)
 
 
@@ -211,14 +211,17 @@ def _theta(labels: Labels, roles: Roles, settings: TrainSettings) -> Theta | Non
 def _calibration(
     answers: AnswerLayer, settings: TrainSettings, raw: NDArray[np.float64], sample: Sample
 ) -> Calibration:
-    """Fit the calibration of classes on the validation galaxies.
+    """Fit the calibration on the validation galaxies.
 
-    Not of a tree, whose fractions are what was fitted; and not after de-biasing: labels that are
-    biased would bring the bias back.
+    Of a tree where its outputs are logits: what is rectified has no scale, and the Dirichlet
+    distributions have their own. Not after de-biasing: labels that are biased would bring the
+    bias back.
     """
-    if settings.objective != "cross_entropy" or answers.tree is not None:
-        return Calibration()
     targets = sample.targets.numpy()
+    if answers.tree is not None and settings.normalisation == "softmax":
+        return fit_questions(raw, targets.astype(np.float64), answers.tree.slices)
+    if settings.objective != "cross_entropy":
+        return Calibration()
     if isinstance(answers, TwoClasses):
         return fit_calibration(raw[:, 0], targets)
     return fit_temperature(raw, targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -205,8 +206,7 @@ def shapes(done: Mapping[str, Row]) -> str:
     ]
     return f"""## Layers
 
-Outputs of the layers that have parameters, normalisation left out, in order; repeated ones are
-counted. Of `equivariant`, maps (eight to a field).
+Outputs of the layers that have parameters, normalisation left out; equal ones are counted. Of `equivariant`, maps (eight to a field).
 
 | network | answers | parameters | cost | layers |
 |---|---|---|---|---|
@@ -215,15 +215,9 @@ counted. Of `equivariant`, maps (eight to a field).
 
 
 def layers(found: list[list[Any]]) -> str:
-    """Return layers in words; what is the same several times in a row once, with its number."""
-    texts: list[tuple[str, int]] = []
-    for kind, shape, _ in found:
-        text = f"{kind} {'x'.join(map(str, shape))}"
-        if texts and texts[-1][0] == text:
-            texts[-1] = (text, texts[-1][1] + 1)
-        else:
-            texts.append((text, 1))
-    return ", ".join(text if n == 1 else f"{n} {text}" for text, n in texts)
+    """Return layers in words, in the order in which their kinds first come."""
+    texts = Counter(f"{kind} {'x'.join(map(str, shape))}" for kind, shape, _ in found)
+    return ", ".join(text if n == 1 else f"{n} {text}" for text, n in texts.items())
 
 
 def answers(file: Path) -> dict[str, tuple[int, float]]:

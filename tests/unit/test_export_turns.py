@@ -12,10 +12,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from catalogs.errors import IntegrityError
+from catalogs.errors import InputError, IntegrityError
 from export.bundle import Bundle
 from export.card import card
 from export.convert import INPUT, Exported, to_onnx
+from export.quantize import quantize
 from export.turns import over_turns
 from export.verify import verify_graph
 from training.answers import answer_layer
@@ -55,6 +56,8 @@ def test_turns_and_members_are_one_graph_with_one_copy_of_each_network() -> None
     layers = [m for m in members[0].modules() if type(m).__name__.endswith("Conv")]
     assert len(convolutions) == 2 * len(layers) > 0
     verify_graph(model, Path("model.onnx"))
+    with pytest.raises(InputError, match="hides them in a loop"):
+        quantize(content, np.zeros((64, 24, 24, 3), np.uint8), 24)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     for shape in ((1, 24, 24, 3), (3, 31, 40, 3)):

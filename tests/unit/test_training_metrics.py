@@ -11,7 +11,7 @@ from sklearn.metrics import (
 )
 from statsmodels.stats.proportion import proportion_confint
 
-from training.calibrate import Calibration, fit_calibration, fit_temperature
+from training.calibrate import Calibration, fit_calibration, fit_questions, fit_temperature
 from training.metrics import evaluate, roc_auc, wilson
 
 
@@ -110,3 +110,18 @@ def test_temperature_is_the_likeliest_scale() -> None:
     losses = [log_loss(targets, softmax(s * raw, axis=1)) for s in scales]
     assert found.scale == pytest.approx(scales[int(np.argmin(losses))], abs=2e-3)
     assert found.bias == 0
+
+
+def test_each_question_has_the_likeliest_temperature_of_its_votes() -> None:
+    random = np.random.default_rng(2)
+    raw = random.normal(size=(600, 5)) * 2
+    questions = [slice(0, 3), slice(3, 5)]
+    votes = np.zeros((600, 5))
+    for s, scale in zip(questions, (0.5, 1.6), strict=True):
+        p = softmax(scale * raw[:, s], axis=1)
+        votes[:, s] = random.multinomial(20, p)
+    found = fit_questions(raw, votes, questions)
+    assert np.asarray(found.scales) == pytest.approx([0.5] * 3 + [1.6] * 2, rel=0.06)
+    # A question that hardly anybody was asked keeps its outputs.
+    votes[20:, 3:] = 0
+    assert fit_questions(raw, votes, questions).scales[3:] == (1.0, 1.0)

@@ -206,7 +206,8 @@ def shapes(done: Mapping[str, Row]) -> str:
     ]
     return f"""## Layers
 
-Outputs of the layers that have parameters, normalisation left out; equal ones are counted. Of `equivariant`, maps (eight to a field).
+Outputs of the layers that have parameters, normalisation left out; equal ones are counted. Of
+`equivariant`, maps (eight to a field).
 
 | network | answers | parameters | cost | layers |
 |---|---|---|---|---|

@@ -17,7 +17,11 @@ class Entry(NamedTuple):
 
 LISTED = {
     "training-size": Entry(
-        "training_size", "Accuracy against the number of training galaxies [DS22, figure 2]"
+        "training_size", "Accuracy against training set size (Dhar & Shamir 2022)"
+    ),
+    "sky-swap": Entry("sky_swap", "Spirals learnt on one sky, ellipticals on another (the same)"),
+    "four-worlds": Entry(
+        "four_worlds", "Sky, classifier, both, neither: is the audit right (simulates)", False
     ),
 }
 

@@ -15,6 +15,7 @@ from engine.run import AnnotateSettings, annotate
 from experiments.lab import Lab, fingerprint
 from experiments.steps import Step
 from export.convert import export
+from export.parity.gate import Gate
 from training import checkpoint
 from training.models.shamir import ShamirShape
 from training.presets import merged
@@ -23,6 +24,7 @@ from training.settings import SplitSettings, TrainSettings, dump, parse_settings
 
 SKY, RUN, BUNDLE, CATALOG = "sky.zarr", "network.run", "network.bundle", "catalog"
 
+PROOF = Gate(cutouts=512)  # of each of many networks that are thrown away
 CHEAP = TrainSettings(
     epochs=15,
     warmup=30,
@@ -33,14 +35,18 @@ CHEAP = TrainSettings(
 """About a minute on one core: 64 pixels, at most 1,000 galaxies of a class, 15 epochs."""
 
 
-def _training(value: object) -> object:
-    """Read a table ``[train]``: what it does not name is as in `CHEAP`."""
-    if isinstance(value, Mapping):
-        return parse_settings(merged(dump(CHEAP), value), "[train]")
-    return value
+def based_on(usual: TrainSettings) -> BeforeValidator:
+    """Return what reads a table ``[train]``: what it does not name is as usual."""
+
+    def read(value: object) -> object:
+        if isinstance(value, Mapping):
+            return parse_settings(merged(dump(usual), value), "[train]")
+        return value
+
+    return BeforeValidator(read)
 
 
-Training = Annotated[TrainSettings, BeforeValidator(_training)]
+Training = Annotated[TrainSettings, based_on(CHEAP)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ def _train(
     run = folder / RUN
     train(store.at(needs), run, settings, reporter)
     if bundle:
-        export(run, folder / BUNDLE, reporter, replace=True)
+        export(run, folder / BUNDLE, reporter, gate=PROOF, replace=True)
     for name in (checkpoint.STATE, checkpoint.EXAMPLES):
         (run / name).unlink(missing_ok=True)
 

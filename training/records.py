@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from catalogs.cutouts.chosen import read_usable
 from catalogs.cutouts.store import Survey
+from catalogs.errors import InputError
 from catalogs.sky import tile_of
 from training import checkpoint
 from training.fit import read_log
@@ -90,9 +91,17 @@ class Holdout:
 
 
 def read_holdout(run: Path) -> Holdout:
-    """Read what `write_holdout` wrote of a run of two classes."""
+    """Read what `write_holdout` wrote of a run of two classes.
+
+    Raises
+    ------
+    InputError
+        The run has more answers than two classes.
+    """
     with (run / checkpoint.HOLDOUT).open(newline="") as stream:
-        _, *rows = csv.reader(stream)
+        names, *rows = csv.reader(stream)
+    if len(names) != 5:
+        raise InputError(f"{run} answers {', '.join(names[4:])}; two classes are expected")
     identifier, ra, dec, label, p = zip(*rows, strict=True)
     numbers = np.asarray([ra, dec, p], np.float64)
     return Holdout(np.asarray(identifier), numbers[0], numbers[1], np.asarray(label), numbers[2])

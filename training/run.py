@@ -184,9 +184,13 @@ def roles_of(labels: Labels, settings: TrainSettings) -> Roles:
     regions = {name: Region.parse(text) for name, text in settings.regions.items()}
     roles = restrict_to_regions(roles, labels.classes, labels.ra, labels.dec, regions)
     roles = without_neighbours(roles, labels.ra, labels.dec)
-    if settings.split.most is None:
+    split = settings.split
+    if split.tested:
+        inside = [Region.parse(text).contains(labels.ra, labels.dec) for text in split.tested]
+        roles[(roles == TEST) & ~np.any(inside, axis=0)] = UNUSED
+    if split.most is None:
         return roles
-    return at_most(roles, labels.classes, labels.rows, settings.split.most, settings.split.seed)
+    return at_most(roles, labels.classes, labels.rows, split.most, split.seed)
 
 
 def _theta(labels: Labels, roles: Roles, settings: TrainSettings) -> Theta | None:

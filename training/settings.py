@@ -46,6 +46,8 @@ class SplitSettings:
     most : int, optional
         At most so many galaxies of a class train, and so many validate, drawn by the seed; a
         smaller draw is part of a larger one.
+    tested : tuple of str
+        Regions ``RA0..RA1,DEC0..DEC1`` beyond which nothing is tested; by default everywhere.
     """
 
     order: Annotated[int, Field(ge=0, le=12)] | None = None
@@ -54,6 +56,7 @@ class SplitSettings:
     seed: int = 0
     fold: Annotated[int, Field(ge=0)] = 0
     most: Annotated[int, Field(gt=0)] | None = None
+    tested: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _fold_is_there(self) -> Self:

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
+from scipy import stats
 from surveys import encode, scattered, small_image
 from typer.testing import CliRunner
 
@@ -19,8 +21,9 @@ from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import BusyError, InputError, IntegrityError
 from catalogs.progress import Silent
+from catalogs.sky import unit_vectors
 from catalogs.storage.disk import Disk
-from experiments import lab, listing, training_size, writing
+from experiments import lab, listing, training_size, worlds, writing
 from experiments.product import Drawing, Product, Table
 from experiments.steps import RECORD, UNFINISHED, Step, Steps
 from skytally import app
@@ -214,6 +217,61 @@ def test_more_seeds_keep_the_steps_that_are_there(sizes, bright):
     lab.run("training-size", out, bright, replace(settings, sizes=(8,)))
     after = {path: path.stat().st_mtime_ns for path in (out / "steps").rglob("*.safetensors")}
     assert before == after
+
+
+WORLD = {
+    "seeds": 1,
+    "worlds": ["classifier"],
+    "galaxies": 1200,
+    "training_galaxies": 900,
+    "labels": 600,
+    "difference": 1.4,
+    "imitation": 0.45,
+    "effect": 0.15,
+    "train": {
+        "epochs": 6,
+        "warmup": 10,
+        "average": 0.9,
+        "shape": {"widths": [8, 16, 16, 16, 16], "dense": 32},
+        "split": {"most": 150},
+    },
+}
+
+
+def answers_of(catalog: Path) -> dict[str, np.ndarray]:
+    """Columns of an annotated catalog, read without our own reader."""
+    files = sorted(catalog.glob("dataset/**/Npix=*.parquet"))
+    names = ["ra", "dec", "truth", "label"]
+    table = pa.concat_tables([pq.ParquetFile(file).read(names) for file in files])
+    return {name: np.asarray(table[name].to_pylist()) for name in names}
+
+
+def contingency(yes: np.ndarray, side: np.ndarray) -> float:
+    """p that a fraction is the same on both sides."""
+    counts = np.bincount(2 * yes.astype(int) + side, minlength=4).reshape(2, 2)
+    return float(stats.chi2_contingency(counts).pvalue)
+
+
+@pytest.mark.train
+def test_a_world_in_which_only_the_classifier_errs_is_seen_as_one(tmp_path):
+    """Images with an isotropic truth, a network trained where seeing goes with the class."""
+    settings = parse(worlds.Settings, WORLD, "settings")
+    out = tmp_path / "worlds"
+    product = lab.run("four-worlds", out, settings=settings, workers=1)
+    (row,) = product.tables[1].rows
+    assert (row["verdict"], row["cause"], row["right"]) == ("anisotropic", "classifier", True)
+    document = json.loads((out / "results.json").read_text())
+    (name,) = [step for step in document["steps"] if step.startswith("audit-")]
+    catalog = document["steps"][name]["needs"][0]
+    table = answers_of(out / "steps" / catalog / "catalog")
+    # The same cap test on the truth of all galaxies finds nothing.
+    side = unit_vectors(table["ra"], table["dec"]) @ unit_vectors(*worlds.AXIS)[0] > 0
+    spiral, said = table["truth"] == "spiral", table["label"] == "spiral"
+    assert contingency(spiral, side) > 0.01
+    assert contingency(said, side) < 1e-3
+    before = (out / "steps" / name / "audit" / "audit.json").stat().st_mtime_ns
+    assert lab.run("four-worlds", out, settings=settings, workers=1).facts == product.facts
+    assert (out / "steps" / name / "audit" / "audit.json").stat().st_mtime_ns == before
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path, bright):

@@ -1,0 +1,401 @@
+"""Learn spirals on one sky and ellipticals on another, answer on a third: Dhar & Shamir 2022.
+
+Tables 1 to 16 of Astronomy and Computing 38, 100545, on the regions of any survey, with the tests
+of the paper and the right ones; then whole catalogs of swapped networks, audited on the sky.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as settings_class
+
+from catalogs.audit.comparison.swap import FEWEST_SEEDS
+from catalogs.audit.run import audit
+from catalogs.audit.settings import AuditSettings
+from catalogs.errors import InputError
+from catalogs.progress import Reporter
+from catalogs.sky import Region
+from experiments import fields, swaps
+from experiments.lab import Experiment, Lab
+from experiments.networks import CATALOG, CHEAP, RUN, Store, annotate_step, train_step
+from experiments.networks import Training as TrainingSettings
+from experiments.product import Cell, Drawing, Product, Table
+from experiments.steps import Step
+from experiments.swap_words import COLUMNS, METHOD
+from experiments.swaps import Answered, Training
+from training.records import read_holdout
+
+AUDIT = "audit"
+FEWEST = 20  # test galaxies of a class in a region
+# Dhar & Shamir 2022, table 1: three fields of Pan-STARRS.
+PAPERS = {"1": "0..20,0..20", "2": "180..200,0..20", "3": "180..200,20..40"}
+
+
+@settings_class(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Settings:
+    """What is asked.
+
+    Attributes
+    ----------
+    regions : dict of str to str
+        Name to ``RA0..RA1,DEC0..DEC1``; two or more.
+    spiral, elliptical : str
+        Classes of the label column.
+    seeds : int
+        Random splits of the sky's tiles; 100 in the paper.
+    folds : int
+        Splits whose test tiles share nothing, besides; 1/``train.split.test`` at most.
+    audited : tuple of str
+        Two trainings, ``SPIRALS/ELLIPTICALS``, that annotate the whole survey; none to leave it
+        out.
+    audited_seeds : int
+        Networks of each; fewer than 6 allow no p.
+    order : int
+        Of the tiles that are split; finer ones make more of them in a region.
+    effect : float
+        Of the audit.
+    train : TrainSettings
+    """
+
+    regions: dict[str, str] = Field(default_factory=lambda: dict(PAPERS))
+    spiral: str = "spiral"
+    elliptical: str = "elliptical"
+    seeds: Annotated[int, Field(ge=1)] = 20
+    folds: Annotated[int, Field(ge=0)] = 5
+    audited: tuple[str, ...] = ("1/2", "2/1")
+    audited_seeds: Annotated[int, Field(ge=1)] = FEWEST_SEEDS
+    order: Annotated[int, Field(ge=0, le=12)] = 5
+    effect: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    train: TrainingSettings = CHEAP
+
+
+class Split(NamedTuple):
+    """A random split, or a fold of the first one."""
+
+    seed: int
+    fold: int | None
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        return f"seed {self.seed}" if self.fold is None else f"fold {self.fold}"
+
+
+class Planned(NamedTuple):
+    """A network: what it learnt from, on which split, and its step."""
+
+    training: Training
+    split: Split
+    step: Step
+
+
+def regions_of(settings: Settings) -> dict[str, Region]:
+    """Return the regions by name."""
+    if len(settings.regions) < 2:
+        raise InputError("regions: sky-swap needs two or more, NAME = 'RA0..RA1,DEC0..DEC1'")
+    strange = [name for name in settings.regions if "/" in name or not name.strip()]
+    if strange:
+        raise InputError(f"regions {strange[0]!r}: a name without '/' is expected")
+    return {name: Region.parse(text) for name, text in settings.regions.items()}
+
+
+def trainings(settings: Settings) -> list[Training]:
+    """Return every combination of a sky of spirals and one of ellipticals (table 16)."""
+    names = list(settings.regions)
+    return [Training(spirals, ellipticals) for spirals in names for ellipticals in names]
+
+
+def audited(settings: Settings) -> list[Training]:
+    """Return the two trainings whose catalogs are audited; none if none are asked for."""
+    if not settings.audited:
+        return []
+    known = {str(training): training for training in trainings(settings)}
+    if len(set(settings.audited)) != 2 or not set(settings.audited) <= set(known):
+        raise InputError(
+            f"audited {', '.join(settings.audited)}: expected two of {', '.join(known)}"
+        )
+    return [known[name] for name in settings.audited]
+
+
+def plan(store: Store, settings: Settings) -> list[Planned]:
+    """Return every network of the tables."""
+    splits = [Split(seed, None) for seed in range(settings.seeds)]
+    splits += [Split(0, fold) for fold in range(settings.folds)]
+    return [
+        Planned(training, split, _network(store, settings, training, split))
+        for split in splits
+        for training in trainings(settings)
+    ]
+
+
+def _network(store: Store, settings: Settings, training: Training, split: Split) -> Step:
+    """Return a network's step; what is to annotate is exported as well."""
+    blocks = replace(
+        settings.train.split,
+        order=settings.order,
+        seed=split.seed,
+        fold=split.fold or 0,
+        tested=tuple(settings.regions.values()),
+    )
+    regions = {
+        settings.spiral: settings.regions[training.spirals],
+        settings.elliptical: settings.regions[training.ellipticals],
+    }
+    asked = replace(settings.train, seed=split.seed, split=blocks, regions=regions)
+    bundle = (
+        training in audited(settings) and not split.fold and split.seed < settings.audited_seeds
+    )
+    return train_step(store, asked, f"train {training}, {split.name}", bundle=bundle)
+
+
+def audit_plan(store: Store, settings: Settings, workers: int) -> Step | None:
+    """Return the audit of swapped trainings on the whole survey, and all that it needs."""
+    groups = audited(settings)
+    if not groups:
+        return None
+    catalogs, names = [], []
+    for training in groups:
+        for seed in range(settings.audited_seeds):
+            network = _network(store, settings, training, Split(seed, None))
+            title = f"annotate with {training}, seed {seed}"
+            catalogs.append(annotate_step(store, network, title, workers))
+            names.append(str(training).replace("/", "-"))
+    return Step(
+        "audit",
+        f"audit {groups[0]} against {groups[1]}",
+        {"groups": names, "effect": settings.effect, "answer": settings.spiral},
+        partial(_audit, names=names, settings=settings),
+        tuple(catalogs),
+        ("catalogs/audit",),
+    )
+
+
+def _audit(
+    folder: Path,
+    needs: Sequence[Path],
+    reporter: Reporter,
+    *,
+    names: Sequence[str],
+    settings: Settings,
+) -> None:
+    catalogs = [str(need / CATALOG) for need in needs]
+    asked = AuditSettings(
+        answer=settings.spiral,
+        label="label",
+        effect=settings.effect,
+        compare=(catalogs[settings.audited_seeds],),
+        swap=tuple(f"{name}={path}" for name, path in zip(names, catalogs, strict=True)),
+    )
+    audit(catalogs[0], folder / AUDIT, asked, reporter)
+
+
+def run(lab: Lab, settings: Settings) -> Product:
+    """Train every combination on every split, annotate with the swapped ones, and compare."""
+    regions = regions_of(settings)
+    store = Store.of(lab)
+    planned = plan(store, settings)
+    whole = audit_plan(store, settings, lab.workers)
+    folders = lab.steps.make([one.step for one in planned])
+    answered = [
+        answers
+        for one, folder in zip(planned, folders, strict=True)
+        for answers in _answers(one, folder, regions, settings)
+    ]
+    if not answered:
+        raise InputError(
+            f"no region has {FEWEST} test galaxies of each class; choose larger regions"
+        )
+    document = None
+    if whole is not None:
+        (folder,) = lab.steps.make([whole])
+        document = json.loads((folder / AUDIT / "audit.json").read_text())
+    survey = lab.survey
+    place = (survey.column("ra"), survey.column("dec"))
+    classes = survey.column(settings.train.label)
+    table = fields.properties(*place, fields.numbers(survey), classes, regions)
+    return product(answered, table, document, settings)
+
+
+def _answers(
+    one: Planned, folder: Path, regions: Mapping[str, Region], settings: Settings
+) -> list[Answered]:
+    """Return a network's answers on the test galaxies of each region that has enough."""
+    held = read_holdout(folder / RUN)
+    both = np.isin(held.label, [settings.spiral, settings.elliptical])
+    found = []
+    for name, region in regions.items():
+        here = both & region.contains(held.ra, held.dec)
+        spiral = held.label[here] == settings.spiral
+        if min(spiral.sum(), (~spiral).sum()) >= FEWEST:
+            # Of two classes the second's probability: spiral comes after elliptical, or before.
+            second = settings.spiral > settings.elliptical
+            said = (held.p[here] >= 0.5) == second
+            found.append(Answered(one.training, name, one.split.name, spiral, said))
+    return found
+
+
+def product(
+    answered: Sequence[Answered],
+    properties: Sequence[dict[str, Cell]],
+    document: dict[str, Any] | None,
+    settings: Settings,
+) -> Product:
+    """Return what all networks say together."""
+    regions = regions_of(settings)
+    by_seed = [one for one in answered if one.split.startswith("seed")]
+    by_fold = [one for one in answered if one.split.startswith("fold")]
+    split = settings.train.split
+    ratio = split.test / (1 - split.test - split.validation)
+    rows = swaps.matrices(answered)
+    over = [
+        {"over": kind, **row}
+        for kind, chosen in (("seeds", by_seed), ("folds", by_fold))
+        for row in swaps.spread(swaps.matrices(chosen))
+    ]
+    same = swaps.same_galaxies(by_seed, ratio)
+    maps = swaps.two_regions(by_seed, ratio)
+    bias = {
+        pair: max(abs(float(row["balanced_difference"] or 0)) for row in same if _of(row, pair))
+        for pair in combinations(regions, 2)
+        if any(_of(row, pair) for row in same)
+    }
+    distances: list[dict[str, Cell]] = [
+        {
+            "first": a,
+            "second": b,
+            "apart": fields.apart(regions[a], regions[b]),
+            "largest_shift": shift,
+        }
+        for (a, b), shift in bias.items()
+    ]
+    beside = fields.side_by_side(properties)
+    tables = [
+        Table("spread", "Every training on every region, over splits", COLUMNS["spread"], over),
+        Table("same-galaxies", "The same galaxies, two networks", COLUMNS["same"], same),
+        Table("two-regions", "One network, two regions", COLUMNS["maps"], maps),
+        Table("distances", "Neighbours and opposites", COLUMNS["distances"], distances),
+        Table("fields", "What the regions are like", _fields_columns(regions), beside),
+        Table(
+            "fields-bias",
+            "Properties against the shift",
+            COLUMNS["against"],
+            fields.against_bias(properties, bias),
+        ),
+        Table("matrices", "Confusion matrices", COLUMNS["matrices"], rows, shown=False),
+    ]
+    return Product(
+        headline=_headline(same),
+        findings=[*_same_in_words(same), *_audit_in_words(document)],
+        tables=[table for table in tables if table.rows],
+        drawings=(_draw(same),) if same else (),
+        method=METHOD,
+        facts={
+            "test_over_train": ratio,
+            "audit": None if document is None else document["compared"],
+            "verdict": None if document is None else document["verdict"],
+            "train": asdict(split),
+        },
+    )
+
+
+def _fields_columns(regions: Mapping[str, Region]) -> dict[str, str]:
+    columns = {"quantity": "a column of the survey, or a count"}
+    for name in regions:
+        columns[f"mean {name}"] = f"mean, or count, in {name}"
+        columns[f"sd {name}"] = f"standard deviation in {name}"
+    return columns
+
+
+def _of(row: Mapping[str, Cell], pair: tuple[str, str]) -> bool:
+    """Say whether a row is of a training on one of two regions and the test on either."""
+    skies = {*str(row["training"]).split("/"), str(row["region"])}
+    return skies == set(pair)
+
+
+def _headline(same: Sequence[dict[str, Cell]]) -> str:
+    if not same:
+        return "Too few test galaxies to compare two trainings on the same region."
+    most = max(same, key=lambda row: abs(float(row["balanced_difference"] or 0)))
+    return (
+        f"The same galaxies of region {most['region']} are called spiral "
+        f"{100 * float(most['balanced_difference'] or 0):+.1f} points more often by networks that "
+        f"learnt spirals/ellipticals from {most['training']} than by those that learnt there "
+        "(both classes weighted alike, mean over splits; the largest shift of all)."
+    )
+
+
+def _same_in_words(same: Sequence[dict[str, Cell]]) -> list[str]:
+    known = [row for row in same if row["balanced_p"] is not None]
+    if not known:
+        return ["One split: no p over splits can be given."]
+    small = sum(float(row["balanced_p"] or 1) < swaps.LEVEL / len(known) for row in known)
+    shares = {
+        name: np.mean([float(row[f"{name}_share"] or 0) for row in known])
+        for name in ("papers", "two_sample", "mcnemar")
+    }
+    chance = (
+        f"{small} of {len(known)} shifts are beyond what splits and seeds do by chance "
+        f"(Bonferroni, {swaps.LEVEL:g})."
+    )
+    single = (
+        f"Of single splits, taking galaxies as the unit, the papers' binomial test rejects in "
+        f"{shares['papers']:.0%}, the two-sample test in {shares['two_sample']:.0%}, McNemar's in "
+        f"{shares['mcnemar']:.0%}."
+    )
+    return [chance, single]
+
+
+def _audit_in_words(document: dict[str, Any] | None) -> list[str]:
+    if document is None:
+        return []
+    swap = document["compared"]["swap"]
+    cause = f", cause {document['cause']}" if document["cause"] else ""
+    told = [
+        f"On the whole survey the catalog of the first training is {document['verdict']}{cause}."
+    ]
+    if swap is not None:
+        tests = ", ".join(
+            f"{name} p {swap[f'{name}_p']:.2g}"
+            for name in ("fraction", "dipole", "scan")
+            if swap[f"{name}_p"] is not None
+        )
+        told.append(
+            f"Swap of {swap['names'][0]} and {swap['names'][1]} on {swap['objects']:,} galaxies: "
+            f"{swap['difference']:+.4f} in the mean fraction; over seeds {tests or 'no p'}."
+        )
+    return told
+
+
+def _draw(same: Sequence[dict[str, Cell]]) -> Drawing:
+    figure = Figure(figsize=(6.4, 1.0 + 0.26 * len(same)), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    names = [f"{row['training']} on {row['region']}" for row in same]
+    values = [100 * float(row["difference"] or 0) for row in same]
+    errors = [100 * float(row["difference_sd"] or 0) for row in same]
+    axes.errorbar(values, range(len(same)), xerr=errors, fmt="o", color="#14598c", capsize=2)
+    axes.axvline(0, color="0.6", linewidth=1)
+    axes.set_yticks(range(len(same)), names)
+    axes.invert_yaxis()
+    axes.set(xlabel="more galaxies called spiral than by networks that learnt there [points]")
+    said = "; ".join(f"{n}: {v:+.1f}" for n, v in zip(names, values, strict=True))
+    return Drawing(
+        "shifts",
+        "The same galaxies, two networks",
+        f"Difference in points of the fraction called spiral. {said}.",
+        "Spirals/ellipticals learnt from, and the region that is answered. Bars: standard "
+        "deviation over random splits.",
+        figure,
+    )
+
+
+EXPERIMENT = Experiment(Settings, run)

@@ -68,7 +68,7 @@ def augment(
     side: int | None = None,
     colour: Tensor | None = None,
 ) -> Tensor:
-    """Return one random view of each image, as the network looks at it.
+    """Return one random view of each image, as the network looks at it, on the images' device.
 
     Parameters
     ----------
@@ -79,6 +79,7 @@ def augment(
         Side of the framing, pixels of ``images``.
     settings : AugmentSettings
     generator : torch.Generator
+        On the CPU, so that a seed shows the same views on every device.
     frames : Tensor of float32, shape (v, 2, 3)
         What the network looks at of the framing, see `training.preprocess.Preprocess`; one affine
         warp makes each of it from the image.
@@ -96,7 +97,8 @@ def augment(
 
     def uniform(*shape: int) -> Tensor:
         """Draw from -1..1."""
-        return torch.rand(count, *shape, generator=generator) * 2.0 - 1.0
+        drawn = torch.rand(count, *shape, generator=generator) * 2.0 - 1.0
+        return drawn.to(images.device)
 
     # (n, v, 3, side, side): all crops of an image are lit alike.
     views = _warp(images, size, side or size, frames, settings, uniform)
@@ -108,10 +110,11 @@ def augment(
     views = views * gain + settings.background * uniform(1, 1, 1, 1)
     if settings.brightness and colour is not None:
         steps = settings.brightness * torch.randn(count, 1, 1, 1, 1, generator=generator)
-        views = views + steps * colour.reshape(1, 1, 3, 1, 1)
+        views = views + (steps * colour.reshape(1, 1, 3, 1, 1)).to(images.device)
     if settings.noise:
         sigma = settings.noise * uniform(1, 1, 1, 1).clamp(min=0.0)
-        views = views + sigma * torch.randn(views.shape, generator=generator)
+        noise = torch.randn(views.shape, generator=generator)
+        views = views + sigma * noise.to(images.device)
     return views.flatten(1, 2).clamp(0.0, 255.0).round()
 
 
@@ -147,8 +150,8 @@ def _warp(
 ) -> Tensor:
     """Turn, mirror, zoom and shift, and cut out each frame, by one bilinear interpolation."""
     count, _, _, width = images.shape
-    angle = math.pi * uniform() if settings.rotate else torch.zeros(count)
-    mirror = torch.sign(uniform()) if settings.flip else torch.ones(count)
+    angle = math.pi * uniform() if settings.rotate else images.new_zeros(count)
+    mirror = torch.sign(uniform()) if settings.flip else images.new_ones(count)
     scale = size / width * settings.zoom ** uniform()
     cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
     shift = settings.shift * uniform(2) * (size / width) * 2.0
@@ -160,7 +163,7 @@ def _warp(
         dim=1,
     )
     views = []
-    for frame in frames:
+    for frame in frames.to(images.device):
         matrix = linear @ frame
         matrix = torch.cat([matrix[:, :, :2], matrix[:, :, 2:] + shift.unsqueeze(2)], dim=2)
         grid = functional.affine_grid(matrix, [count, 3, side, side], align_corners=False)
@@ -176,7 +179,7 @@ def _blur(images: Tensor, largest: float, uniform: Uniform) -> Tensor:
         return images
     sigma = largest * uniform().clamp(min=1e-3)
     reach = math.ceil(3 * largest)
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=images.device)
     kernel = torch.exp(-0.5 * (offsets / sigma.unsqueeze(1)) ** 2)
     count, crops, channels, height, width = images.shape
     kernel = kernel / kernel.sum(dim=1, keepdim=True)

@@ -230,7 +230,7 @@ def load_state(
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write named tensors, atomically."""
     content = safetensors.torch.save(
-        {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, metadata
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata
     )
     write_bytes(file, content)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from catalogs.errors import InputError
 from catalogs.progress import Reporter
 from training import checkpoint
 from training.answers import AnswerLayer, TwoClasses
@@ -62,8 +63,9 @@ def fit(
         In evaluation mode, with the averaged weights; those of the best epoch with patience.
     """
     keep_freed_memory()
-    with deterministic(settings.threads, settings.seed):
-        model = Classifier(settings, answers)
+    device = device_of(settings)
+    with deterministic(settings.threads, settings.seed, device):
+        model = Classifier(settings, answers).to(device)
         model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(model).eval()
         optimiser = _optimiser(model, settings)
@@ -87,13 +89,27 @@ def fit(
             reporter.progress("train", epoch + 1, settings.epochs, "epochs")
         if settings.patience:
             average.load_state_dict(checkpoint.read_tensors(run / checkpoint.BEST))
-    return average
+    return average.cpu()
+
+
+def device_of(settings: TrainSettings) -> torch.device:
+    """Return where to train.
+
+    Raises
+    ------
+    InputError
+        A card is asked for and there is none.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InputError('device "cuda": torch sees no card here; leave it out to train on the CPU')
+    return torch.device(settings.device)
 
 
 def predict(model: Classifier, cutouts: Tensor) -> NDArray[np.float64]:
     """Return the raw outputs of each cutout, float64 (n, outputs), computed in fp32."""
+    device = next(model.parameters()).device
     with torch.inference_mode():
-        parts = [model(batch) for batch in torch.split(cutouts, EVALUATION_BATCH)]
+        parts = [model(b.to(device)).cpu() for b in torch.split(cutouts, EVALUATION_BATCH)]
     empty = np.zeros((0, model.answers.outputs))
     return np.concatenate([part.numpy() for part in parts] or [empty]).astype(np.float64)
 
@@ -140,6 +156,9 @@ def _epoch(
     generator = Generator().manual_seed(_seed(settings.seed, epoch))
     torch.manual_seed(_seed(settings.seed, epoch) + 1)
     model.train()
+    network: nn.Module = model.network
+    if settings.device == "cuda" and torch.cuda.device_count() > 1:
+        network = nn.DataParallel(network)
     order = _order(train, generator)
     batches = [b for b in torch.split(order, settings.batch) if len(b) > 1] or [order]
     losses = []
@@ -149,10 +168,10 @@ def _epoch(
             group["lr"] = _rate(step, settings.epochs * len(batches), settings)
         images = _images(model, train, batch, settings, generator, colour)
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            raw = model.network(images)
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.precision == "bf16"):
+            raw = network(images)
         constrained = step * settings.batch >= settings.unconstrained
-        loss = objective(raw.float(), batch, constrained)
+        loss = objective(raw.float().cpu(), batch, constrained)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -185,11 +204,11 @@ def _images(
     colour: Tensor | None,
 ) -> Tensor:
     """Return the network's input for a batch: the cutouts as they are, or a random view of each."""
-    look = model.preprocess
+    look, device = model.preprocess, next(model.parameters()).device
     if settings.augment is None:
-        images: Tensor = look(train.cutouts[batch])
+        images: Tensor = look(train.cutouts[batch].to(device))
         return images
-    wide = train.wide[batch].permute(0, 3, 1, 2).to(torch.float32).contiguous()
+    wide = train.wide[batch].to(device).permute(0, 3, 1, 2).to(torch.float32).contiguous()
     views = augment(wide, model.size, settings.augment, generator, look.frames, look.side, colour)
     return look.normalise(views)
 
@@ -253,14 +272,18 @@ def _seed(seed: int, epoch: int) -> int:
 
 
 @contextmanager
-def deterministic(threads: int, seed: int) -> Iterator[None]:
-    """Fix torch's threads, algorithms and random numbers, and restore them afterwards."""
+def deterministic(threads: int, seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Fix torch's threads, algorithms and random numbers, and restore them afterwards.
+
+    On a card only as far as it has such algorithms; of the others torch warns.
+    """
     before, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True)
+        card = device is not None and device.type == "cuda"
+        torch.use_deterministic_algorithms(True, warn_only=card)
         # Filling every new tensor is for finding bugs; it costs a pass over memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:

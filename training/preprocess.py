@@ -34,7 +34,8 @@ def resize_weights(from_pixels: Tensor, to: int) -> Tensor:
         input pixels, cut at the image's edge and normalised to one.
     """
     scale = (from_pixels[-1:] + 1.0) / to
-    centre = (torch.arange(to, dtype=torch.float32) + 0.5).unsqueeze(1) * scale
+    pixels = torch.arange(to, dtype=torch.float32, device=from_pixels.device)
+    centre = (pixels + 0.5).unsqueeze(1) * scale
     distance = (from_pixels.unsqueeze(0) + 0.5 - centre).abs()
     weights = (1.0 - distance / scale.clamp(min=1.0)).clamp(min=0.0)
     return weights / weights.sum(dim=1, keepdim=True)
@@ -42,8 +43,10 @@ def resize_weights(from_pixels: Tensor, to: int) -> Tensor:
 
 def resize(images: Tensor, to: int) -> Tensor:
     """Resize float images (n, c, h, w) to (n, c, to, to), antialiased, pixel centres aligned."""
-    rows = resize_weights(torch.arange(images.shape[2], dtype=torch.float32), to)
-    columns = resize_weights(torch.arange(images.shape[3], dtype=torch.float32), to)
+    height, width = (
+        torch.arange(side, dtype=torch.float32, device=images.device) for side in images.shape[2:]
+    )
+    rows, columns = resize_weights(height, to), resize_weights(width, to)
     return rows @ (images @ columns.T)
 
 

@@ -22,7 +22,7 @@ from training.calibrate import Calibration, fit_calibration, fit_questions, fit_
 from training.checkpoint import Run, RunData, RunResult
 from training.data import Views, read_views
 from training.debias import Theta, estimate_theta
-from training.fit import fit, predict
+from training.fit import device_of, fit, predict
 from training.judge import Judgement, judge_classes, judge_tree, tiles
 from training.labels import Labels, read_labels
 from training.metrics import Measured
@@ -87,6 +87,7 @@ def train(
     reporter = reporter or Silent()
     store = Survey.open(survey)
     labels = read_labels(store, settings)
+    device_of(settings)  # says what is not there, before images are read
     settings = _with_order(settings, labels)
     roles = roles_of(labels, settings)
     counts = _counts(labels, roles)

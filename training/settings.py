@@ -178,6 +178,10 @@ class TrainSettings:
         Weight the classes equally in the loss, however many galaxies each has.
     precision : {"bf16", "fp32"}
         Arithmetic of convolutions and dense layers in training; weights are fp32 in both.
+    device : {"cpu", "cuda"}
+        Where to train; of several cards all are used, each for its share of a batch
+        (`torch.nn.DataParallel`). A seed shows the same views of the same galaxies everywhere;
+        weights agree to the bit only on the CPU.
     threads : int
         Torch's threads; part of the settings because sums depend on it in the last bit. One: on
         a shared machine two threads, waiting for each other, were four times slower.
@@ -218,6 +222,7 @@ class TrainSettings:
     sampling: Literal["plain", "sky"] = "plain"
     balanced: bool = True
     precision: Literal["bf16", "fp32"] = "bf16"
+    device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(gt=0)] = 1
     seed: int = 0
     regions: dict[str, str] = Field(default_factory=dict)

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from catalogs.errors import InputError
 from catalogs.progress import Silent
 from catalogs.trees.tree import read_tree
 from training import losses
 from training.answers import TreeAnswers
-from training.fit import _optimiser, _order, _rate, fit, predict, read_log
+from training.fit import _images, _optimiser, _order, _rate, device_of, fit, predict, read_log
 from training.models.registry import build
+from training.network import Classifier
 from training.objective import Objective, Sample
 from training.preprocess import Preprocess
 from training.presets import read_settings
@@ -155,3 +157,37 @@ def test_the_sky_balanced_order_draws_by_weight() -> None:
     drawn = torch.cat([_order(data, generator) for _ in range(500)])
     shares = torch.bincount(drawn, minlength=8) / len(drawn)
     torch.testing.assert_close(shares, data.weights / 8, atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("network", ["shamir", "dieleman", "resnet50", "equivariant"])
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_step_stays_on_the_models_device(network: str, augmented: bool) -> None:
+    """On a device that only follows shapes: one tensor left on the CPU would be an error."""
+    shapes = {
+        "shamir": TINY,
+        "dieleman": {"widths": (2, 2, 2, 2), "dense": 4},
+        "resnet50": {"blocks": (1, 1, 1, 1), "width": 2, "dense": 4, "size": 32},
+        "equivariant": {"fields": (2, 2), "blocks": (0, 1), "features": 4, "size": 32},
+    }
+    given = {"model": network, "shape": shapes[network], "seed": 1}
+    settings = read_settings("default", None, given)
+    changes = AugmentSettings(brightness=0.5) if augmented else None
+    settings = replace(settings, augment=changes)
+    model = Classifier(settings).to("meta")
+    data = sample(2, model.size)
+    generator = torch.Generator().manual_seed(1)
+    colour = torch.ones(3)
+    images = _images(model, data, torch.arange(2), settings, generator, colour)
+    assert images.device.type == "meta"
+    assert images.shape[0] == 2
+    raw = model.network(images)
+    assert raw.shape == (2, 1)
+    raw.sum().backward()
+    assert all(p.grad is not None and p.grad.is_meta for p in model.network.parameters())
+    assert model(data.cutouts.to("meta")).shape == (2, 1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_a_card_that_is_not_there_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(InputError, match="torch sees no card here"):
+        device_of(replace(read_settings("default", None, {}), device="cuda"))

@@ -23,6 +23,8 @@ LISTED = {
     "four-worlds": Entry(
         "four_worlds", "Sky, classifier, both, neither: is the audit right (simulates)", False
     ),
+    "blank-sky": Entry("blank_sky", "Whether the class is told from sky without the galaxy [S23]"),
+    "sky-probe": Entry("sky_probe", "Whether a cutout tells the part of the sky it is from"),
 }
 
 

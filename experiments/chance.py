@@ -1,0 +1,138 @@
+"""Whether answers are better than chance. Pure: arrays in, numbers out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+IntArray = NDArray[np.int64]
+LEVEL = 0.01  # one-sided; of blank sky and sky probes
+PERMUTATIONS = 1999
+
+
+@dataclass(frozen=True, slots=True)
+class AgainstChance:
+    """Right answers against the share that needs no picture.
+
+    Attributes
+    ----------
+    right, n : int
+    chance : float
+        Share of the largest class: what always saying its name gets.
+    low, high : float
+        95% interval of the accuracy (Clopper & Pearson 1934).
+    p : float
+        One-sided exact binomial p of so many right answers or more.
+    fisher_p : float
+        One-sided p of Fisher's exact test, which takes as given how often each class was named;
+        nan but for two classes.
+    """
+
+    right: int
+    n: int
+    chance: float
+    low: float
+    high: float
+    p: float
+    fisher_p: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.right / self.n
+
+
+def against_chance(table: IntArray) -> AgainstChance:
+    """Return the tests of a confusion matrix.
+
+    Parameters
+    ----------
+    table : ndarray of int64, shape (k, k)
+        Truth in rows, answers in columns.
+    """
+    right, n = int(np.trace(table)), int(table.sum())
+    chance = float(table.sum(axis=1).max() / n)
+    test = stats.binomtest(right, n, chance, alternative="greater")
+    interval = stats.binomtest(right, n).proportion_ci(0.95, method="exact")
+    fisher = stats.fisher_exact(table, alternative="greater") if table.shape == (2, 2) else None
+    return AgainstChance(
+        right,
+        n,
+        chance,
+        float(interval.low),
+        float(interval.high),
+        float(test.pvalue),
+        float("nan") if fisher is None else float(fisher.pvalue),
+    )
+
+
+def confusion(targets: IntArray, answers: IntArray, classes: int) -> IntArray:
+    """Return how many of each class (rows) got each answer (columns)."""
+    return np.bincount(targets * classes + answers, minlength=classes**2).reshape(classes, classes)
+
+
+def balanced_accuracy(table: IntArray) -> float:
+    """Return the mean over classes of the share of right answers; classes that occur."""
+    rows = table.sum(axis=1)
+    return float(np.mean(np.diag(table)[rows > 0] / rows[rows > 0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Permuted:
+    """A balanced accuracy among those of permuted classes: one-sided p, their mean and spread."""
+
+    value: float
+    p: float
+    mean: float
+    sd: float
+
+
+def permuted_blocks(
+    targets: IntArray,
+    answers: IntArray,
+    blocks: IntArray,
+    folds: IntArray,
+    classes: int,
+    seed: int = 0,
+    permutations: int = PERMUTATIONS,
+) -> Permuted:
+    """Test a balanced accuracy, mean over folds, by giving blocks of sky the classes of others.
+
+    Galaxies of a block are near each other and not independent; blocks of the same fold, which
+    the same network answered, are exchanged (Phipson & Smyth 2010 for the p).
+
+    Parameters
+    ----------
+    targets, answers, blocks, folds : ndarray of int64, shape (n,)
+        All galaxies of a block have the same fold. A block that lies in two classes is two.
+    classes, seed, permutations : int
+    """
+    pairs = np.stack([blocks, targets])
+    _, first, block = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
+    of_block = targets[first]
+    given = np.bincount(block * classes + answers, minlength=len(first) * classes)
+    given = given.reshape(-1, classes)
+    members = [np.flatnonzero(folds[first] == one) for one in np.unique(folds)]
+
+    def value(kinds: IntArray) -> float:
+        found = []
+        for one in members:
+            table = np.zeros((classes, classes), np.int64)
+            np.add.at(table, kinds[one], given[one])
+            found.append(balanced_accuracy(table))
+        return float(np.mean(found))
+
+    random = np.random.default_rng(seed)
+    found = value(of_block)
+    drawn = np.empty(permutations)
+    for i in range(permutations):
+        kinds = of_block.copy()
+        for one in members:
+            kinds[one] = of_block[random.permutation(one)]
+        drawn[i] = value(kinds)
+    # Equal values count as at least as large, though their sums may be rounded otherwise.
+    p = (1 + int(np.sum(drawn >= found - 1e-12))) / (1 + permutations)
+    return Permuted(found, p, float(drawn.mean()), float(drawn.std(ddof=1)))

@@ -1,0 +1,82 @@
+"""Answers against chance, and where patches lie: against enumeration, scipy and statsmodels."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+from statsmodels.stats.proportion import proportion_confint
+
+from experiments.chance import against_chance, balanced_accuracy, confusion, permuted_blocks
+from experiments.patches import Geometry
+
+
+def test_a_confusion_matrix_against_chance():
+    random = np.random.default_rng(1)
+    targets = random.integers(0, 2, 301)
+    answers = np.where(random.random(301) < 0.2, targets, random.integers(0, 2, 301))
+    table = confusion(targets, answers, 2)
+    assert np.array_equal(table, confusion_matrix(targets, answers))
+    test = against_chance(table)
+    right = int(np.sum(targets == answers))
+    chance = max(np.mean(targets), 1 - np.mean(targets))
+    assert (test.right, test.n, test.chance) == (right, 301, pytest.approx(chance))
+    assert test.p == pytest.approx(float(stats.binom.sf(right - 1, 301, chance)), rel=1e-9)
+    low, high = proportion_confint(right, 301, method="beta")
+    assert (test.low, test.high) == (pytest.approx(low), pytest.approx(high))
+    tail = stats.hypergeom.sf(table[1, 1] - 1, 301, table[1].sum(), table[:, 1].sum())
+    assert test.fisher_p == pytest.approx(float(tail), rel=1e-9)
+    assert balanced_accuracy(table) == pytest.approx(balanced_accuracy_score(targets, answers))
+
+
+def test_exchanged_blocks_agree_with_all_exchanges():
+    random = np.random.default_rng(2)
+    blocks = np.repeat(np.arange(12), 7)
+    folds = blocks // 6
+    kinds = np.array([0, 0, 1, 1, 1, 2, 0, 1, 1, 2, 2, 2])
+    targets = kinds[blocks]
+    answers = np.where(random.random(len(blocks)) < 0.25, targets, random.integers(0, 3, 84))
+
+    def one_fold(fold: int) -> np.ndarray:
+        """The balanced accuracy of every exchange of a fold's blocks, the true one first."""
+        here = folds == fold
+        orders = permutations(kinds[6 * fold : 6 * fold + 6].tolist())
+        said, block = answers[here], blocks[here] - 6 * fold
+        return np.array([balanced_accuracy_score(np.array(o)[block], said) for o in orders])
+
+    first, second = one_fold(0), one_fold(1)
+    every = (first[:, None] + second[None, :]).ravel() / 2
+    exact = float(np.mean(every >= every[0] - 1e-12))
+    found = permuted_blocks(targets, answers, blocks, folds, 3, permutations=3000)
+    assert found.value == pytest.approx(every[0])
+    assert 0.001 < exact < 0.5
+    assert abs(found.p - exact) < 4 * np.sqrt(exact * (1 - exact) / 3000) + 1 / 3000
+    assert found.mean == pytest.approx(every.mean(), abs=4 * every.std() / np.sqrt(3000))
+    assert found.sd == pytest.approx(every.std(), rel=0.1)
+
+
+@pytest.mark.parametrize(("side", "patch", "radius"), [(40, 9, 11.0), (31, 8, 7.5)])
+def test_patches_keep_off_the_galaxy(side, patch, radius):
+    where = Geometry(side, patch, radius)
+    fine = (np.arange(side * 20) + 0.5) / 20 - side / 2
+    near = np.hypot(*np.meshgrid(fine, fine)) < radius
+    expected = {
+        (x, y)
+        for x in range(side - patch + 1)
+        for y in range(side - patch + 1)
+        if not near[20 * y : 20 * (y + patch), 20 * x : 20 * (x + patch)].any()
+    }
+    found = {(int(x), int(y)) for x, y in where.places("random")}
+    differ = found ^ expected  # samples miss points that lie within a twentieth of a pixel
+    assert all(abs(where.nearest(*np.array([[x], [y]]))[0] - radius) < 0.1 for x, y in differ)
+    last = side - patch
+    assert {tuple(p) for p in where.places("corner").tolist()} == {
+        (0, 0),
+        (last, 0),
+        (0, last),
+        (last, last),
+    }
+    assert where.room == ((side // 2, 0) in found and side / 2 - radius >= patch)

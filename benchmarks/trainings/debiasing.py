@@ -45,19 +45,21 @@ class Debiasing:
             raise InputError(f"{name} compares runs; do {', '.join(missing)} first")
         sky = Sky.of(surveys.path("sky"))
         test, train = sky.roles == TEST, sky.roles == TRAIN
-        model = logistic_model(sky.alpha[train], sky.observed[train], sky.features[train])
-        cv14 = model.posterior(sky.alpha, sky.observed, sky.features)
         answers = {
             "truth": sky.truth.astype(np.float64)[test],
             "labels": sky.observed.astype(np.float64)[test],
-            "cv14": cv14[test],
         }
+        theta = {}
+        for said, features in (("cv14", sky.features), ("curved", sky.curved)):
+            model = logistic_model(sky.alpha[train], sky.observed[train], features[train])
+            theta[said] = [model.theta.value, model.theta.error]
+            answers[said] = model.posterior(sky.alpha, sky.observed, features)[test]
         place = {str(i): k for k, i in enumerate(sky.ids[test])}
         for said, run in self.networks.items():
             answers[said] = _answers(folder.parent / run / "network.run" / HOLDOUT, place)
         judged = {said: sky.judge(p, test) for said, p in answers.items()}
         facts: dict[str, Any] = {
-            "theta": [model.theta.value, model.theta.error],
+            "theta": theta,
             "theta_true": THETA,
             "train": int(train.sum()),
             "test": int(test.sum()),
@@ -76,6 +78,7 @@ class Sky:
     observed: NDArray[np.int64]
     alpha: NDArray[np.float64]
     features: NDArray[np.float64]
+    curved: NDArray[np.float64]
     intrinsic: NDArray[np.float64]
     roles: NDArray[np.int8]
 
@@ -94,6 +97,7 @@ class Sky:
             (store.column("human_label") == "spiral").astype(np.int64),
             column("alpha"),
             np.column_stack([column(name) for name in FEATURES]),
+            _curved(column("sersic_n"), column("axis_ratio"), column("petro_r50")),
             np.column_stack([column("absolute_mag"), size]),
             sky_blocked(store.column("ra"), store.column("dec"), SKY_SPLIT),
         )
@@ -113,6 +117,14 @@ class Sky:
             )
             found[name] = asdict(bias)
         return found
+
+
+def _curved(
+    sersic: NDArray[np.float64], ratio: NDArray[np.float64], radius: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the same three properties, but able to bend: logarithms, squares and a product."""
+    n = np.log(sersic)
+    return np.column_stack([n, n**2, ratio, ratio**2, n * ratio, np.log(radius)])
 
 
 def _answers(holdout: Path, place: dict[str, int]) -> NDArray[np.float64]:

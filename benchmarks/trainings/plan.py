@@ -10,6 +10,7 @@ from benchmarks.trainings.debiasing import FEATURES, Debiasing
 from benchmarks.trainings.row import Row
 from benchmarks.trainings.runs import Overfitted, Shapes, Shipped, Trained
 from benchmarks.trainings.surveys import GZ1_SPLIT, SKY_SPLIT, Sizes, Surveys
+from catalogs.synthetic.labels import THETA
 from training.models.registry import NETWORKS
 
 
@@ -25,6 +26,7 @@ SKY: dict[str, Any] = {"split": asdict(SKY_SPLIT), "seed": 1}
 # At 64 px, of the same blocks: what 100 minutes of one core allow for three networks.
 SMALL = {"model": "equivariant", "shape": {"size": 64}}
 DEBIAS = {"resolution": "alpha", "features": FEATURES}
+GIVEN = {"resolution": "alpha", "theta": THETA}
 EPOCHS = 20
 CURVE_EPOCHS = {125: 60, 250: 36, 500: 24, 1000: 16, 2000: 9}
 TREE = {
@@ -53,9 +55,15 @@ def plan(sizes: Sizes) -> dict[str, Run]:
         "gz1-shamir": Trained("gz1", gz1, turned=True),
         "sky-labels": Trained("sky", said),
         "sky-debiased": Trained("sky", {**said, "loss": "debiased", "debias": DEBIAS}),
+        "sky-debiased-given": Trained("sky", {**said, "loss": "debiased", "debias": GIVEN}),
         "sky-truth": Trained("sky", {**sky, **SMALL, "balanced": False}),
         "debiasing": Debiasing(
-            {"plain": "sky-labels", "debiased": "sky-debiased", "taught": "sky-truth"}
+            {
+                "plain": "sky-labels",
+                "debiased": "sky-debiased",
+                "given": "sky-debiased-given",
+                "taught": "sky-truth",
+            }
         ),
         "gz1-equivariant": Trained("gz1", {**gz1, "model": "equivariant"}, turned=True),
     }

@@ -50,7 +50,7 @@ realism: $(VENV)/.dev  ## Compare simulated galaxies with real ones: pages, dist
 audit-validation: $(VENV)/.dev  ## Measure the audit's false alarms, power and causes (15 minutes)
 	$(BIN)/python -m benchmarks.audit_validation --to $(OUT)/audit-validation
 
-trainings: $(VENV)/.dev  ## Train what docs/results/training.md speaks of (hours; goes on where it stopped)
+trainings: $(VENV)/.dev  ## Train what docs/results/training.md speaks of (hours; goes on)
 	$(BIN)/python -m benchmarks.trainings --to $(OUT)/trainings
 
 gpu-check: $(VENV)/bin/python  ## On a machine with a card and its ONNX Runtime: compare with the CPU

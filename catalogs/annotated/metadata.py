@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow.parquet as pq
+from jproperties import Properties
 
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
@@ -45,44 +45,46 @@ def metadata(catalog: Place, pixels: Sequence[Pixel], facts: CatalogFacts) -> di
     facts : CatalogFacts
         Name, rows and origin. No date: the same inputs give the same bytes.
     """
-    # hats brings pandas along, which workers and the command line's help do not need.
-    from hats.catalog.catalog_type import CatalogType
-    from hats.catalog.dataset.table_properties import TableProperties
-    from hats.catalog.partition_info import PartitionInfo
-    from hats.pixel_math.healpix_pixel import HealpixPixel
-    from hats.pixel_math.healpix_pixel_function import sort_pixels
-    from upath import UPath
-
-    ordered = sort_pixels([HealpixPixel(pixel.order, pixel.number) for pixel in pixels])
-    files = [names.pixel_file(Pixel(int(pixel.order), int(pixel.pixel))) for pixel in ordered]
+    ordered = sorted(pixels, key=lambda pixel: pixel.number << 2 * (FINEST_ORDER - pixel.order))
+    files = [names.pixel_file(pixel) for pixel in ordered]
     footers = list(each(catalog, partial(_file_footer, catalog), files))
     schema = footers[0].schema.to_arrow_schema()
-    properties = TableProperties.model_validate(
-        {
-            "catalog_name": facts.name,
-            "catalog_type": CatalogType.OBJECT,
-            "total_rows": facts.rows,
-            "ra_column": "ra",
-            "dec_column": "dec",
-            "healpix_column": HEALPIX_COLUMN,
-            "healpix_order": FINEST_ORDER,
-            "npix_suffix": ".parquet",
-            "skytally_survey_uuid": facts.survey_uuid,
-            "skytally_bundle_sha256": facts.bundle_sha256,
-        }
-    )
-    found = {
+    return {
         names.METADATA: _footer(schema, footers),
         names.COMMON_METADATA: _footer(schema, []),
+        names.PARTITION_INFO: _partition_info(ordered),
+        names.PROPERTIES: _properties(facts),
     }
-    # A folder in memory: at the end of a long run, no full disk but the catalog's may matter.
-    scratch = UPath(f"memory://{secrets.token_hex(8)}")
-    PartitionInfo.from_healpix(ordered).write_to_file(catalog_path=scratch)
-    properties.to_properties_file(scratch)
-    for name in (names.PARTITION_INFO, names.PROPERTIES):
-        found[name] = (scratch / name).read_bytes()
-    scratch.fs.rm(scratch.path, recursive=True)
-    return found
+
+
+def _partition_info(ordered: Sequence[Pixel]) -> bytes:
+    lines = ["Norder,Npix", *(f"{pixel.order},{pixel.number}" for pixel in ordered)]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _properties(facts: CatalogFacts) -> bytes:
+    """Return hats.properties, with the lines that the hats package writes.
+
+    That package itself takes two seconds to import (matplotlib, astropy's WCS, numba), as long as
+    all else that a night without new objects does. Tests compare with it.
+    """
+    properties = Properties(process_escapes_in_values=False)
+    for key, value in {
+        "obs_collection": facts.name,
+        "dataproduct_type": "object",
+        "hats_nrows": facts.rows,
+        "hats_col_ra": "ra",
+        "hats_col_dec": "dec",
+        "hats_col_healpix": HEALPIX_COLUMN,
+        "hats_col_healpix_order": FINEST_ORDER,
+        "hats_npix_suffix": ".parquet",
+        "skytally_survey_uuid": facts.survey_uuid,
+        "skytally_bundle_sha256": facts.bundle_sha256,
+    }.items():
+        properties[key] = str(value)
+    sink = io.BytesIO()
+    properties.store(sink, initial_comments="HATS catalog", encoding="utf-8", timestamp=False)
+    return sink.getvalue()
 
 
 def name_of(catalog: Place) -> str:

@@ -31,7 +31,7 @@ run: $(VENV)/.run  ## Install, then simulate, annotate and audit two skies (5 mi
 	$(BIN)/skytally demo --to $(OUT)/demo
 
 test: $(VENV)/.dev  ## Install, then run all tests
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from experiments.demo import DemoResult, DemoSettings, demo_lines, run_demo
 
-SETTINGS = DemoSettings(galaxies=1200, seed=3, workers=2, effect=0.2)
+SETTINGS = DemoSettings(galaxies=800, seed=3, workers=2, effect=0.2)
 
 
 @pytest.fixture(scope="module")

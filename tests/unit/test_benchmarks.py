@@ -60,7 +60,7 @@ NOT_HERE = ("the plug-in offers no", "too few objects")
 def test_the_whole_table_is_made(tmp_path: Path) -> None:
     sizes = ["galaxies=64", "many=1200", "planned=200000", "raw=3000"]
     shown = run(
-        "bench", "--quick", "--only", "plan", "dask", "raw", "openvino",
+        "bench", "--quick", "--only", "plan", "raw", "openvino",
         "--sizes", *sizes, "--to", tmp_path, "--scratch", tmp_path,
     )  # fmt: skip
     (file,) = tmp_path.glob("*.json")  # and the scratch folder is gone

@@ -76,9 +76,10 @@ def test_damage_to_any_file_is_found_and_named(two_nights, tmp_path):
     assert changes(contents(Survey.open(copy)), before) == []
     files = [path for path in sorted(copy.rglob("*")) if path.is_file() and path.name != ".lock"]
     assert len(files) == 2 + 2 * (2 + 2 * 14) + 2
-    for path in files:
+    for number, path in enumerate(files):
         content = path.read_bytes()
-        for how, bytes_now in damaged(content):
+        # Half of the ways, by turns: every kind of file is there many times.
+        for how, bytes_now in list(damaged(content))[number % 2 :: 2]:
             if bytes_now is None:
                 path.unlink()
             else:

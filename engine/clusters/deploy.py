@@ -46,7 +46,7 @@ OURS = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     "distributed.worker.daemon": True,
-    # It looks at every thread's stack a hundred times a second: 4% of a worker, and nobody reads it.
+    # It looks at every thread's stack a hundred times a second, 4% of a worker, for nobody.
     "distributed.worker.profile.enabled": False,
     "distributed.logging.distributed": "error",
     "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s",

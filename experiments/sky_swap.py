@@ -262,7 +262,8 @@ def product(
         for kind, chosen in (("seeds", by_seed), ("folds", by_fold))
         for row in swaps.spread(swaps.matrices(chosen))
     ]
-    same = swaps.same_galaxies(by_seed, ratio)
+    pairs = swaps.pairs(by_seed)
+    same = swaps.same_galaxies(pairs, ratio)
     maps = swaps.two_regions(by_seed, ratio)
     bias = {
         pair: max(abs(float(row["balanced_difference"] or 0)) for row in same if _of(row, pair))
@@ -292,6 +293,7 @@ def product(
             fields.against_bias(properties, bias),
         ),
         Table("matrices", "Confusion matrices", COLUMNS["matrices"], rows, shown=False),
+        Table("pairs", "The same galaxies, split by split", COLUMNS["pairs"], pairs, shown=False),
     ]
     return Product(
         headline=_headline(same),

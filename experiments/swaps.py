@@ -6,7 +6,7 @@ over two regions, which is what a sky map of one catalog shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,47 +144,74 @@ def spread(rows: Sequence[Mapping[str, Cell]]) -> list[dict[str, Cell]]:
     return found
 
 
-def same_galaxies(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cell]]:
-    """Compare each training with the one that learnt in the tested region, on the same galaxies.
+def pairs(answered: Sequence[Answered]) -> list[dict[str, Cell]]:
+    """Compare each training with the one that learnt in the tested region, split by split.
 
     Parameters
     ----------
     answered : sequence of Answered
         Each split has the same test galaxies for every training.
-    ratio : float
-        Test galaxies over training galaxies, for `resampled_t`.
     """
     at = {(one.training, one.region, one.split): one for one in answered}
     found: list[dict[str, Cell]] = []
-    keys = dict.fromkeys((one.training, one.region) for one in answered)
-    for training, region in keys:
-        home = Training(region, region)
-        splits = [s for t, r, s in at if (t, r) == (training, region) and (home, region, s) in at]
-        if training == home or not splits:
+    for (training, region, split), one in at.items():
+        home = at.get((Training(region, region), region, split))
+        if home is None or home is one:
             continue
-        pairs = [(at[training, region, s], at[home, region, s]) for s in splits]
-        shifts = [shift(_table(a.said, b.said)) for a, b in pairs]
-        made = [one for one in shifts if one is not None]
-        balanced = [a.balanced - b.balanced for a, b in pairs]
-        differences = [one.difference for one in made]
+        made = shift(_table(one.said, home.said))
+        if made is None:
+            continue
         row: dict[str, Cell] = {
             "training": str(training),
             "region": region,
-            "splits": len(pairs),
-            "difference": float(np.mean(differences)),
-            "difference_sd": float(np.std(differences, ddof=1)) if len(pairs) > 1 else None,
-            "balanced_difference": float(np.mean(balanced)),
-            "splits_p": resampled_t(differences, ratio),
-            "balanced_p": resampled_t(balanced, ratio),
-            "detectable": detectable(balanced, ratio),
-            "mcnemar_share": _share(one.mcnemar_p for one in made),
-            "two_sample_share": _share(one.two_sample_p for one in made),
-            "papers_share": _share(one.binomial_p for one in made),
-            "mcnemar_p": made[0].mcnemar_p,
-            "two_sample_p": made[0].two_sample_p,
-            "papers_p": made[0].binomial_p,
+            "split": split,
+            "n": made.n,
+            "spirals": made.audited,
+            "spirals_home": made.other,
+            "only_here": made.only_audited,
+            "only_home": made.only_other,
+            "difference": made.difference,
+            "balanced_difference": one.balanced - home.balanced,
+            "mcnemar_p": made.mcnemar_p,
+            "two_sample_p": made.two_sample_p,
+            "papers_p": made.binomial_p,
         }
         found.append(row)
+    return found
+
+
+def same_galaxies(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict[str, Cell]]:
+    """Sum up `pairs` over splits: the split, not the galaxy, is the unit.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        From `pairs`.
+    ratio : float
+        Test galaxies over training galaxies, for `resampled_t`.
+    """
+    found: list[dict[str, Cell]] = []
+    for training, region in dict.fromkeys((row["training"], row["region"]) for row in rows):
+        of_key = [row for row in rows if (row["training"], row["region"]) == (training, region)]
+        plain, balanced = (
+            [float(row[name] or 0) for row in of_key]
+            for name in ("difference", "balanced_difference")
+        )
+        made: dict[str, Cell] = {
+            "training": training,
+            "region": region,
+            "splits": len(of_key),
+            "difference": float(np.mean(plain)),
+            "difference_sd": float(np.std(plain, ddof=1)) if len(plain) > 1 else None,
+            "balanced_difference": float(np.mean(balanced)),
+            "splits_p": resampled_t(plain, ratio),
+            "balanced_p": resampled_t(balanced, ratio),
+            "detectable": detectable(balanced, ratio),
+        }
+        for test in ("mcnemar", "two_sample", "papers"):
+            known = [float(p) for row in of_key if (p := row[f"{test}_p"]) is not None]
+            made[f"{test}_share"] = float(np.mean(np.less(known, LEVEL))) if known else None
+        found.append(made)
     return found
 
 
@@ -226,9 +253,3 @@ def two_regions(answered: Sequence[Answered], ratio: float) -> list[dict[str, Ce
 def _table(a: BoolArray, b: BoolArray) -> NDArray[np.int64]:
     """Return how two networks answer the same galaxies: a no, yes; b no, yes."""
     return np.bincount(2 * a.astype(np.int64) + b, minlength=4).reshape(2, 2)
-
-
-def _share(values: Iterable[float | None]) -> float | None:
-    """Return the share of p values below the level; None without any."""
-    known = [p for p in values if p is not None]
-    return float(np.mean([p < LEVEL for p in known])) if known else None

@@ -36,13 +36,14 @@ def test_the_papers_tables_come_out():
     rows = swaps.matrices([TABLE_3, TABLE_6])
     assert [row["p_spiral"] for row in rows] == [0.462125, 0.4901875]
     assert rows[0]["p_balanced"] == pytest.approx(0.462125, abs=1e-12)  # classes are equally many
-    (row,) = swaps.same_galaxies([TABLE_3, TABLE_6], 0.0)
+    (row,) = swaps.pairs([TABLE_3, TABLE_6])
     assert row["difference"] == pytest.approx(0.462125 - 0.4901875, abs=1e-12)
     expected = stats.binomtest(7394, 16000, 0.4901875).pvalue
     assert row["papers_p"] == pytest.approx(expected, rel=1e-6)
     assert row["papers_p"] == pytest.approx(1.2260391345556124e-12, rel=1e-6)
     assert row["two_sample_p"] == pytest.approx(5.016248121122e-07, rel=1e-6)
-    assert row["splits_p"] is None  # one split
+    (row,) = swaps.same_galaxies([row], 0.0)
+    assert (row["splits"], row["splits_p"], row["papers_share"]) == (1, None, 1.0)
 
 
 def test_mcnemar_is_of_the_same_galaxies():
@@ -50,8 +51,9 @@ def test_mcnemar_is_of_the_same_galaxies():
     spiral = rng.random(400) < 0.5
     first, second = (spiral ^ (rng.random(400) < wrong) for wrong in (0.1, 0.2))
     pair = [Answered(t, "1", "seed 0", spiral, s) for t, s in ((HOME, first), (AWAY, second))]
-    (row,) = swaps.same_galaxies(pair, 0.0)
+    (row,) = swaps.pairs(pair)
     table = [[np.sum(a & b) for b in (second, ~second)] for a in (first, ~first)]
+    assert (row["only_here"], row["only_home"]) == (table[1][0], table[0][1])
     assert row["mcnemar_p"] == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-9)
 
 

@@ -187,11 +187,10 @@ class AuditSettings:
             )
         if len(names) > MOST_COVARIATES:
             raise InputError(f"{len(names)} covariates: expected at most {MOST_COVARIATES}")
-        also = [name for name in ("covariates", "swap") if getattr(self, name)]
-        if self.weights is not None and also:
+        if self.weights is not None and self.swap:
             raise InputError(
-                f"weights {self.weights!r} and {also[0]}: only the map, labels and compared "
-                "catalogs take weights; leave out one of the two"
+                f"weights {self.weights!r} and swap: the unit of a swap is the seed, its objects "
+                "are not weighted; leave out one of the two"
             )
         if self.region is not None:
             parse_part(self.region)

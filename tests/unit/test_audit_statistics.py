@@ -11,8 +11,9 @@ from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
 
 from catalogs import sky
+from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity import dispersion, verdict
-from catalogs.audit.uniformity.battery import monte_carlo_p
+from catalogs.audit.uniformity.battery import Battery, monte_carlo_p
 from catalogs.audit.uniformity.dipole import (
     Dipole,
     DipoleDesign,
@@ -20,6 +21,7 @@ from catalogs.audit.uniformity.dipole import (
     detectable_amplitude,
 )
 from catalogs.audit.uniformity.scan import CapScan
+from catalogs.audit.uniformity.tiles import TileAccumulator
 
 TILES = sky.survey_footprint_tiles(3)
 VECTORS = sky.unit_vectors(*sky.tile_centres(TILES, 3))
@@ -225,3 +227,22 @@ def test_verdicts(
     if made:
         adjusted = multipletests(made, method="holm")[1]
         np.testing.assert_allclose([v for v in got.p_holm if v is not None], adjusted)
+
+
+def test_the_dipole_of_a_stripe_knows_where_its_objects_are() -> None:
+    """Oracle: numpy's least squares on single objects, in a stripe thinner than a cell."""
+    rng = np.random.default_rng(5)
+    ra, dec = rng.uniform(-50, 60, 20_000) % 360, rng.uniform(-1.25, 1.25, 20_000)
+    v = sky.unit_vectors(ra, dec)
+    y = (rng.random(20_000) < 0.5 + 0.1 * v[:, 0]).astype(float)
+    tiles = TileAccumulator(5)
+    tiles.add(sky.tile_of(ra, dec, 29), y)
+    counts = tiles.counts()
+    battery = Battery(counts, 2, AuditSettings())
+    found = battery.dipole.fit(battery.at_scan(battery.cells.k), counts.variance)
+    x = np.column_stack([np.ones(20_000), v])
+    beta = np.linalg.lstsq(x, y, rcond=None)[0]
+    error = np.sqrt(np.diag(np.linalg.inv(x.T @ x))[1:] * y.var())
+    ratio = np.sqrt(np.diag(found.covariance)) / error
+    assert np.all((ratio > 0.98) & (ratio < 1.2))  # centres of cells would say .6 across the stripe
+    np.testing.assert_allclose(found.vector[:2], beta[1:3], atol=0.2 * error[:2].max())

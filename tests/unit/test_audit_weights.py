@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import statsmodels.api as sm
 
 from catalogs import sky
 from catalogs.audit.comparison.paired import Pairs, gather_pairs
+from catalogs.audit.conditions.nuisances import Evidence, gather
 from catalogs.audit.labels import labelled
 from catalogs.audit.labels.prediction_powered import corrected_fraction
 from catalogs.audit.run import audit
@@ -127,6 +129,33 @@ def test_labels_are_weighted() -> None:
     assert np.mean(found) == pytest.approx(0.4, abs=4 * np.std(found) / np.sqrt(200))
 
 
+def test_the_regression_is_weighted() -> None:
+    """Oracle: statsmodels' GLM with these prior weights; weights of one are none."""
+    rng = np.random.default_rng(77)
+    pixels = sky.tile_of(*positions(20_000, rng), 29)
+    x = rng.normal(size=20_000)
+    y = (rng.random(20_000) < 1 / (1 + np.exp(0.3 - 0.5 * x))).astype(float)
+    w = rng.lognormal(0, 0.6, 20_000)
+    unit = (w**2).sum() / w.sum()
+
+    def fitted(w: np.ndarray, unit: float | None) -> Evidence:
+        values = np.column_stack([y, x, w])
+        found = gather(lambda: iter([(pixels, values)]), ["x"], 5, unit).evidence
+        assert found is not None
+        return found
+
+    evidence = fitted(w, unit)
+    terms = evidence.design.matrix(x[:, None])
+    theirs = sm.GLM(y, terms, family=sm.families.Binomial(), var_weights=w / unit).fit(scale=1.0)
+    np.testing.assert_allclose(evidence.whole.beta, theirs.params, atol=1e-6)
+    covariance = np.linalg.inv(evidence.whole.information)
+    np.testing.assert_allclose(covariance, theirs.cov_params(), rtol=1e-4, atol=1e-10)
+    assert evidence.n.sum() == pytest.approx(w.sum() ** 2 / (w**2).sum(), abs=1)
+    plain, same = fitted(w, None), fitted(np.full(20_000, 3.0), 3.0)
+    np.testing.assert_allclose(same.whole.residual, plain.whole.residual, atol=1e-9)
+    np.testing.assert_array_equal(same.n, plain.n)
+
+
 def test_compared_answers_are_weighted() -> None:
     """Oracle: weighted means of numpy; equal weights are no weights."""
     rng = np.random.default_rng(76)
@@ -169,7 +198,7 @@ def test_weights_that_scatter_unevenly_are_told() -> None:
         (float("nan"), {}, "10 without a weight"),
         ("x", {}, "column 'w' holds string; expected numbers"),
         (1.0, {"weights": "v"}, "no column 'v'"),
-        (1.0, {"covariates": ("w",)}, "weights 'w' and covariates: only the map, labels"),
+        (1.0, {"swap": ("a=x", "b=y")}, "weights 'w' and swap: the unit of a swap is the seed"),
     ],
 )
 def test_unusable_weights_give_one_line(

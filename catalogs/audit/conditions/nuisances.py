@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from catalogs.audit.conditions.regression import Design, NotFittedError, design, logistic
+from catalogs.audit.uniformity.tiles import shared_out
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -138,8 +139,8 @@ class Gathering:
 
     Parameters
     ----------
-    sample : ndarray of float64, shape (m, 1 + d)
-        Answers and covariates of complete rows.
+    sample : ndarray of float64, shape (m, 2 + d)
+        Answers, covariates and weights of complete rows.
     names : sequence of str, length d
     order : int
         Of the cells.
@@ -153,38 +154,45 @@ class Gathering:
     def __init__(self, sample: FloatArray, names: Sequence[str], order: int) -> None:
         if len(sample) == 0:
             raise NotFittedError("no row has all covariates")
-        self.design = design(sample[:, 1:], names)
+        answers, values, weights = sample[:, 0], sample[:, 1:-1], sample[:, -1]
+        self.design = design(values, names)
         self.order = order
         if self.design.width == 1:
             raise NotFittedError("no covariate varies")
-        x = self.design.matrix(sample[:, 1:])
-        self._whole = _Step(list(range(self.design.width)), x, sample[:, 0], order)
+        x = self.design.matrix(values)
+        self._whole = _Step(list(range(self.design.width)), x, answers, weights, order)
         subsets = [[0, *c.columns] for c in self.design.covariates if c.columns]
-        self._alone = [_Step(columns, x, sample[:, 0], order) for columns in subsets]
+        self._alone = [_Step(columns, x, answers, weights, order) for columns in subsets]
         size = 12 * 4**order
-        self._n, self._k = np.zeros(size, np.int64), np.zeros(size)
+        self._n, self._k = np.zeros(size), np.zeros(size)
         self._squares = 0.0
         self._labels = True
         self._curves = [np.zeros((4, len(c.edges) + 1)) for c in self.design.covariates]
 
-    def add(self, healpix_29: IntArray, answers: FloatArray, covariates: FloatArray) -> None:
-        """Add complete rows: shapes (m,), (m,), (m, d)."""
+    def add(
+        self,
+        healpix_29: IntArray,
+        answers: FloatArray,
+        covariates: FloatArray,
+        weights: FloatArray,
+    ) -> None:
+        """Add complete rows: shapes (m,), (m,), (m, d), (m,)."""
         cell = healpix_29 >> (2 * (_KEY_ORDER - self.order))
         x = self.design.matrix(covariates)
-        self._n += np.bincount(cell, minlength=len(self._n))
-        self._k += np.bincount(cell, answers, len(self._k))
+        self._n += np.bincount(cell, weights, len(self._n))
+        self._k += np.bincount(cell, weights * answers, len(self._k))
         self._labels = self._labels and bool(np.all((answers == 0) | (answers == 1)))
-        mu = self._whole.add(cell, x, answers)
+        mu = self._whole.add(cell, x, answers, weights)
         for step in self._alone:
-            step.add(cell, x[:, step.columns], answers)
-        self._squares += float(np.sum((answers - mu) ** 2))
+            step.add(cell, x[:, step.columns], answers, weights)
+        self._squares += float(weights @ (answers - mu) ** 2)
         for j, (covariate, sums) in enumerate(
             zip(self.design.covariates, self._curves, strict=True)
         ):
             value = covariates[:, j]
             place = np.searchsorted(covariate.edges, value, side="right")
-            for row, what in zip(sums, (None, value, answers, mu), strict=True):
-                row += np.bincount(place, what, len(row))
+            for row, what in zip(sums, (np.ones_like(mu), value, answers, mu), strict=True):
+                row += np.bincount(place, weights * what, len(row))
 
     def evidence(self) -> Evidence:
         """Return what all rows so far say."""
@@ -197,7 +205,7 @@ class Gathering:
             self.design,
             self.order,
             cells,
-            self._n[cells],
+            shared_out(self._n[cells]),
             self._k[cells],
             1.0 if self._labels else self._squares / float(whole.variance.sum()),
             float(null * self._n.sum()),
@@ -210,27 +218,36 @@ class Gathering:
 class _Step:
     """One scoring step of one model."""
 
-    def __init__(self, columns: list[int], x: FloatArray, answers: FloatArray, order: int) -> None:
+    def __init__(
+        self,
+        columns: list[int],
+        x: FloatArray,
+        answers: FloatArray,
+        weights: FloatArray,
+        order: int,
+    ) -> None:
         self.columns = columns
-        self._beta = logistic(x[:, columns], answers, np.ones(len(answers)))
+        self._beta = logistic(x[:, columns], weights * answers, weights)
         size, q = 12 * 4**order, len(columns)
         self._residual = np.zeros(size)
         self._terms = np.zeros((q, size))
         self._information, self._score = np.zeros((q, q)), np.zeros(q)
         self._deviance = 0.0
 
-    def add(self, cell: IntArray, x: FloatArray, answers: FloatArray) -> FloatArray:
+    def add(
+        self, cell: IntArray, x: FloatArray, answers: FloatArray, weights: FloatArray
+    ) -> FloatArray:
         """Add rows; return their mu."""
         eta = x @ self._beta
         mu = special.expit(eta)
-        weighted = x * (mu * (1 - mu))[:, None]
-        size = len(self._residual)
-        self._residual += np.bincount(cell, answers - mu, size)
+        weighted = x * (weights * mu * (1 - mu))[:, None]
+        size, left = len(self._residual), weights * (answers - mu)
+        self._residual += np.bincount(cell, left, size)
         for row, column in zip(self._terms, weighted.T, strict=True):
             row += np.bincount(cell, column, size)
         self._information += weighted.T @ x
-        self._score += x.T @ (answers - mu)
-        self._deviance += -2 * float(answers @ eta - np.logaddexp(0, eta).sum())
+        self._score += x.T @ left
+        self._deviance += -2 * float(weights @ (answers * eta - np.logaddexp(0, eta)))
         return np.asarray(mu)
 
     def model(self, cells: IntArray) -> Model:
@@ -249,7 +266,7 @@ class _Step:
 
 def _curve(sums: FloatArray) -> Curve:
     n, x, k, mu = sums[:, sums[0] > 0]
-    return Curve(x / n, n.astype(np.int64), k, mu / n)
+    return Curve(x / n, np.rint(n).astype(np.int64), k, mu / n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +286,10 @@ class Gathered:
 
 
 def gather(
-    rows: Callable[[], Iterator[tuple[IntArray, FloatArray]]], names: Sequence[str], order: int
+    rows: Callable[[], Iterator[tuple[IntArray, FloatArray]]],
+    names: Sequence[str],
+    order: int,
+    unit: float | None = None,
 ) -> Gathered:
     """Go over the rows twice, for the sample and for the step.
 
@@ -277,20 +297,29 @@ def gather(
     ----------
     rows : callable
         Returns an iterator over all rows: pixels of order 29, shape (m,), and values of shape
-        (m, 1 + d), answers first, NaN where a covariate is missing.
+        (m, at least 1 + d), answers first, then covariates, NaN where one is missing.
     names : sequence of str, length d
     order : int
         Of the cells.
+    unit : float, optional
+        The weight that counts as one answer; a row's weight is its last value then. Weights over
+        the unit are prior weights of the regression.
     """
-    sample = Sample(1 + len(names))
+    last = 1 + len(names)
+
+    def complete_rows(pixels: IntArray, values: FloatArray) -> tuple[IntArray, FloatArray]:
+        there = np.isfinite(values[:, 1:last]).all(axis=1)
+        weights = np.ones(there.sum()) if unit is None else values[there, -1] / unit
+        return pixels[there], np.column_stack([values[there, :last], weights])
+
+    sample = Sample(last + 1)
     missing = np.zeros(len(names), np.int64)
     total = complete = 0
     for pixels, values in rows():
-        there = np.isfinite(values[:, 1:])
-        whole = there.all(axis=1)
-        missing += np.sum(~there, axis=0)
-        total, complete = total + len(values), complete + int(whole.sum())
-        sample.add(pixels[whole], values[whole])
+        missing += np.sum(~np.isfinite(values[:, 1:last]), axis=0)
+        whole = complete_rows(pixels, values)
+        total, complete = total + len(values), complete + len(whole[0])
+        sample.add(*whole)
     evidence, reason, chosen = None, None, sample.values()
     try:
         gathering = Gathering(chosen, names, order)
@@ -298,7 +327,7 @@ def gather(
         reason = str(error)
     else:
         for pixels, values in rows():
-            whole = np.isfinite(values[:, 1:]).all(axis=1)
-            gathering.add(pixels[whole], values[whole, 0], values[whole, 1:])
+            where, whole_rows = complete_rows(pixels, values)
+            gathering.add(where, whole_rows[:, 0], whole_rows[:, 1:last], whole_rows[:, last])
         evidence = gathering.evidence()
-    return Gathered(total, complete, tuple(missing.tolist()), evidence, reason, chosen)
+    return Gathered(total, complete, tuple(missing.tolist()), evidence, reason, chosen[:, :last])

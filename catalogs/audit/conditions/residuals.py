@@ -24,6 +24,7 @@ from catalogs.audit.uniformity.battery import (
     cap_centres,
     directions_of,
     grouped,
+    mean_directions,
     monte_carlo_p,
 )
 from catalogs.audit.uniformity.dipole import Detectable, DipoleDesign
@@ -76,7 +77,8 @@ class Residuals:
         self._directions = directions_of(self._scanned.tiles, CELL_ORDER)
         self._loads = self.at_scan(variance) / self.scale
         self._shared = self.at_scan(taken.T).T / np.sqrt(self.scale)
-        self.dipole = DipoleDesign(self._directions, self._loads, self._shared)
+        mean = mean_directions(cells, CELL_ORDER)
+        self.dipole = DipoleDesign(mean, self._loads, self._shared)
 
     @cached_property
     def scan(self) -> CapScan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from catalogs.audit.reading.answers import (
     iter_answers,
 )
 from catalogs.audit.reading.covariates import Covariates, Weights
-from catalogs.audit.reading.duplicates import FirstAtPosition, FloatArray, IntArray
+from catalogs.audit.reading.duplicates import FirstAtPosition
 from catalogs.audit.reading.others import Other
 from catalogs.audit.reading.truth import Matched, Truth
 from catalogs.audit.region import parse_part
@@ -98,7 +97,7 @@ def read(
             tiles.add(pixels, values[:, 0], values[:, -1] if weighted else None)
         unit = tiles.unit if weighted and tiles.rows else None
         if covariates.names:
-            gathered = gather(lambda: _first(kept.unique(), width), covariates.names, order)
+            gathered = gather(kept.unique, covariates.names, order, unit)
         if truth is not None:
             named = None if settings.region is None else parse_part(settings.region)
             labels = labelled.gather(kept.unique, width, order, named, unit)
@@ -147,11 +146,3 @@ def _weighting(name: str | None, tiles: TileAccumulator, counts: TileCounts) -> 
             f"factors of up to {uneven:.2f}"
         )
     return text
-
-
-def _first(
-    rows: Iterator[tuple[IntArray, FloatArray]], width: int
-) -> Iterator[tuple[IntArray, FloatArray]]:
-    """Yield rows with the first ``width`` of their values."""
-    for pixels, values in rows:
-        yield pixels, values[:, :width]

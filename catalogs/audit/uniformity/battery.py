@@ -71,7 +71,7 @@ class Battery:
             scanned.tiles, self.cells.tiles >> (2 * (self.cells.order - CELL_ORDER))
         )
         directions = directions_of(scanned.tiles, CELL_ORDER)
-        self.dipole = DipoleDesign(directions, scanned.n)
+        self.dipole = DipoleDesign(mean_directions(counts, CELL_ORDER), scanned.n)
         centres = cap_centres(scanned, settings.radii)
         self.scan = CapScan(directions, scanned.n, centres, settings.radii, settings.min_n)
 
@@ -222,6 +222,19 @@ def grouped(k: FloatArray, group: IntArray, groups: int) -> FloatArray:
 def directions_of(tiles: IntArray, order: int) -> FloatArray:
     """Return the unit vectors of the centres of tiles, shape (t, 3)."""
     return sky.unit_vectors(*sky.tile_centres(tiles, order))
+
+
+def mean_directions(counts: TileCounts, order: int) -> FloatArray:
+    """Return the mean direction of the objects in each tile of an order, shape (t, 3).
+
+    Where a survey fills a part of a tile only, such as a stripe, its centre is not where they are.
+    """
+    parents = counts.merged(order)
+    group = np.searchsorted(parents.tiles, counts.tiles >> (2 * (counts.order - order)))
+    summed = grouped(
+        (directions_of(counts.tiles, counts.order) * counts.n[:, None]).T, group, len(parents.tiles)
+    )
+    return np.asarray((summed / parents.n).T)
 
 
 def cap_centres(cells: TileCounts, radii: tuple[float, ...]) -> tuple[FloatArray, ...]:

@@ -78,9 +78,8 @@ def explain(evidence: Evidence, order: int, settings: AuditSettings) -> Explaine
     settings : AuditSettings
     """
     rng = np.random.default_rng(settings.seed)
-    cells = TileCounts(
-        evidence.order, evidence.cells, evidence.n, evidence.k, float(evidence.k.sum()), labels=True
-    ).merged(max(CELL_ORDER, order))
+    finest = _finest(evidence)
+    cells = finest.merged(max(CELL_ORDER, order))
     mean = cells.mean
     one = mean * (1 - mean) * evidence.dispersion
     plain = Residuals(
@@ -89,6 +88,7 @@ def explain(evidence: Evidence, order: int, settings: AuditSettings) -> Explaine
         np.sqrt(one / cells.total) * cells.n[:, None],
         order,
         settings,
+        finest,
     )
     before = judge(plain, cells.k - cells.n * mean, settings, rng)
     tests, residual = _tests(evidence, evidence.whole, cells, order, settings)
@@ -120,7 +120,12 @@ def _tests(
     variance = grouped(model.variance, group, size) * scale
     taken = grouped(taken_by(model).T, group, size).T * np.sqrt(scale)
     residual = grouped(model.residual, group, size)
-    return Residuals(cells, variance, taken, order, settings), residual
+    return Residuals(cells, variance, taken, order, settings, _finest(evidence)), residual
+
+
+def _finest(evidence: Evidence) -> TileCounts:
+    total = float(evidence.k.sum())
+    return TileCounts(evidence.order, evidence.cells, evidence.n, evidence.k, total, labels=True)
 
 
 def _effect(

@@ -53,6 +53,8 @@ class Residuals:
         The testing order of X^2 and of single tiles.
     settings : AuditSettings
         ``min_n`` and ``radii`` are used.
+    finer : TileCounts, optional
+        The same rows in finer cells, to know where in a cell they lie.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Residuals:
         taken: FloatArray,
         order: int,
         settings: AuditSettings,
+        finer: TileCounts | None = None,
     ) -> None:
         self.variance, self.taken = variance, taken
         parents = cells.merged(order)
@@ -77,7 +80,7 @@ class Residuals:
         self._directions = directions_of(self._scanned.tiles, CELL_ORDER)
         self._loads = self.at_scan(variance) / self.scale
         self._shared = self.at_scan(taken.T).T / np.sqrt(self.scale)
-        mean = mean_directions(cells, CELL_ORDER)
+        mean = mean_directions(cells if finer is None else finer, CELL_ORDER)
         self.dipole = DipoleDesign(mean, self._loads, self._shared)
 
     @cached_property

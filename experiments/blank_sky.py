@@ -22,7 +22,7 @@ from scipy import stats
 from catalogs.errors import InputError
 from experiments.chance import LEVEL, against_chance, confusion
 from experiments.lab import Experiment, Lab
-from experiments.networks import CHEAP, Store, Training
+from experiments.networks import CHEAP, Store, based_on
 from experiments.patches import SMALLEST, Geometry, Place, geometry, patches_step
 from experiments.pictures import Answered, Pictures, folded, network_step
 from experiments.product import Cell, Drawing, Product, Table, shown
@@ -44,6 +44,8 @@ MIRRORED = AugmentSettings(
     blur=0.0,
 )
 """Mirrored only: noise and background are what there is to learn."""
+
+LEARNING = replace(CHEAP, augment=MIRRORED)
 
 
 @settings_class(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -71,7 +73,7 @@ class Settings:
     patch: Annotated[int, Field(ge=SMALLEST, le=1024)] | None = None
     radius: Annotated[float, Field(gt=0)] | None = None
     galaxies: Annotated[int, Field(ge=10)] = 2000
-    train: Training = replace(CHEAP, augment=MIRRORED)
+    train: Annotated[TrainSettings, based_on(LEARNING)] = LEARNING
 
 
 def run(lab: Lab, settings: Settings) -> Product:

@@ -18,11 +18,11 @@ from catalogs.errors import InputError
 from catalogs.progress import Reporter
 from catalogs.synthetic.frame import FRAME
 from experiments.networks import Store
-from experiments.pictures import Pictures
+from experiments.pictures import Pictures, labelling
 from experiments.steps import Step
 from training.labels import read_labels
 from training.models.base import GALAXY_ZOO_CROP
-from training.settings import TrainSettings, dump
+from training.settings import TrainSettings
 from training.splits import hashed_uniform
 
 Place = Literal["corner", "random"]
@@ -111,7 +111,7 @@ def patches_step(
         "patch": where.patch,
         "radius": where.radius,
         "galaxies": galaxies,
-        "train": dump(train),
+        "labels": labelling(train),
     }
     made = partial(_cut, store=store, place=place, where=where, galaxies=galaxies, train=train)
     return Step("patches", f"cut {place} patches", decides, made, store.needs)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,6 +120,13 @@ class Answered:
         """Read and join what `write` wrote in several folders."""
         parts = [checkpoint.read_tensors(folder / ANSWERS) for folder in folders]
         return cls(**{f.name: np.concatenate([p[f.name] for p in parts]) for f in fields(cls)})
+
+
+def labelling(train: TrainSettings) -> dict[str, Any]:
+    """Return the settings that decide which galaxies have which label, and how they are framed."""
+    names = ("label", "tree", "certainty", "min_certainty", "crop", "debias")
+    values = dump(train)
+    return {name: values[name] for name in names} | {"seed": train.split.seed}
 
 
 def folded(settings: TrainSettings, fold: int, order: int) -> TrainSettings:

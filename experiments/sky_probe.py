@@ -28,8 +28,8 @@ from catalogs.progress import Reporter
 from catalogs.sky import Region, tile_of
 from experiments.chance import LEVEL, Permuted, confusion, permuted_blocks
 from experiments.lab import Experiment, Lab
-from experiments.networks import CHEAP, RUN, Store, Training, train_step
-from experiments.pictures import Answered, Pictures, check, folded, network_step, told
+from experiments.networks import CHEAP, RUN, Store, based_on, train_step
+from experiments.pictures import Answered, Pictures, check, folded, labelling, network_step, told
 from experiments.product import Cell, Drawing, Product, Table, shown
 from experiments.steps import Step
 from training.augment import AugmentSettings
@@ -51,6 +51,8 @@ TURNED = AugmentSettings(
     zoom=1.0, gain=0.0, colour=0.0, saturation=0.0, background=0.0, noise=0.0, blur=0.0
 )
 """Turned, mirrored and shifted only: what the sky does to brightness and noise must stay."""
+
+LEARNING = replace(CHEAP, augment=TURNED)
 
 
 @settings_class(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -79,7 +81,7 @@ class Settings:
     regions: dict[str, str] = Field(default_factory=dict)
     fewest: Annotated[int, Field(ge=10)] = 200
     most: Annotated[int, Field(ge=10)] = 500
-    train: Training = replace(CHEAP, augment=TURNED)
+    train: Annotated[TrainSettings, based_on(LEARNING)] = LEARNING
 
     @property
     def blocks(self) -> int:
@@ -150,7 +152,8 @@ def cutouts_step(store: Store, settings: Settings, size: int) -> Step:
         "regions": settings.regions,
         "fewest": settings.fewest,
         "most": settings.most,
-        "train": dump(settings.train),
+        "size": size,
+        "labels": labelling(settings.train),
     }
     made = partial(_read, store=store, settings=settings, size=size)
     return Step("cutouts", "read cutouts", decides, made, store.needs)

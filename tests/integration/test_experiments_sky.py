@@ -78,6 +78,7 @@ def test_blank_sky_says_what_its_networks_told(blank, survey):
     assert whole["p"] == pytest.approx(test.pvalue, rel=1e-9)
     assert whole["accuracy"] > 0.9
     assert "corner patches" in document["headline"]
+    assert document["settings"]["train"]["augment"]["noise"] == 0
     assert any("only corners" in finding for finding in document["findings"])
     # Each galaxy is tested once, and its label is the survey's.
     store = Survey.open(survey)

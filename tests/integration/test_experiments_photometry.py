@@ -1,0 +1,135 @@
+"""The sky swap of a table classifier, on columns of which one is shifted in one region."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from catalogs.config import parse
+from catalogs.cutouts.store import Survey
+from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
+from catalogs.errors import InputError
+from catalogs.sky import Region
+from experiments import lab, photometry
+from experiments.swaps import Answered, Training
+from training.splits import tile_of
+
+REGIONS = {"a": "0..60,-30..30", "b": "60..120,-30..30", "c": "120..180,-30..30"}
+VALUES = {"regions": REGIONS, "columns": ["colour", "size"], "trees": 20, "order": 3, "seeds": 2}
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Colour tells the class; in region c spirals are measured as red as ellipticals nearly."""
+    random = np.random.default_rng(4)
+    rows = 3000
+    ra, dec = random.uniform(0, 180, rows), random.uniform(-30, 30, rows)
+    spiral = random.random(rows) < 0.5
+    colour = np.where(spiral, -1.0, 1.0) + random.normal(0, 0.7, rows)
+    colour[spiral & (ra >= 120)] += 1.2
+    size = random.normal(0, 1, rows)
+    size[::97] = np.nan
+
+    def images(chunks):
+        for chunk in chunks:
+            yield np.zeros((len(chunk), 8, 8, 3), np.uint8)
+
+    labels = np.where(spiral, "spiral", "elliptical").astype(object)
+    columns = {"label": labels, "colour": colour, "size": size}
+    to = tmp_path_factory.mktemp("table") / "table.zarr"
+    info = SurveyInfo(name="table", encoding="raw", dtype="uint8", channels=3)
+    write_survey(to, SurveyTable(np.arange(rows), ra, dec, columns), images, info)
+    return to
+
+
+@pytest.fixture(scope="module")
+def out(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("photometry") / "out"
+    lab.run("photometry", to, survey, parse(photometry.Settings, VALUES, "settings"))
+    return to
+
+
+def test_every_p_is_that_of_the_confusion_matrices(out):
+    matrices = pq.read_table(out / "matrices.parquet").to_pandas()
+    tests = pq.read_table(out / "tests.parquet").to_pandas()
+    assert len(matrices) == 2 * 9 * 3
+    assert len(tests) == 2 * 48
+    at = matrices.set_index(["split", "training", "region"])
+    for _, row in tests.iterrows():
+        one = at.loc[row["split"], row["training"], row["region"]]
+        home = at.loc[row["split"], f"{row['region']}/{row['region']}", row["region"]]
+        right, wrong = ("ss", "se") if row["class"] == "spiral" else ("ee", "es")
+        share = home[right] / (home[right] + home[wrong])
+        n = int(one[right] + one[wrong])
+        assert (row["found"], row["n"], row["found_home"]) == (one[right], n, home[right])
+        expected = stats.binomtest(int(one[right]), n, share).pvalue
+        assert row["p"] == pytest.approx(expected, rel=1e-9)
+    for _, of_split in tests.groupby("split"):
+        for name in ("p", "mcnemar_p"):
+            for how, method in (("holm", "holm"), ("bh", "fdr_bh")):
+                adjusted = multipletests(of_split[name], method=method)[1]
+                np.testing.assert_allclose(of_split[f"{name}_{how}"], adjusted, rtol=1e-9)
+
+
+def test_mcnemar_is_that_of_the_pairs():
+    random = np.random.default_rng(5)
+    spiral = random.random(200) < 0.5
+    said = [np.where(random.random(200) < q, spiral, ~spiral) for q in (0.9, 0.7, 0.8, 0.85)]
+    kinds = [Training(s, e) for s in "xy" for e in "xy"]
+    answered = [
+        Answered(k, r, "seed 0", spiral, a) for k, a in zip(kinds, said, strict=True) for r in "xy"
+    ]
+    rows = photometry.against_home(answered)
+    assert len(rows) == 12
+    for row in rows:
+        members = spiral if row["class"] == "spiral" else ~spiral
+        one = next(a for a in answered if str(a.training) == row["training"])
+        home = next(a for a in answered if str(a.training) == "{0}/{0}".format(row["region"]))
+        r, h = (x.said[members] == spiral[members] for x in (one, home))
+        table = [[np.sum(r & h), np.sum(r & ~h)], [np.sum(~r & h), np.sum(~r & ~h)]]
+        assert row["mcnemar_p"] == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-9)
+
+
+def test_the_shift_is_found_where_it_is(out, survey):
+    document = json.loads((out / "results.json").read_text())
+    same = document["tables"]["same-galaxies"]["rows"]
+    shifts = {(row["training"], row["region"]): row["balanced_difference"] for row in same}
+    # A classifier that learnt c's red spirals calls more galaxies of a and b spiral.
+    assert min(shifts["c/a", "a"], shifts["c/b", "b"]) > 0.03
+    assert abs(shifts["b/a", "a"]) < 0.03
+    assert "The training region matters" in document["headline"]
+    poster = document["tables"]["poster"]["rows"]
+    home = next(row for row in poster if row["trained"] == "a/a")
+    assert [name for name, value in home.items() if value is None] == ["a E", "a S"]
+    store = Survey.open(survey)
+    for folder in (out / "steps").iterdir():
+        values = photometry.checkpoint.read_tensors(folder / photometry.ANSWERS)
+        rows = values["rows"].numpy()
+        assert np.isfinite(store.column("size")[rows]).all()
+        inside = [
+            Region.parse(text).contains(store.column("ra")[rows], store.column("dec")[rows])
+            for text in REGIONS.values()
+        ]
+        assert np.array_equal(np.argmax(inside, axis=0), values["region"].numpy())
+        tiles = tile_of(store.column("ra"), store.column("dec"), 3)
+        assert len(set(tiles[rows])) < 0.6 * len(set(tiles))
+
+
+def test_columns_and_regions_that_are_not_there_are_refused(survey, tmp_path):
+    for number, (changed, said) in enumerate(
+        [
+            ({"columns": ["colour", "label"]}, "no column of numbers 'label'"),
+            ({"regions": REGIONS | {"c": "100..180,-30..30"}}, "overlap"),
+            ({"regions": REGIONS | {"c": "200..280,-30..30"}}, "choose larger regions"),
+        ]
+    ):
+        settings = parse(photometry.Settings, VALUES | changed, "settings")
+        with pytest.raises(InputError, match=said):
+            lab.run("photometry", tmp_path / str(number), survey, settings)

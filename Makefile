@@ -8,7 +8,7 @@ GZ1 := ../shared/data/gz1
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check audit-validation bench realism trainings chaos gpu-check bundle docs clean
+.PHONY: help run test lint check audit-validation audit-scale bench realism trainings chaos gpu-check bundle docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -49,6 +49,9 @@ realism: $(VENV)/.dev  ## Compare simulated galaxies with real ones: pages, dist
 
 audit-validation: $(VENV)/.dev  ## Measure the audit's false alarms, power and causes (15 minutes)
 	$(BIN)/python -m benchmarks.audit_validation --to $(OUT)/audit-validation
+
+audit-scale: $(VENV)/.dev  ## Audit 10^6, 10^7 and 10^8 rows: time and memory (15 minutes, 7 GB)
+	$(BIN)/python -m benchmarks.audit_scale --to $(OUT)/audit-scale
 
 trainings: $(VENV)/.dev  ## Train what docs/results/training.md speaks of (hours; goes on)
 	$(BIN)/python -m benchmarks.trainings --to $(OUT)/trainings

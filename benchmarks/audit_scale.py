@@ -3,8 +3,8 @@
     python -m benchmarks.audit_scale [--rows 1e6 1e7 1e8] [--to FOLDER]
 
 A catalog of each size is written pixel by pixel, as ``skytally annotate`` writes them (10^8 rows
-take 6 GB), and kept; every audit is a process of its own. The table goes to
-docs/results/audit-scale.md when 10^8 rows have been measured.
+take 6 GB), and kept; every audit is a process of its own, on whatever else the machine has to do.
+The table goes to FOLDER/audit-scale.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from catalogs.sky import FINEST_ORDER
 from catalogs.storage.place import open_place
 from engine.write import to_parquet
 
-RESULT = Path("docs/results/audit-scale.md")
 ORDER = 3
 SPOILT, LABELLED = 0.001, 0.01  # of the rows
 ASKED = {
@@ -143,8 +142,7 @@ def markdown(found: Iterable[Measured]) -> str:
     """Return the result page."""
     about = (
         f"skytally {importlib.metadata.version('skytally')}, {os.cpu_count()} cores; whole "
-        "commands, from start to report, 2,000 Monte Carlo skies. Written by "
-        "`python -m benchmarks.audit_scale`."
+        "commands, from start to report, 2,000 Monte Carlo skies. Made by `make audit-scale`."
     )
     lines = ["# Time and memory of an audit", "", about, ""]
     lines += [

@@ -5,13 +5,17 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from pydantic import TypeAdapter
 
+from catalogs.trees.tree import read_tree
 from export.bundle import Bundle, shipped
-from export.convert import INPUT, fold_batch_norm, to_onnx
+from export.convert import INPUT, Exported, fold_batch_norm, to_onnx
 from export.verify import OPERATOR_DOMAINS
+from training.answers import answer_layer
 from training.calibrate import Calibration
 from training.models.shamir import ShamirShape
 from training.network import Annotator, Classifier
+from training.presets import read_settings
 from training.settings import TrainSettings
 
 NAMES = ["p_elliptical", "p_spiral"]
@@ -80,3 +84,28 @@ def test_the_shipped_model_says_nothing_of_the_machine_that_exported_it():
     model = Bundle.open(shipped()).model_bytes()
     assert b"stack_trace" not in model
     assert b".py" not in model
+
+
+def test_a_calibrated_tree_is_exported_as_torch_answers_and_read_back() -> None:
+    tree = read_tree("gz2")
+    shape = {"fields": [2, 2], "blocks": [0, 0], "features": 4, "size": 24}
+    given = {"model": "equivariant", "tree": "gz2", "shape": shape}
+    classifier = Classifier(
+        read_settings("default", None, given), answer_layer((), tree, "softmax")
+    )
+    scales = np.ones(37)
+    scales[tree.slices[0]] = 0.25
+    calibration = Calibration(scales=tuple(scales.tolist()))
+    annotator = Annotator(classifier, calibration).eval()
+    cutouts = torch.randint(0, 256, (3, 24, 24, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        raw = classifier(cutouts)
+        got = torch.stack(annotator(cutouts), dim=1)
+    first = torch.softmax(0.25 * raw[:, tree.slices[0]], dim=1)
+    torch.testing.assert_close(got[:, tree.slices[0]], first)
+    content = to_onnx(Exported(annotator, None).eval(), annotator.answers)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    answered = session.run(None, {INPUT: cutouts.numpy()})
+    np.testing.assert_allclose(np.stack(answered, axis=1), got.numpy(), atol=1e-5)
+    stored = TypeAdapter(Calibration).dump_json(calibration)
+    assert TypeAdapter(Calibration).validate_json(stored) == calibration

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
-from pydantic import TypeAdapter
 from scipy.special import expit, softmax
 
 from catalogs.trees.tree import Tree, read_tree
-from export.convert import INPUT, Exported, to_onnx
 from training.answers import TreeAnswers, answer_layer
 from training.calibrate import Calibration
 from training.network import Annotator, Classifier
@@ -108,28 +105,3 @@ def test_any_other_tree(tmp_path) -> None:
     raw = torch.tensor([[3.0, 1.0, 1.0, 1.0]])
     got = TreeAnswers(read_tree(file))(raw)
     torch.testing.assert_close(got, torch.tensor([[0.75, 0.25, 0.375, 0.375]]))
-
-
-def test_a_calibrated_tree_is_exported_as_torch_answers_and_read_back() -> None:
-    tree = read_tree("gz2")
-    shape = {"fields": [2, 2], "blocks": [0, 0], "features": 4, "size": 24}
-    given = {"model": "equivariant", "tree": "gz2", "shape": shape}
-    classifier = Classifier(
-        read_settings("default", None, given), answer_layer((), tree, "softmax")
-    )
-    scales = np.ones(37)
-    scales[tree.slices[0]] = 0.25
-    calibration = Calibration(scales=tuple(scales.tolist()))
-    annotator = Annotator(classifier, calibration).eval()
-    cutouts = torch.randint(0, 256, (3, 24, 24, 3), dtype=torch.uint8)
-    with torch.inference_mode():
-        raw = classifier(cutouts)
-        got = torch.stack(annotator(cutouts), dim=1)
-    first = torch.softmax(0.25 * raw[:, tree.slices[0]], dim=1)
-    torch.testing.assert_close(got[:, tree.slices[0]], first)
-    content = to_onnx(Exported(annotator, None).eval(), annotator.answers)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    answered = session.run(None, {INPUT: cutouts.numpy()})
-    np.testing.assert_allclose(np.stack(answered, axis=1), got.numpy(), atol=1e-5)
-    stored = TypeAdapter(Calibration).dump_json(calibration)
-    assert TypeAdapter(Calibration).validate_json(stored) == calibration

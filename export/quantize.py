@@ -12,6 +12,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from export.rewrite import (
     turn_kernels,
     upstream,
 )
+from export.turns import one_turn, over_turns
 from training.settings import SplitSettings
 from training.splits import TEST, TRAIN, sky_blocked
 
@@ -129,33 +131,58 @@ def quantize(model: bytes, cutouts: Cutouts, size: int) -> bytes:
     ------
     InputError
         There is nothing to compute in 8 bits.
+
+    Notes
+    -----
+    Of a model that answers for many views of the image, the network for one view is quantised.
     """
-    graph = onnx.load_model_from_string(model)
+    graph, turn, turns = onnx.load_model_from_string(model), None, None
+    turned = one_turn(graph)
+    if turned is not None:
+        graph, turn, turns = turned
     if not any(node.op_type == "Conv" for node in graph.graph.node):
-        raise InputError(
-            "this model has no convolution to compute in 8 bits, or hides them in a loop over "
-            "views of the image; export the network without --turned"
-        )
+        raise InputError("this model has no convolution that could be computed in 8 bits")
+    seen = Seen(graph.graph.input[0].name, cutouts, turn, turns)
+    original = graph.SerializeToString()
     turn_kernels(graph)
     pool_within_first(graph, size)
-    levels = find_normalisation(graph)
-    quantized = _to_8_bits(graph, cutouts, levels)
+    # What is sampled from a turned image is no grey level of the cutout.
+    levels = find_normalisation(graph) if turn is None else None
+    quantized = _to_8_bits(graph, seen, levels)
     if levels is not None:
         read_levels(quantized, levels, size)
     quantized.ClearField("metadata_props")
     del quantized.graph.value_info[:]
-    fp32, int8 = _answers(model, cutouts), _answers(quantized.SerializeToString(), cutouts)
+    fp32, int8 = _answers(original, seen), _answers(quantized.SerializeToString(), seen)
     for answer, expected in fp32.items():
         shift = float(np.mean(_log_odds(expected) - _log_odds(int8[answer])))
         if add_to_log_odds(quantized, answer, shift):
             break  # the other answers follow from the same log-odds
+    if turn is not None and turns is not None:
+        quantized = over_turns(quantized, turn, turns)
     content: bytes = quantized.SerializeToString()
     return content
 
 
-def _to_8_bits(
-    model: onnx.ModelProto, cutouts: Cutouts, levels: Normalisation | None
-) -> onnx.ModelProto:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a model is calibrated on: batches of cutouts, each in one turn where it takes one."""
+
+    name: str
+    cutouts: Cutouts
+    turn: str | None = None
+    turns: NDArray[np.float32] | None = None
+
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
+        for number, start in enumerate(range(0, len(self.cutouts), BATCH)):
+            feed: dict[str, NDArray[Any]] = {self.name: self.cutouts[start : start + BATCH]}
+            if self.turn is not None and self.turns is not None:
+                # The seventh next: neighbours are alike, and 7 divides no number of turns.
+                feed[self.turn] = self.turns[7 * number % len(self.turns)]
+            yield feed
+
+
+def _to_8_bits(model: onnx.ModelProto, seen: Seen, levels: Normalisation | None) -> onnx.ModelProto:
     from onnxruntime import quantization
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
@@ -180,7 +207,7 @@ def _to_8_bits(
         quantization.quantize_static(
             inferred,
             to,
-            _Batches(model.graph.input[0].name, cutouts),
+            _Batches(seen),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=OPERATORS,
             nodes_to_exclude=exclude,
@@ -196,16 +223,14 @@ def _to_8_bits(
 class _Batches:
     """What ONNX Runtime's calibration reads."""
 
-    def __init__(self, name: str, cutouts: Cutouts) -> None:
-        self._feeds: Iterator[dict[str, Cutouts]] = iter(
-            {name: cutouts[start : start + BATCH]} for start in range(0, len(cutouts), BATCH)
-        )
+    def __init__(self, seen: Seen) -> None:
+        self._feeds = iter(seen)
 
-    def get_next(self) -> dict[str, Cutouts] | None:
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
         """Return the next batch; None when there is none."""
         return next(self._feeds, None)
 
-    def __iter__(self) -> Iterator[dict[str, Cutouts]]:
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
         return self._feeds
 
 
@@ -241,14 +266,10 @@ def _galaxies(manifest: Manifest, survey: Path, count: int) -> tuple[Cutouts, Ga
     return seen.cutouts, unseen
 
 
-def _answers(model: bytes, cutouts: Cutouts) -> dict[str, NDArray[np.float64]]:
+def _answers(model: bytes, seen: Seen) -> dict[str, NDArray[np.float64]]:
     """Return the answers of a model on the CPU provider, one array per answer."""
     session = runtime().InferenceSession(model, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    parts = [
-        session.run(None, {name: cutouts[start : start + BATCH]})
-        for start in range(0, len(cutouts), BATCH)
-    ]
+    parts = [session.run(None, feed) for feed in seen]
     names = [output.name for output in session.get_outputs()]
     return {
         answer: np.concatenate(column).astype(np.float64)

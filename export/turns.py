@@ -100,3 +100,35 @@ def over_turns(model: onnx.ModelProto, turn: str, turns: NDArray[np.float32]) ->
     found = helper.make_model(whole, opset_imports=model.opset_import, ir_version=model.ir_version)
     found.producer_name = model.producer_name
     return found
+
+
+def one_turn(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str, NDArray[np.float32]] | None:
+    """Return what `over_turns` made a model of: the model for one turn, its input, the turns.
+
+    None of a model that it did not make.
+    """
+    graph = model.graph
+    scans = [node for node in graph.node if node.op_type == "Scan"]
+    if len(scans) != 1 or scans[0].input[-1] != f"{PREFIX}all":
+        return None
+    body = next(attribute.g for attribute in scans[0].attribute if attribute.name == "body")
+    turn = body.input[-1].name
+    inner = {f"{PREFIX}one_{output.name}": output.name for output in graph.output}
+    sums = {value.name for value in body.output}
+    nodes = [node for node in body.node if node.output[0] not in sums]
+    for node in nodes:
+        node.input[:] = [inner.get(name, name) for name in node.input]
+        node.output[:] = [inner.get(name, name) for name in node.output]
+    own = {value.name: value for value in graph.initializer}
+    turns = numpy_helper.to_array(own[f"{PREFIX}all"])
+    one = helper.make_graph(
+        nodes,
+        graph.name,
+        [*graph.input, helper.make_tensor_value_info(turn, TensorProto.FLOAT, [2, 3])],
+        list(graph.output),
+        [value for name, value in own.items() if not name.startswith(PREFIX)],
+        value_info=list(body.value_info),
+    )
+    found = helper.make_model(one, opset_imports=model.opset_import, ir_version=model.ir_version)
+    found.producer_name = model.producer_name
+    return found, turn, turns

@@ -12,12 +12,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from catalogs.errors import InputError, IntegrityError
+from catalogs.errors import IntegrityError
 from export.bundle import Bundle
 from export.card import card
 from export.convert import INPUT, Exported, to_onnx
 from export.quantize import quantize
-from export.turns import over_turns
+from export.turns import one_turn, over_turns
 from export.verify import verify_graph
 from training.answers import answer_layer
 from training.averaging import Average, transformations
@@ -56,9 +56,17 @@ def test_turns_and_members_are_one_graph_with_one_copy_of_each_network() -> None
     layers = [m for m in members[0].modules() if type(m).__name__.endswith("Conv")]
     assert len(convolutions) == 2 * len(layers) > 0
     verify_graph(model, Path("model.onnx"))
-    with pytest.raises(InputError, match="hides them in a loop"):
-        quantize(content, np.zeros((64, 24, 24, 3), np.uint8), 24)
+    one = one_turn(onnx.load_from_string(content))
+    assert one is not None
+    assert [value.name for value in one[0].graph.input] == [INPUT, one[1]]
+    np.testing.assert_array_equal(one[2], transformations(1).numpy())
+    onnx.checker.check_model(one[0], full_check=True)
+    assert one_turn(one[0]) is None
+    again = over_turns(*one)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    made_again = onnxruntime.InferenceSession(
+        again.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     random = np.random.default_rng(0)
     for shape in ((1, 24, 24, 3), (3, 31, 40, 3)):
         cutouts = random.integers(0, 256, shape, dtype=np.uint8)
@@ -67,6 +75,22 @@ def test_turns_and_members_are_one_graph_with_one_copy_of_each_network() -> None
             expected = exported(torch.from_numpy(cutouts))
         for name, mine, torchs in zip(exported.answers, got, expected, strict=True):
             np.testing.assert_allclose(mine, torchs.numpy(), atol=1e-5, err_msg=name)
+        for mine, first in zip(made_again.run(None, {INPUT: cutouts}), got, strict=True):
+            np.testing.assert_array_equal(mine, first)
+    galaxies = random.integers(0, 256, (64, 24, 24, 3), dtype=np.uint8)
+    rounded = quantize(content, galaxies, 24)
+    verify_graph(onnx.load_from_string(rounded), Path("model.int8.onnx"))
+    inside = one_turn(onnx.load_from_string(rounded))
+    assert inside is not None
+    made_by = {name: node.op_type for node in inside[0].graph.node for name in node.output}
+    weights = [node.input[1] for node in inside[0].graph.node if node.op_type == "Conv"]
+    assert len(weights) == len(convolutions)
+    assert {made_by[name] for name in weights} == {"DequantizeLinear"}
+    in_8_bits = onnxruntime.InferenceSession(rounded, providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        expected = exported(torch.from_numpy(galaxies))
+    for mine, torchs in zip(in_8_bits.run(None, {INPUT: galaxies}), expected, strict=True):
+        np.testing.assert_allclose(mine, torchs.numpy(), atol=0.03)
 
 
 def scanned(turns: np.ndarray) -> onnx.ModelProto:

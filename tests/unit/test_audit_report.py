@@ -25,6 +25,7 @@ from scipy import stats
 
 import skytally
 from catalogs import sky
+from catalogs.audit.report import document as sentences
 from catalogs.audit.report import wording
 from catalogs.audit.report.figures import funnel, posterior
 from catalogs.audit.report.figures.projection import Mollweide, boundary, outlines
@@ -368,3 +369,23 @@ def test_a_footprints_outline_is_closed() -> None:
     _, times = np.unique(ends, axis=0, return_counts=True)
     assert np.all(times % 2 == 0)
     assert len(boundary(tiles, order, Mollweide(0.0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("p_clustered", "cause", "said"),
+    [
+        ((0.2, 0.06), "undetermined", True),
+        ((0.2, 0.01), "undetermined", False),
+        ((0.2, 0.2), "classifier", False),
+        ((None, None), "undetermined", False),
+    ],
+)
+def test_the_first_sentence_says_when_clustering_suffices(p_clustered, cause, said) -> None:
+    document = {
+        "verdict": "anisotropic",
+        "cause": cause,
+        "settings": {"answer": "spiral"},
+        "alarm": {"p": 0.001, "alpha": 0.05},
+        "tests": [{"p_correlated": None}, *({"p_correlated": p} for p in p_clustered)],
+    }
+    assert ("clustered by itself could look so" in sentences.headline(document)) == said

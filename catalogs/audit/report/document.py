@@ -258,7 +258,7 @@ def headline(document: dict[str, Any]) -> str:
     alpha = document["alarm"]["alpha"]
     if document["verdict"] == verdict.ANISOTROPIC:
         varies = f"The fraction of {answer} answers varies over the sky more than chance allows"
-        if could_be_clustering(document):
+        if document["cause"] == "undetermined" and could_be_clustering(document):
             varies += ", though a sky that is clustered by itself could look so"
         if document["alarm"]["p"] is None or document["alarm"]["p"] >= alpha:
             varies = (

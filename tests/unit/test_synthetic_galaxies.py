@@ -210,6 +210,28 @@ def test_edge_on_dust_darkens_and_reddens_the_plane():
     assert darker[0] < darker[1] < darker[2] < 0.9
 
 
+def test_dust_lanes_are_seen_in_large_edge_on_galaxies():
+    """Two ridges in g behind the seeing, across disk and bulge; the flux is the catalogued one."""
+    lane = (GALAXIES["kind"] == SPIRAL) & (np.degrees(GALAXIES["inclination"]) > 86)
+    large = GALAXIES[lane & (GALAXIES["petro_radius"] > 10) & (GALAXIES["dust"] > 0.7)][:12].copy()
+    large["angle"] = large["clumps"] = 0
+    dips, flux = [], []
+    for galaxy in large:
+        re = float(galaxy["disk_re"]) / NATIVE_PIXEL
+        grid = Grid(size := int(6 * re) | 1, NATIVE_PIXEL, size // 2, size // 2)
+        scene = render(galaxy, grid, stream(1, "test", int(galaxy["index"])))
+        flux.append(22.5 - 2.5 * np.log10(scene[1].sum()) - galaxy["mag"])
+        seen = ndimage.gaussian_filter(scene[0], 1.3 / 2.355 / NATIVE_PIXEL)
+        for place in (0.0, 0.5):  # half-light radii from the centre
+            column = size // 2 + round(place * re)
+            across = seen[:, column - 2 : column + 3].sum(axis=1)
+            left, right = (np.maximum.accumulate(side) for side in (across, across[::-1]))
+            ridge = np.minimum(left, right[::-1])
+            dips.append(np.where(ridge > 0.2 * across.max(), 1 - across / ridge, 0).max())
+    assert np.mean(np.array(dips).reshape(-1, 2) > 0.05, axis=0).min() > 0.4
+    np.testing.assert_allclose(flux, 0, atol=0.1)
+
+
 def test_classes_are_as_asymmetric_as_they_should_be():
     medians = []
     for kind in (ELLIPTICAL, SPIRAL, IRREGULAR, MERGER):

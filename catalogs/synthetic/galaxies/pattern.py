@@ -132,8 +132,8 @@ def ring(galaxy: NDArray[np.void], log_r: Image) -> Image:
 def edge_on_lane(galaxy: NDArray[np.void], along: Image, across: Image) -> Image:
     """Return the share of light, 0 to 1, that an edge-on dust layer can take; shape (n,).
 
-    The layer is thinner and more extended than the stars (Xilouris et al. 1999, A&A 344, 868), in
-    front of one half of them; off the edge, its near side is what is seen.
+    The layer is thinner and more extended than the stars (Xilouris et al. 1999, A&A 344, 868);
+    off the edge, its near side is what is seen.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def edge_on_lane(galaxy: NDArray[np.void], along: Image, across: Image) -> Image
     along, across : ndarray of float32, shape (n,)
         Distances along the major and minor axis, in half-light radii.
     """
-    height = 0.5 * float(galaxy["thickness"]) + 0.02
+    height = 0.45 * float(galaxy["thickness"]) + 0.01
     shift = 0.35 * np.cos(float(galaxy["inclination"])) * float(galaxy["handedness"])
     z = (across - np.float32(shift)) / np.float32(height)
     return np.asarray(np.exp(-z * z - np.abs(along) / np.float32(1.2)), dtype=np.float32)

@@ -25,6 +25,13 @@ which nothing was trained, chosen or calibrated; brackets are 95% intervals. "co
 multiply-accumulates of one answer; minutes are processor time of one thread of a shared AMD EPYC
 without a matrix unit, epochs, decoding and judging together.
 """
+CARD = 20e12  # FLOP/s
+SCHEDULES = {
+    "shamir": ("250 epochs of 6,000 images", 1_500_000),
+    "dieleman": ("25 million examples", 25_000_000),
+    "resnet50": ("100 epochs of 97,600 images (the paper names no number)", 9_760_000),
+    "resnet101": ("the same", 9_760_000),
+}
 REGRESSIONS = ("cv14", "curved")
 CAPTIONS = {
     "truth": "the truth",
@@ -46,7 +53,7 @@ def page(to: Path, runs: Iterable[str]) -> str:
     parts = [HEAD, real(to, done), simulated(done)]
     if "debiasing" in done:
         parts.append(debiasing(done["debiasing"], done))
-    parts += [tree(done), few(done), shapes(done)]
+    parts += [tree(done), few(done), schedules(done), shapes(done)]
     if missing:
         parts.append(f"## Not run\n\n{', '.join(f'`{name}`' for name in missing)}.\n")
     minutes = sum(row.seconds for row in done.values()) / 60
@@ -219,6 +226,33 @@ Outputs of the layers that have parameters, normalisation left out; equal ones a
 
 | network | answers | parameters | cost | layers |
 |---|---|---|---|---|
+{chr(10).join(lines)}
+"""
+
+
+def schedules(done: Mapping[str, Row]) -> str:
+    """Return what the papers' own trainings would take, by the rates that were measured."""
+    lines = []
+    for network, (what, images) in SCHEDULES.items():
+        row = done.get(f"gz1-{network}") or done.get(f"few-{network}")
+        if row is None:
+            continue
+        days = images * row.seconds / row.shown / 86400
+        # Forward and backward are three times the forward's multiplications and additions.
+        work = images * row.macs * 6
+        lines.append(
+            f"| {network} | {what} | {row.name}, {row.shown / row.seconds:.0f}/s | {days:.1f} | "
+            f"{work / 1e15:.3g} | {work / CARD / 3600:.2g} |"
+        )
+    if not lines:
+        return ""
+    return f"""## The papers' own schedules
+
+What they would take here at the rate that a run had, and on a card that sustains
+{CARD / 1e12:.0f} TFLOP/s in these layers, if images reach it as fast. None was run on a card.
+
+| network | schedule | rate of | days of one core | 10^15 operations | hours of such a card |
+|---|---|---|---|---|---|
 {chr(10).join(lines)}
 """
 

@@ -152,6 +152,8 @@ def attribute(
     if read.labelled is None or part is None:
         return analysis, None
     found = labelled.attribute(read.labelled, part, named=named)
+    if not named and analysis.verdict.verdict != verdict.ANISOTROPIC:
+        found = labelled.in_noise(found)
     decided = verdict.attributed(
         analysis.verdict,
         found.cause,

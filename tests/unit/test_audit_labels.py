@@ -251,6 +251,11 @@ def test_remedies_follow_the_mistakes(
     )
     picked = replace(found, p_blind=1e-4, obstacles=("no blind draw",))
     assert [remedy.name for remedy in remedies(picked)] == ["labels drawn blind"]
+    # A cap that the scan found on an even map names nothing, whatever its labels say.
+    even = labelled.in_noise(found)
+    assert even.cause == "undetermined"
+    assert "the map does not alarm" in even.obstacles[-1]
+    assert [remedy.name for remedy in remedies(even)] == ["more labels"]
     got = remedies(found, ("seeing",))
     assert all(remedy.name.startswith(name) for remedy, name in zip(got, names, strict=True))
     assert ("seeing" in got[-1].why) == (names[-1] == "de-biasing")

@@ -247,6 +247,12 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
     )
 
 
+def in_noise(found: Attribution) -> Attribution:
+    """Return what labels say of a cap that a scan found on a map without alarm: no cause."""
+    text = "the map does not alarm, so the scan's cap is where noise happens to be largest"
+    return replace(found, cause=attribution.UNDETERMINED, obstacles=(*found.obstacles, text))
+
+
 def scanned_part(details: Mapping[str, Any]) -> Cap | None:
     """Return the cap that a scan found, from its outcome's details; None where there was none."""
     if "radius" not in details:

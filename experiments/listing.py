@@ -25,6 +25,7 @@ LISTED = {
     ),
     "blank-sky": Entry("blank_sky", "Whether the class is told from sky without the galaxy [S23]"),
     "sky-probe": Entry("sky_probe", "Whether a cutout tells the part of the sky it is from"),
+    "debias": Entry("debias", "Biased labels, de-biased labels and the de-biasing loss [MC21]"),
     "photometry": Entry("photometry", "The sky swap for a classifier of photometric columns [S23]"),
 }
 

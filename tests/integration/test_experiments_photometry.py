@@ -22,7 +22,7 @@ from experiments.swaps import Answered, Training
 from training.splits import tile_of
 
 REGIONS = {"a": "0..60,-30..30", "b": "60..120,-30..30", "c": "120..180,-30..30"}
-VALUES = {"regions": REGIONS, "columns": ["colour", "size"], "trees": 20, "order": 3, "seeds": 2}
+VALUES = {"regions": REGIONS, "columns": ["colour", "size"], "trees": 10, "order": 3, "seeds": 2}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,290 @@
+"""Labels that call unresolved disks smooth, and three trainings on them.
+
+Medina-Rosales & Cabrera-Vives 2021: a network learns from the biased labels, one from de-biased
+labels, one from the biased labels with the de-biasing loss. How biased what they answer is, and how
+often it is right, is measured on galaxies of tiles from which none of them learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as settings_class
+
+from catalogs.audit.comparison.papers import ConfusionMatrix
+from catalogs.audit.conditions.resolution import ALPHA, ResolutionBias, TooFewError, of_sample
+from catalogs.cutouts.store import Survey
+from experiments import debias_words as words
+from experiments.debias_words import BIASED, DDB, TRUTH
+from experiments.lab import Experiment, Lab
+from experiments.networks import CHEAP, RUN, SKY, Store, based_on, train_step
+from experiments.product import Cell, Product, Table
+from experiments.relabel import DEBIASED, Relabel, relabel_step, theta_of
+from training.checkpoint import Run
+from training.labels import Labels, read_labels
+from training.records import read_holdout
+from training.settings import DebiasSettings, SplitSettings, TrainSettings
+
+CORRECTED, LABELS = "de-biased labels", "the labels"
+
+# Balanced classes, or as many of each, would be a bias of their own.
+LEARNING = replace(CHEAP, balanced=False, split=SplitSettings())
+
+
+@settings_class(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Settings:
+    """What is asked.
+
+    Attributes
+    ----------
+    debias : DebiasSettings
+        Where the resolution is, and theta or the features from which it is found; by default the
+        columns of a simulated survey.
+    corrected : str, optional
+        Column of de-biased labels; by default they are made from the features.
+    truth : str, optional
+        Column of true classes, where they are known.
+    intrinsic : tuple of str
+        Columns that do not depend on how well a galaxy is resolved, for the bias of
+        Cabrera-Vives, Miller & Schneider 2018.
+    seeds : int
+    galaxies : int
+        Drawn by their rows, without regard to class.
+    train : TrainSettings
+        ``label`` names the biased labels.
+    """
+
+    debias: DebiasSettings = Field(
+        default_factory=lambda: DebiasSettings(
+            resolution="alpha", features=("sersic_n", "axis_ratio", "petro_r50")
+        )
+    )
+    corrected: str | None = None
+    truth: str | None = None
+    intrinsic: tuple[str, ...] = ()
+    seeds: Annotated[int, Field(ge=1)] = 3
+    galaxies: Annotated[int, Field(ge=100)] = 4000
+    train: Annotated[TrainSettings, based_on(LEARNING)] = LEARNING
+
+    @property
+    def relabel(self) -> Relabel:
+        """What decides which galaxies are used, and their de-biased labels."""
+        columns = tuple(n for n in (self.truth, self.corrected) if n) + self.intrinsic
+        labels = replace(self.train, loss="debiased", debias=self.debias)
+        return Relabel(labels, self.corrected, columns, self.galaxies)
+
+
+def trainings(settings: Settings) -> dict[str, TrainSettings]:
+    """Return how each network learns; without features or a column, none from de-biased labels."""
+    train = settings.train
+    found = {BIASED: train}
+    if settings.corrected or settings.debias.features:
+        found[CORRECTED] = replace(train, label=settings.corrected or DEBIASED)
+    return found | {DDB: replace(train, loss="debiased", debias=settings.debias)}
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What is known and said of the test galaxies of one seed; arrays of shape (n,).
+
+    Attributes
+    ----------
+    rows : ndarray of int64
+        Of the drawn survey.
+    p : dict of str to ndarray of float64
+        Probability of a disk, by who says it: networks, labels, the truth.
+    alpha : ndarray of float64
+    intrinsic : ndarray of float64, shape (n, k)
+    """
+
+    rows: NDArray[np.int64]
+    p: dict[str, NDArray[np.float64]]
+    alpha: NDArray[np.float64]
+    intrinsic: NDArray[np.float64]
+
+
+def tested(survey: Survey, labels: Labels, runs: Mapping[str, Path], settings: Settings) -> Tested:
+    """Return the galaxies that all networks of a seed were tested on, and what is said of them."""
+    names = survey.column("id").astype(str)
+    place = {name: row for row, name in enumerate(names.tolist())}
+    disk = settings.debias.disk
+    second = labels.names.index(disk) == 1
+    said: dict[str, dict[int, float]] = {}
+    for name, folder in runs.items():
+        held = read_holdout(folder / RUN)
+        p = held.p if second else 1 - held.p
+        said[name] = dict(zip((place[i] for i in held.id.tolist()), p.tolist(), strict=True))
+    common = set(labels.rows.tolist()).intersection(*said.values())
+    rows = np.array(sorted(common), np.int64)
+    answers = {name: np.array([p[r] for r in rows.tolist()]) for name, p in said.items()}
+    answers[LABELS] = (survey.column(settings.train.label)[rows].astype(str) == disk) * 1.0
+    if CORRECTED in runs:
+        column = survey.column(settings.corrected or DEBIASED)[rows].astype(str)
+        answers[f"{LABELS}, de-biased"] = (column == disk) * 1.0
+    if settings.truth:
+        answers[TRUTH] = (survey.column(settings.truth)[rows].astype(str) == disk) * 1.0
+    assert labels.resolution is not None
+    alpha = labels.resolution[np.searchsorted(labels.rows, rows)]
+    columns = [survey.column(name)[rows].astype(np.float64) for name in settings.intrinsic]
+    empty = np.zeros((len(rows), 0))
+    return Tested(rows, answers, alpha, np.column_stack(columns) if columns else empty)
+
+
+def judged(one: Tested, settings: Settings, seed: int) -> list[dict[str, Cell]]:
+    """Return how right and how biased everybody is, against the truth and against the labels."""
+    references = [name for name in (TRUTH, LABELS) if name in one.p]
+    rows: list[dict[str, Cell]] = []
+    for name, p in one.p.items():
+        says = p >= 0.5
+        row: dict[str, Cell] = {"seed": seed, "who": name, "n": len(says)}
+        row["disks"] = float(says.mean())
+        for reference in references:
+            row |= _scores(one.p[reference] >= 0.5, says, "true" if reference == TRUTH else "label")
+        sample = np.column_stack([says, one.alpha, one.intrinsic])
+        row |= _columns("cv14", _bias(sample, (), settings))
+        cv18 = _bias(sample, settings.intrinsic, settings) if settings.intrinsic else None
+        row |= _columns("cv18", cv18)
+        row["leaves"] = None if cv18 is None else cv18.leaves
+        rows.append(row)
+    return rows
+
+
+def _columns(name: str, bias: ResolutionBias | None) -> dict[str, Cell]:
+    if bias is None:
+        return dict.fromkeys((name, f"{name}_sd", f"{name}_denoised"))
+    return {name: bias.value, f"{name}_sd": bias.sd, f"{name}_denoised": bias.denoised}
+
+
+def _bias(
+    sample: NDArray[np.float64], intrinsic: Sequence[str], settings: Settings
+) -> ResolutionBias | None:
+    """Return the bias L; None with too few galaxies, or where an intrinsic property is unknown."""
+    used = sample[np.isfinite(sample).all(axis=1)]
+    try:
+        return of_sample(used, (ALPHA, *settings.intrinsic), intrinsic, settings.train.seed)
+    except TooFewError:
+        return None
+
+
+def _scores(truth: NDArray[np.bool_], says: NDArray[np.bool_], reference: str) -> dict[str, Cell]:
+    """Return counts and scores of disks; precision, recall and F1 are of disks."""
+    counts = (~truth & ~says, ~truth & says, truth & ~says, truth & says)
+    matrix = ConfusionMatrix(*(int(np.sum(one)) for one in counts))
+    found: dict[str, Cell] = {
+        "accuracy": matrix.accuracy,
+        "precision": _share(matrix.ss, matrix.spirals),
+        "recall": _share(matrix.ss, matrix.ss + matrix.se),
+        "f1": _share(2 * matrix.ss, 2 * matrix.ss + matrix.se + matrix.es),
+        **asdict(matrix),
+    }
+    return {f"{reference}_{name}": value for name, value in found.items()}
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def run(lab: Lab, settings: Settings) -> Product:
+    """Draw and relabel, train, and judge."""
+    relabelled = relabel_step(Store.of(lab), settings.relabel)
+    store = Store(None, relabelled.digest, relabelled)
+    planned = [
+        (
+            seed,
+            name,
+            train_step(
+                store,
+                replace(train, seed=seed, split=replace(train.split, seed=seed)),
+                f"train on {name}, seed {seed}",
+            ),
+        )
+        for seed in range(settings.seeds)
+        for name, train in trainings(settings).items()
+    ]
+    folder, *runs = lab.steps.make([relabelled, *(step for _, _, step in planned)])
+    survey = Survey.open(folder / SKY)
+    labels = read_labels(survey, settings.relabel.labels)
+    rows: list[dict[str, Cell]] = []
+    every: list[Tested] = []
+    thetas: list[dict[str, Cell]] = []
+    if (theta := theta_of(folder)) is not None:
+        thetas.append({"from": "all galaxies", "theta": theta.value, "error": theta.error})
+    for seed in range(settings.seeds):
+        of_seed = {
+            name: path for (s, name, _), path in zip(planned, runs, strict=True) if s == seed
+        }
+        one = tested(survey, labels, of_seed, settings)
+        every.append(one)
+        rows += judged(one, settings, seed)
+        found = Run.open(of_seed[DDB] / RUN).result.theta
+        if found is not None:
+            said = f"training galaxies, seed {seed}"
+            thetas.append({"from": said, "theta": found.value, "error": found.error})
+    return product(survey, rows, every, thetas, settings)
+
+
+def product(
+    survey: Survey,
+    rows: Sequence[dict[str, Cell]],
+    every: Sequence[Tested],
+    thetas: Sequence[dict[str, Cell]],
+    settings: Settings,
+) -> Product:
+    """Return what the trainings say together."""
+    means = _means(rows)
+    changed = _changed(survey, every, settings)
+    drawings = [words.draw(means)]
+    if changed:
+        drawings.append(words.gallery(survey, changed, settings.train.crop))
+    return Product(
+        headline=words.headline(means),
+        findings=words.findings(means, thetas, changed, settings.debias),
+        tables=(
+            Table("means", "Means over seeds", words.columns(means), means),
+            Table("theta", "The width of the bias", words.THETA, thetas),
+            Table("judged", "Every seed", words.columns(rows), rows, shown=False),
+            Table("changed", "Called smooth, answered disk", words.CHANGED, changed, shown=False),
+        ),
+        drawings=drawings,
+        method=words.METHOD,
+        facts={"means": means, "theta": thetas, "changed": len(changed)},
+    )
+
+
+def _means(rows: Sequence[Mapping[str, Cell]]) -> list[dict[str, Cell]]:
+    found: list[dict[str, Cell]] = []
+    for who in dict.fromkeys(row["who"] for row in rows):
+        of_who = [row for row in rows if row["who"] == who]
+        mean: dict[str, Cell] = {"who": who, "seeds": len(of_who)}
+        for name in of_who[0]:
+            if name in ("who", "seed") or name.endswith(("_ee", "_es", "_se", "_ss")):
+                continue
+            values = [float(row[name] or 0) for row in of_who if row[name] is not None]
+            mean[name] = float(np.mean(values)) if len(values) == len(of_who) else None
+        found.append(mean)
+    return found
+
+
+def _changed(survey: Survey, every: Sequence[Tested], settings: Settings) -> list[dict[str, Any]]:
+    """Return test galaxies labelled smooth that the de-biased network calls disks, surest first."""
+    identifiers = survey.column("id")
+    truth = survey.column(settings.truth).astype(str) if settings.truth else None
+    found: dict[int, dict[str, Any]] = {}
+    for one in every:
+        for k in np.flatnonzero((one.p[LABELS] < 0.5) & (one.p[DDB] >= 0.5)).tolist():
+            row = int(one.rows[k])
+            p = {"p_biased": float(one.p[BIASED][k]), "p_debiased": float(one.p[DDB][k])}
+            values = {"id": str(identifiers[row]), "row": row, "alpha": float(one.alpha[k]), **p}
+            values["truth"] = None if truth is None else str(truth[row])
+            if row not in found or found[row]["p_debiased"] < values["p_debiased"]:
+                found[row] = values
+    return sorted(found.values(), key=lambda v: (-v["p_debiased"], v["row"]))
+
+
+EXPERIMENT = Experiment(Settings, run)

@@ -48,7 +48,8 @@ def measure(
     for name in runs if only is None else only:
         folder = to / name
         folder.mkdir(parents=True, exist_ok=True)
-        if Row.read(folder) is not None:
+        row = Row.read(folder)
+        if row is not None and not row.facts.get("missing"):
             continue
         with ExitStack() as stack:
             if not taken(folder, stack):

@@ -14,7 +14,6 @@ from benchmarks.trainings.row import Clock, Row
 from benchmarks.trainings.surveys import SKY_SPLIT, Surveys
 from catalogs.audit.conditions.resolution import resolution_bias
 from catalogs.cutouts.store import Survey
-from catalogs.errors import InputError
 from catalogs.synthetic.labels import THETA
 from training.checkpoint import HOLDOUT
 from training.debias import logistic_model
@@ -28,7 +27,7 @@ DEPTH = 2  # four leaves of intrinsic space: 1,856 galaxies a bootstrap
 
 @dataclass(frozen=True)
 class Debiasing:
-    """The networks' runs to compare, by what they were trained on."""
+    """The networks' runs to compare, by what they were trained on; those that are there."""
 
     networks: dict[str, str]
 
@@ -40,9 +39,11 @@ class Debiasing:
         smooth the probability ``s b / (s b + 1 - s)`` of being a disk.
         """
         clock = Clock(folder)
-        missing = [run for run in self.networks.values() if Row.read(folder.parent / run) is None]
-        if missing:
-            raise InputError(f"{name} compares runs; do {', '.join(missing)} first")
+        there = {
+            said: run
+            for said, run in self.networks.items()
+            if Row.read(folder.parent / run) is not None
+        }
         sky = Sky.of(surveys.path("sky"))
         test, train = sky.roles == TEST, sky.roles == TRAIN
         answers = {
@@ -55,7 +56,7 @@ class Debiasing:
             theta[said] = [model.theta.value, model.theta.error]
             answers[said] = model.posterior(sky.alpha, sky.observed, features)[test]
         place = {str(i): k for k, i in enumerate(sky.ids[test])}
-        for said, run in self.networks.items():
+        for said, run in there.items():
             answers[said] = _answers(folder.parent / run / "network.run" / HOLDOUT, place)
         judged = {said: sky.judge(p, test) for said, p in answers.items()}
         facts: dict[str, Any] = {
@@ -65,6 +66,7 @@ class Debiasing:
             "test": int(test.sum()),
             "missed": float(np.mean(~sky.observed.astype(bool)[sky.truth == 1])),
             "judged": judged,
+            "missing": sorted(self.networks.keys() - there.keys()),
         }
         return Row(name, "logistic regression", clock.seconds, facts=facts)
 

@@ -10,9 +10,11 @@ from catalogs.synthetic.galaxies import pattern
 from catalogs.synthetic.galaxies.columns import COLUMNS, catalogue_columns
 from catalogs.synthetic.galaxies.record import (
     EDGE_ON,
+    EDGE_ON_LENTICULAR,
     ELLIPTICAL,
     IRREGULAR,
     KINDS,
+    LENTICULAR,
     MERGER,
     PLAIN_ELLIPTICAL,
     SPIRAL,
@@ -102,7 +104,47 @@ def test_disks_are_seen_from_everywhere():
     g = GALAXIES[GALAXIES["kind"] == SPIRAL]
     assert stats.kstest(np.cos(g["inclination"]), "uniform").pvalue > 1e-3
     assert stats.binomtest(int((g["handedness"] == 1).sum()), len(g)).pvalue > 1e-3
-    assert (g["subtype"] == EDGE_ON).mean() == pytest.approx(np.cos(np.radians(79)), abs=0.025)
+    edge_on = np.isin(g["subtype"], (EDGE_ON, EDGE_ON_LENTICULAR))
+    assert edge_on.mean() == pytest.approx(np.cos(np.radians(79)), abs=0.025)
+
+
+def test_bars_are_more_frequent_in_red_disks():
+    """Masters et al. 2011: .1 to .2 of blue disks, more than half of red ones, .29 of all."""
+    g = GALAXIES[(GALAXIES["kind"] == SPIRAL) & (GALAXIES["subtype"] != EDGE_ON_LENTICULAR)]
+    rest = g["gr"] + 0.13 * np.log10(g["disk_q"]) - LATE.colour_slope * (g["redshift"] - 0.1)
+    quarter = np.digitize(rest, np.quantile(rest, (0.25, 0.5, 0.75)))
+    barred = np.array([(g["bar"] > 0)[quarter == k].mean() for k in range(4)])
+    assert barred[0] < 0.27
+    assert barred[3] > 0.45
+    assert 0.28 < (g["bar"] > 0).mean() < 0.40
+
+
+def test_bright_spirals_have_larger_bulges():
+    """Concentration and B/T grow with luminosity (Blanton et al. 2003; Allen et al. 2006)."""
+    g = GALAXIES[(GALAXIES["kind"] == SPIRAL) & (GALAXIES["subtype"] != EDGE_ON_LENTICULAR)]
+    faint, bright = g[g["absolute_mag"] > -19.5], g[g["absolute_mag"] < -21.5]
+    assert np.median(bright["sersic_n"]) > np.median(faint["sersic_n"]) + 0.2
+    assert np.median(bright["spheroid"]) > 1.8 * np.median(faint["spheroid"])
+
+
+def test_lenticulars_are_seen_from_everywhere_and_some_are_barred_ringed_or_dusty():
+    """The direction is isotropic, the edge-on ones being among the edge-on disks."""
+    g = GALAXIES[GALAXIES["subtype"] == LENTICULAR]
+    tilt = stats.uniform(np.cos(np.radians(79)), 1 - np.cos(np.radians(79)))
+    assert stats.kstest(np.cos(g["inclination"]), tilt.cdf).pvalue > 1e-3
+    for name, share in (("bar", 0.3), ("ring", 0.12), ("dust", 0.2)):
+        assert stats.binomtest(int((g[name] > 0).sum()), len(g), share).pvalue > 1e-3
+    ringed = g[(g["ring"] > 0.8) & (g["disk_q"] > 0.5)][0]
+    plain = ringed.copy()
+    plain["ring"] = 0
+    (scene, _), (bare, _) = scene_of(ringed), scene_of(plain)
+    assert np.abs(scene - bare).sum() > 0.05 * bare.sum()
+    edge_on = GALAXIES[GALAXIES["subtype"] == EDGE_ON_LENTICULAR]
+    others = GALAXIES[GALAXIES["subtype"] == EDGE_ON]
+    assert 0.25 < len(edge_on) / (len(edge_on) + len(others)) < 0.45
+    assert (edge_on["axis_ratio"] < 0.3).any()
+    assert np.median(edge_on["gr"]) > np.median(others["gr"]) + 0.1
+    assert edge_on["spiral"].all()
 
 
 def test_shares_of_irregulars_and_mergers_are_as_set():

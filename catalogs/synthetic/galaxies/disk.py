@@ -122,7 +122,7 @@ def _pattern(
     # Through a disk near edge-on all phases of the pattern are seen at once.
     seen = float(np.clip((galaxy["disk_q"] - 0.15) / 0.3, 0.0, 1.0))
     dust = float(galaxy["dust"])
-    if seen == 0 or galaxy["pitch"] == 0:
+    if seen == 0 or not (galaxy["pitch"] > 0 or galaxy["ring"] > 0):
         return np.exp(exponent)
     log_r = np.log(radius)
     theta = np.float32(galaxy["handedness"]) * np.arctan2(v, u)

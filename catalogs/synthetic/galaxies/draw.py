@@ -9,7 +9,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from catalogs.sky import FloatArray
-from catalogs.synthetic.galaxies import structure
+from catalogs.synthetic.galaxies import lenticulars, structure
 from catalogs.synthetic.galaxies.petrosian import Measures, growth, measure
 from catalogs.synthetic.galaxies.record import (
     ELLIPTICAL,
@@ -72,6 +72,8 @@ def draw_structures(
             target[chosen] = values[chosen]
     for name, values in second.items():
         out[name][merging] = values[merging]
+    lenticulars.turn_edge_on(out, half_light, rng)
+    lenticulars.add_features(out, rng)
     _set_colours(out)
     _set_sizes(out, half_light)
     return out

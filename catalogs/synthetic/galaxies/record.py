@@ -20,6 +20,7 @@ SUBTYPES = (
     "magellanic",
     "pair",
     "tails",
+    "edge-on lenticular",
 )
 (
     PLAIN_ELLIPTICAL,
@@ -32,7 +33,8 @@ SUBTYPES = (
     MAGELLANIC,
     PAIR,
     TAILS,
-) = range(10)
+    EDGE_ON_LENTICULAR,
+) = range(11)
 
 GALAXY = np.dtype(
     [

@@ -38,7 +38,11 @@ EDGE_ON_FROM = np.radians(79.0)  # beyond it the disk's own thickness is what is
 LENTICULARS = 0.5  # of the smooth galaxies; most have disks (Emsellem et al. 2011, MNRAS 414, 888)
 FLOCCULENTS = 0.3  # of the spirals (Elmegreen & Elmegreen 1982, MNRAS 201, 1021)
 ARM_SHARES = (0.05, 0.60, 0.20, 0.09, 0.06)  # 1 to 5 arms (Hart et al. 2016, MNRAS 461, 3663)
-BARRED = 0.35  # Masters et al. 2011 (MNRAS 411, 2026): .29; weak bars are missed by eye
+# Barred share of blue and of red disks, g-r at redshift .1: Masters et al. 2011 (MNRAS 411, 2026)
+# find .1 to .2 and above .5, .29 of all; weak bars are missed by eye.
+BARRED_BLUE, BARRED_RED = 0.15, 0.52
+TURNS_RED = 0.62  # g-r at redshift .1
+BULGE_SLOPE = 0.35  # of ln B/T per magnitude: faint disks have small bulges (Allen et al. 2006)
 RINGED = 0.12  # clear rings; Buta et al. 2015 (ApJS 217, 32) count partial ones too
 # Of the scatter of sizes at a magnitude. With all of it one of ten large galaxies would be fainter
 # per area than any in Galaxy Zoo's pictures; part of the measured scatter is one of measurement.
@@ -128,7 +132,7 @@ def _half_light(
 
 
 def smooth_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
-    """Draw ellipticals, and lenticulars that are not seen edge-on."""
+    """Draw ellipticals, and lenticulars that are not seen edge-on (`lenticulars.edge_on`)."""
     redshift, mag, absolute = draw_sample(rng, size, EARLY, faintest)
     half_light = _half_light(rng, size_of_early(absolute), absolute, redshift)
     lenticular = rng.random(size) < LENTICULARS
@@ -141,8 +145,8 @@ def smooth_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     # a third: so concentrated are the smooth galaxies of Galaxy Zoo's pictures.
     index = 0.68 * 10 ** (-(absolute + 1.3 + 14.3) / 9.4 + 0.15 * rng.normal(size=size))
     bulge = np.where(lenticular, rng.uniform(0.2, 0.7, size), 1.0)
-    # Those nearer to edge-on count as spirals in Galaxy Zoo 1.
-    inclined = apparent_ratio(rng.uniform(0.3, 1.0, size), np.full(size, 0.25))
+    cos_i = rng.uniform(np.cos(EDGE_ON_FROM), 1.0, size)
+    inclined = apparent_ratio(cos_i, np.full(size, 0.25))
     triaxial = _triaxial(rng, size)
     bulge_q = np.where(lenticular, np.maximum(inclined, 0.75), triaxial)
     small = rng.uniform(0.25, 0.5, size)
@@ -162,7 +166,7 @@ def smooth_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
         "disk_re": np.ones(size),
         "disk_n": np.ones(size),
         "disk_q": np.where(lenticular, inclined, bulge_q),
-        "inclination": np.arccos(np.where(lenticular, np.minimum(inclined, 1), 1.0)),
+        "inclination": np.where(lenticular, np.arccos(cos_i), 0.0),
         "thickness": np.full(size, 0.15),
         "dust": np.zeros(size),
         "axis_ratio": np.where(lenticular, inclined, bulge_q),
@@ -185,7 +189,9 @@ def disk_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     thickness = np.exp(rng.normal(np.log(0.16), 0.22, size))
     q = apparent_ratio(cos_i, np.clip(1.25 * thickness, 0.1, 0.35))
     # Bulges: Graham & Worley 2008 (MNRAS 388, 1708); shares as Weinzirl et al. 2009 (ApJ 696, 411).
-    bulge = np.clip(0.5 * rng.beta(1.1, 2.8, size) * np.exp(0.45 * age), 0.0, 0.6)
+    # They grow with luminosity: Allen et al. 2006 (MNRAS 371, 2).
+    grown = np.exp(0.45 * age - BULGE_SLOPE * np.clip(absolute + 20.8, -2.5, 3.5))
+    bulge = np.clip(0.5 * rng.beta(1.1, 2.8, size) * grown, 0.0, 0.65)
     bulge_re = np.exp(rng.normal(np.log(0.17), 0.35, size)) * (0.7 + 1.5 * bulge)
     bulge_n = np.exp(rng.normal(np.log(1.4), 0.4, size)) + bulge
     # Dust reddens disks that are seen at an angle: Masters et al. 2010 (MNRAS 404, 792).
@@ -195,7 +201,8 @@ def disk_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
     # (Bamford et al. 2009, MNRAS 393, 1324; Masters et al. 2010, MNRAS 405, 783).
     faded = np.clip(0.55 * age + 0.1, 0.0, 0.9)
     rest = blue + faded * (red_sequence(absolute, np.zeros(size)) - blue)
-    gr = observed_colour(np.clip(rest, 0.25, 1.0), redshift, LATE) + reddening
+    rest = np.clip(rest, 0.25, 1.0)
+    gr = observed_colour(rest, redshift, LATE) + reddening
     old = observed_colour(red_sequence(absolute, rng.normal(size=size)), redshift, EARLY) - 0.06
     bulge_gr = np.maximum(old + reddening / 2, gr)
     ri = second_colour(gr) + 0.02 * rng.normal(size=size)
@@ -209,7 +216,8 @@ def disk_galaxies(rng: Generator, size: int, faintest: float) -> Columns:
         [EDGE_ON, FLOCCULENT, ONE_ARM, TWO_ARMS],
         MANY_ARMS,
     )
-    barred = rng.random(size) < BARRED
+    red = 1 / (1 + np.exp((TURNS_RED - rest) / 0.05))
+    barred = rng.random(size) < BARRED_BLUE + (BARRED_RED - BARRED_BLUE) * red
     # Half lengths: Erwin 2005 (MNRAS 364, 283), .5 to 2.5 scale lengths, longer in early types.
     bar_length = np.where(
         barred, np.exp(rng.normal(np.log(0.62), 0.25, size) + 0.15 * np.clip(age, -2, 2)), 0.0

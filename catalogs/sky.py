@@ -67,6 +67,15 @@ def unit_vectors(ra: ArrayLike, dec: ArrayLike) -> FloatArray:
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
 
+def cosines(vectors: FloatArray, axis: FloatArray) -> FloatArray:
+    """Return the scalar products of unit vectors (n, 3) and an axis (3,), shape (n,).
+
+    Summed term by term: a matrix product's last digit depends on how many rows there are.
+    """
+    x, y, z = axis.tolist()
+    return np.asarray(vectors[:, 0] * x + vectors[:, 1] * y + vectors[:, 2] * z)
+
+
 # Rows: the Galactic axes in ICRS (Hipparcos Catalogue vol. 1, section 1.5.3, eq. 1.5.11).
 _GALACTIC = np.array(
     [
@@ -79,7 +88,8 @@ _GALACTIC = np.array(
 
 def galactic(ra: ArrayLike, dec: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Return Galactic longitude, 0 to 360, and latitude [deg] of ICRS positions [deg]."""
-    x, y, z = _GALACTIC @ unit_vectors(ra, dec).T
+    vectors = unit_vectors(ra, dec)
+    x, y, z = (cosines(vectors, axis) for axis in _GALACTIC)
     lat = np.degrees(np.arcsin(np.clip(z, -1.0, 1.0)))
     return np.degrees(np.arctan2(y, x)) % 360, np.asarray(lat, np.float64)
 
@@ -91,7 +101,7 @@ def galactic_latitude(ra: ArrayLike, dec: ArrayLike) -> FloatArray:
     Dec 27.12825; Hipparcos Catalogue vol. 1, section 1.5.3).
     """
     pole = unit_vectors(192.85948, 27.12825)[0]
-    sine = np.clip(unit_vectors(ra, dec) @ pole, -1.0, 1.0)
+    sine = np.clip(cosines(unit_vectors(ra, dec), pole), -1.0, 1.0)
     return np.asarray(np.degrees(np.arcsin(sine)), dtype=np.float64)
 
 

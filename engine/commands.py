@@ -11,6 +11,7 @@ import typer
 from catalogs.terminal import Config, Json, fields, on_disk, reporter, show
 
 Value = TypeVar("Value")
+OF_WHICH = ", among what is neither irregular nor merger"
 
 
 def simulate(
@@ -20,20 +21,22 @@ def simulate(
     conditions: Annotated[
         str, typer.Option(help="even, uneven, survey, or a TOML file of observing conditions.")
     ] = "even",
-    spiral_fraction: Annotated[float, typer.Option(min=0, max=1, help="The truth's mean.")] = 0.49,
+    spiral_fraction: Annotated[
+        float, typer.Option(min=0, max=1, help=f"The truth's mean{OF_WHICH}.")
+    ] = 0.49,
     dipole: Annotated[
-        str | None, typer.Option(help="AMPLITUDE,RA,DEC of the true spiral fraction.")
+        str | None, typer.Option(help=f"AMPLITUDE,RA,DEC of the true spiral fraction{OF_WHICH}.")
     ] = None,
     patch: Annotated[
-        str | None, typer.Option(help="RA0..RA1,DEC0..DEC1:EXCESS of the true spiral fraction.")
+        str | None, typer.Option(help="RA0..RA1,DEC0..DEC1:EXCESS of it, likewise.")
     ] = None,
     clustered: Annotated[
-        str | None, typer.Option(help="RMS[,SLOPE[,LMAX]]: the truth as a Gaussian field.")
+        str | None, typer.Option(help="RMS[,SLOPE[,LMAX]]: a Gaussian field in it, likewise.")
     ] = None,
     irregulars: Annotated[float, typer.Option(min=0, max=1, help="Their share.")] = 0.01,
     mergers: Annotated[float, typer.Option(min=0, max=1, help="Their share.")] = 0.015,
     magnitude_limit: Annotated[
-        float | None, typer.Option(help="Of the sample, r band; 17 by default.")
+        float | None, typer.Option(help="Of the sample, r band, 14 to 18; 17 by default.")
     ] = None,
     imitate: Annotated[
         str | None, typer.Option(help="dipole:…, patch:… or clustered:… that seeing follows.")
@@ -47,8 +50,9 @@ def simulate(
     ] = 9.18,
     voters: Annotated[int, typer.Option(min=1, help="People who label one galaxy.")] = 40,
     neighbours: Annotated[
-        float, typer.Option(min=0, help="Stars and galaxies beside each, per square arcmin.")
-    ] = 5.0,
+        float | None,
+        typer.Option(help="Stars and galaxies beside each, per square arcmin; the sky's, 9.2."),
+    ] = None,
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 120,
     pixel_scale: Annotated[
         float | None, typer.Option(help="Arcsec per pixel; else it follows the galaxy's size.")
@@ -56,6 +60,12 @@ def simulate(
     pixels: Annotated[
         str, typer.Option(help="jpeg, or float32: bands g, r, i as numbers.")
     ] = "jpeg",
+    exposure: Annotated[
+        int, typer.Option(min=0, help="Its number; each has noise and accidents of its own.")
+    ] = 0,
+    same_noise: Annotated[
+        bool, typer.Option("--same-noise", help="Other conditions keep the exposure's noise.")
+    ] = False,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEG files.")] = 90,
     workers: Annotated[int, typer.Option(min=1, help="Local processes.")] = 2,
     cluster: Annotated[str, typer.Option(help="local, a scheduler, or a TOML file.")] = "local",
@@ -68,6 +78,7 @@ def simulate(
     """Simulate a sky with known truth; killed and run again, it goes on where it stopped."""
     from catalogs.synthetic import words
     from catalogs.synthetic.labels import LabelSettings
+    from catalogs.synthetic.neighbours import REAL_DENSITY
     from catalogs.synthetic.population import MAGNITUDE_LIMIT
     from catalogs.synthetic.settings import SimulationSettings
     from engine.simulate import simulate as run
@@ -85,13 +96,15 @@ def simulate(
         irregulars=irregulars,
         mergers=mergers,
         magnitude_limit=MAGNITUDE_LIMIT if magnitude_limit is None else magnitude_limit,
-        neighbours=neighbours,
+        neighbours=REAL_DENSITY if neighbours is None else neighbours,
         quality=quality,
         imitate=_read(words.read_pattern, imitate),
         training=_read(words.read_training, training_region),
         labels=LabelSettings(theta, voters),
         pixel_scale=pixel_scale,
         pixels=pixels,  # type: ignore[arg-type]
+        exposure=exposure,
+        same_noise=same_noise,
     )
     result = run(to, settings, reporter(), cluster, insecure=insecure)
     lines = [f"{to}: {result.galaxies} simulated galaxies"]

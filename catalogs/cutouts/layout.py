@@ -132,7 +132,8 @@ class StoreAttributes(BaseModel):
     format_version: Literal[3] = FORMAT_VERSION
     uuid: str
     name: str
-    bands: tuple[str, ...] = ("r", "g", "b")
+    bands: tuple[str, ...] = ("r", "g", "b")  # of the channels, in their order
+    pixel_unit: str | None = None  # of the samples, in words
     pixel_scale: float | None = None  # arcsec per pixel; None when it differs by object
     encoding: Encoding = "encoded"
     dtype: RawDtype = "uint8"
@@ -141,6 +142,7 @@ class StoreAttributes(BaseModel):
     crop: int | None = None  # pixels to keep around the centre, when the survey asks for it
     identifiers: Identifiers
     columns: dict[str, str]
+    meanings: dict[str, tuple[str, str]] = {}  # unit and meaning of columns, where they are known
     provenance: dict[str, Any] = {}
     appends: tuple[Append, ...]
 

@@ -64,6 +64,9 @@ class SurveyInfo:
     framing: str | None = None
     crop: int | None = None
     pixel_scale: float | None = None
+    bands: tuple[str, ...] = ("r", "g", "b")
+    pixel_unit: str | None = None
+    meanings: dict[str, tuple[str, str]] = field(default_factory=dict)
     encoding: layout.Encoding = "encoded"
     dtype: layout.RawDtype = "uint8"
     channels: int = 3
@@ -358,6 +361,9 @@ def _write_root(
     attributes = layout.StoreAttributes(
         uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, content)),
         name=info.name,
+        bands=info.bands,
+        pixel_unit=info.pixel_unit,
+        meanings=info.meanings,
         pixel_scale=info.pixel_scale,
         encoding=info.encoding,
         dtype=info.dtype,

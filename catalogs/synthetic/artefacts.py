@@ -1,8 +1,8 @@
 """What goes wrong with single cutouts: trails, saturated columns, seams, missing bands.
 
 And what is never quite right: bands that do not lie exactly on one another, sky that was not
-subtracted exactly. All drawn by hashing from the galaxy's number, so that a larger rate adds
-artefacts and moves none.
+subtracted exactly. All drawn by hashing from the galaxy's number and the exposure's name, so that a
+larger rate adds artefacts to an exposure and moves none.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ MISSING = tuple("".join(b for k, b in enumerate(BANDS) if bits >> k & 1) for bit
 COLUMN_WIDTH = 0.5  # pixels to each side
 
 
-def draw_artefacts(index: IntArray, settings: ObservationSettings, seed: int) -> NDArray[np.void]:
+def draw_artefacts(
+    index: IntArray, settings: ObservationSettings, seed: int, exposure: str = ""
+) -> NDArray[np.void]:
     """Draw what happens to the cutouts of galaxies.
 
     Parameters
@@ -48,6 +50,8 @@ def draw_artefacts(index: IntArray, settings: ObservationSettings, seed: int) ->
         The galaxies' numbers.
     settings : ObservationSettings
     seed : int
+    exposure : str
+        Its name; each has accidents of its own.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def draw_artefacts(index: IntArray, settings: ObservationSettings, seed: int) ->
     """
 
     def draw(purpose: str, number: int = 0) -> FloatArray:
-        return uniforms(seed, purpose, index, number)
+        return uniforms(seed, f"{purpose} {exposure}", index, number)
 
     def several(purpose: str, count: int) -> FloatArray:
         return np.stack([draw(purpose, number) for number in range(count)], axis=-1)

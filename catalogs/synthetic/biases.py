@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.sky import FloatArray, Region
-from catalogs.synthetic.conditions import Conditions
+from catalogs.sky import FloatArray, Region, in_survey_footprint
+from catalogs.synthetic.conditions import Conditions, ObservationSettings, conditions_at
 from catalogs.synthetic.truth import Clustered, Patch, Pattern, pattern_at
 
 ConditionName = Literal["seeing", "background", "depth"]
-LOWEST = {"seeing": 0.5, "background": -1.0, "depth": 15.0}
+# What a condition may be where it is moved: what a survey may ask for, and 3 mag less depth.
+LIMITS = {"seeing": (0.5, 5.0), "background": (-1.0, 10.0), "depth": (15.0, 30.0)}
+LATTICE = 64  # positions a side at which a region is examined
 Observed = TypeVar("Observed", bound=Conditions)
 
 
@@ -47,6 +49,34 @@ class TrainingRegion:
                 f"condition {self.condition!r} of a training region: expected "
                 f"{', '.join(get_args(ConditionName))}"
             )
+        low, high = LIMITS[self.condition]
+        if not abs(self.difference) <= high - low:
+            raise InputError(
+                f"difference {self.difference:g} of a training region: expected {low - high:g} to "
+                f"{high - low:g} in {self.condition}"
+            )
+
+
+def lattice(region: Region) -> tuple[FloatArray, FloatArray]:
+    """Return the positions [deg] of a lattice over a region that lie in the survey's footprint.
+
+    Raises
+    ------
+    InputError
+        There are none: whatever is done to the region is done to no galaxy.
+    """
+    steps = (np.arange(LATTICE) + 0.5) / LATTICE
+    width = region.ra_max - region.ra_min
+    across = region.ra_min + steps * (width if width >= 0 else width + 360)
+    up = region.dec_min + steps * (region.dec_max - region.dec_min)
+    ra, dec = (axis.ravel() for axis in np.meshgrid(across % 360, up))
+    inside = in_survey_footprint(ra, dec) & region.contains(ra, dec)
+    if not inside.any():
+        raise InputError(
+            f"region {region} has no galaxies: the survey covers RA 110..265, Dec -4..65 where "
+            "b > 25, and RA 315..45, Dec -10..34 where b < -28; choose a region there"
+        )
+    return ra[inside], dec[inside]
 
 
 def check_imitation(pattern: Pattern | None) -> None:
@@ -57,9 +87,35 @@ def check_imitation(pattern: Pattern | None) -> None:
         strength = 5 * pattern.rms
     else:
         strength = abs(pattern.excess if isinstance(pattern, Patch) else pattern.amplitude)
-    if strength >= 0.9:
+    if not strength < 0.9:
         raise InputError(
             f"seeing that follows a pattern of strength {strength:g}: expected less than .9"
+        )
+
+
+def check_training(
+    training: TrainingRegion | None,
+    settings: ObservationSettings | str,
+    imitate: Pattern | None,
+    seed: int,
+) -> None:
+    """Raise ``InputError`` when a condition cannot be moved as far as a training region asks.
+
+    Looks at the conditions on a lattice over the region: a shift is never cut short.
+    """
+    if training is None:
+        return
+    ra, dec = lattice(training.region)
+    both = np.array([True, False]).repeat(len(ra))
+    ra, dec = np.tile(ra, 2), np.tile(dec, 2)
+    conditions = conditions_at(ra, dec, settings, seed)
+    moved = getattr(bias(conditions, ra, dec, both, imitate, training, seed), training.condition)
+    low, high = LIMITS[training.condition]
+    if not (moved.min() >= low and moved.max() <= high):
+        raise InputError(
+            f"training region's difference {training.difference:g} makes {training.condition} "
+            f"{moved.min():.3g} to {moved.max():.3g}: expected {low:g} to {high:g}; choose a "
+            "smaller difference"
         )
 
 
@@ -92,5 +148,5 @@ def bias(
         name = training.condition
         side = np.where(spiral, -0.5, 0.5) * training.region.contains(ra, dec)
         moved = getattr(conditions, name) + training.difference * side
-        conditions = replace(conditions, **{name: np.maximum(moved, LOWEST[name])})
+        conditions = replace(conditions, **{name: moved})
     return conditions

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from catalogs.errors import InputError
-from catalogs.sky import FloatArray, IntArray, galactic_latitude, unit_vectors
+from catalogs.sky import FloatArray, IntArray, cosines, galactic_latitude, unit_vectors
 from catalogs.synthetic.drift import Scan, scan_at
 from catalogs.synthetic.observe import MOFFAT_BETA, REFERENCE_SEEING
 from catalogs.synthetic.streams import stream, uniforms
@@ -69,7 +69,7 @@ class ObservationSettings:
 
     seeing: float = REFERENCE_SEEING
     moffat_beta: float = MOFFAT_BETA
-    depth: float = 22.8
+    depth: float = 22.52
     sky: float = 21.0
     background: float = 0.0
     background_scatter: float = 0.0
@@ -90,6 +90,7 @@ class ObservationSettings:
             "moffat_beta": (1.5, 20.0, "as exponent"),
             "depth": (18.0, 30.0, "mag"),
             "sky": (15.0, 30.0, "mag per square arcsec"),
+            "background": (-1.0, 10.0, "nanomaggies per square arcsec"),
             "background_scatter": (0.0, 10.0, "nanomaggies per square arcsec"),
             "unevenness": (0.0, 3.0, "times that of uneven conditions"),
             "extinction": (0.0, 10.0, "times the Galaxy's"),
@@ -289,6 +290,8 @@ def run_field(
     rng = stream(seed, "observing runs", number)
     waves = rng.normal(size=(3, WAVES)) / np.radians(scale)
     phases = rng.uniform(0, 2 * np.pi, WAVES)
-    return np.asarray(
-        np.sqrt(2 / WAVES) * np.cos(unit_vectors(ra, dec) @ waves + phases).sum(axis=1)
-    )
+    vectors = unit_vectors(ra, dec)
+    total = np.zeros(len(vectors))
+    for wave, phase in zip(waves.T, phases.tolist(), strict=True):
+        total += np.cos(cosines(vectors, wave) + phase)
+    return np.asarray(np.sqrt(2 / WAVES) * total)

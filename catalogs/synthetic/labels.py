@@ -73,6 +73,16 @@ class Labels:
     certainty: FloatArray
 
 
+COLUMNS = {
+    "alpha": ("", "resolution: Petrosian radius over the sigma of the point spread function"),
+    "human_label": ("", "what most voters say: elliptical, spiral, or null for other features"),
+    "votes": ("", "voters who see features"),
+    "vote_fraction": ("", "share of the voters who see features"),
+    "certainty": ("", "the larger of this share and the rest"),
+}
+"""Unit and meaning of each column."""
+
+
 def resolution(radius: FloatArray, seeing: FloatArray) -> FloatArray:
     """Return ``alpha = r / sigma_PSF = 2 sqrt(2 ln 2) r / FWHM``, both in arcsec."""
     return np.asarray(2 * np.sqrt(2 * np.log(2)) * radius / seeing)

@@ -43,6 +43,12 @@ class Observation:
     conditions : Conditions
     neighbours : Neighbours
     artefacts : ndarray of artefacts.ARTEFACT
+    unbiased : Conditions
+        Before a bias was injected into them.
+    density : float
+        Of the neighbours, as in `observation_of`.
+    exposure : str
+        Its name; see `observation_of`.
     """
 
     settings: ObservationSettings
@@ -51,6 +57,9 @@ class Observation:
     conditions: Conditions
     neighbours: Neighbours
     artefacts: NDArray[np.void]
+    unbiased: Conditions
+    density: float
+    exposure: str
 
     def __getitem__(self, rows: slice) -> Observation:
         """Return the part of consecutive galaxies."""
@@ -61,6 +70,9 @@ class Observation:
             self.conditions[rows],
             self.neighbours[rows],
             self.artefacts[rows],
+            self.unbiased[rows],
+            self.density,
+            self.exposure,
         )
 
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -68,9 +80,16 @@ class Observation:
         near, distance, counts = self._brightest()
         return {
             **self.conditions.columns(),
+            **{
+                f"unbiased_{name}": getattr(self.unbiased, name).astype(np.float32)
+                for name in ("seeing", "background", "depth")
+            },
             "extinction": EXTINCTION_OF_BAND[1] * self.conditions.ebv,
             "latitude": self.latitude,
-            "star_density": stars.density(self._star_latitude()) / 3600,
+            "star_density": self.density
+            / REAL_DENSITY
+            * stars.density(self._star_latitude())
+            / 3600,
             "neighbours": counts,
             "neighbour_mag": near,
             "neighbour_distance": distance,
@@ -106,6 +125,9 @@ COLUMNS = {
     "camera_angle": ("deg", "position angle of the camera's columns, from north through east"),
     "run": ("", "of the drift scan; 0 without"),
     "camcol": ("", "camera column, 1 to 6; 0 without"),
+    "unbiased_seeing": ("arcsec", "seeing before an imitation and a training region's difference"),
+    "unbiased_background": ("nmgy/arcsec2", "background before a training region's difference"),
+    "unbiased_depth": ("mag", "depth before a training region's difference"),
     "extinction": ("mag", "by the Galaxy's dust in r"),
     "latitude": ("deg", "Galactic latitude"),
     "star_density": ("arcmin-2", "mean number of stars down to r = 23"),
@@ -135,6 +157,7 @@ def observation_of(
     settings: ObservationSettings | str,
     seed: int,
     neighbours: float = REAL_DENSITY,
+    exposure: str = "",
 ) -> Observation:
     """Draw what a survey meets at galaxies; each row depends on its own galaxy only.
 
@@ -151,6 +174,9 @@ def observation_of(
         Seed of everything random.
     neighbours : float
         Stars and galaxies beside the target, per square arcmin at Galactic latitude 50 deg.
+    exposure : str
+        Its name: exposures of other names have other noise and accidents, under whatever
+        settings; the sky and its weather are the same.
 
     Raises
     ------
@@ -159,15 +185,19 @@ def observation_of(
     """
     settings = settings_of(settings)
     latitude = galactic_latitude(ra, dec)
+    conditions = conditions_at(ra, dec, settings, seed)
     return Observation(
         settings=settings,
         width=width,
         latitude=latitude,
-        conditions=conditions_at(ra, dec, settings, seed),
+        conditions=conditions,
         neighbours=draw_neighbours(
             index, width, _star_latitude(latitude, settings), neighbours, seed
         ),
-        artefacts=draw_artefacts(index, settings, seed),
+        artefacts=draw_artefacts(index, settings, seed, exposure),
+        unbiased=conditions,
+        density=neighbours,
+        exposure=exposure,
     )
 
 

@@ -157,15 +157,17 @@ def blur(
     return np.asarray(seen[:, margin : m - margin, margin : m - margin], dtype=np.float32)
 
 
-def noise_per_pixel(depth: float) -> float:
+def noise_per_pixel(depth: float, beta: float = MOFFAT_BETA) -> float:
     """Return the r-band noise [nanomaggies per native pixel] of a 5 sigma ``depth``.
 
-    The noise of a point source's optimal flux is sigma times the root of the effective area of
-    the point spread function, 4 pi sigma_psf^2 for a Gaussian; 1.3 arcsec of seeing is assumed.
+    The noise of a point source's optimal flux is sigma times the root of the point spread
+    function's effective area, one over the integral of its square: ``pi alpha^2 (2 beta - 1) /
+    (beta - 1)^2`` for a Moffat profile of scale alpha. 1.3 arcsec of seeing is assumed.
     """
-    sigma_psf = REFERENCE_SEEING / 2.3548 / NATIVE_PIXEL
+    alpha = 0.5 * REFERENCE_SEEING / np.sqrt(2 ** (1 / beta) - 1) / NATIVE_PIXEL
+    area = np.pi * alpha**2 * (2 * beta - 1) / (beta - 1) ** 2
     limit = 10 ** (-0.4 * (depth - 22.5))
-    return float(limit / 5 / np.sqrt(4 * np.pi * sigma_psf**2))
+    return float(limit / 5 / np.sqrt(area))
 
 
 # Quantiles of the normal distribution, scaled to unit variance: half of the time would go into
@@ -241,7 +243,7 @@ def observe(
     noise = detector_noise(rng, len(BANDS), light.shape[-1], exposure.correlation / binning)
     # Photon noise: the galaxy's light adds to the sky's.
     sky = np.float32(NATIVE_PIXEL**2 * 10 ** (-0.4 * (exposure.sky - 22.5))) * _SKY
-    dark = (np.float32(noise_per_pixel(exposure.depth) / binning) * _NOISE) ** 2
+    dark = (np.float32(noise_per_pixel(exposure.depth, exposure.beta) / binning) * _NOISE) ** 2
     variance = np.maximum(light, 0)
     variance *= dark / sky
     variance += dark

@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 from catalogs.synthetic.artefacts import MISSING
 from catalogs.synthetic.biases import bias
 from catalogs.synthetic.frame import Image
+from catalogs.synthetic.galaxies.columns import COLUMNS as GALAXY_COLUMNS
 from catalogs.synthetic.galaxies.columns import catalogue_columns
 from catalogs.synthetic.galaxies.record import KINDS, SUBTYPES
+from catalogs.synthetic.labels import COLUMNS as LABEL_COLUMNS
 from catalogs.synthetic.labels import DISK, SMOOTH, label
+from catalogs.synthetic.observation import COLUMNS as OBSERVATION_COLUMNS
 from catalogs.synthetic.observation import Observation, expose, observation_of
 from catalogs.synthetic.picture import colour_cutout, encode, stamp
 from catalogs.synthetic.render import render
 from catalogs.synthetic.settings import SimulationSettings
 from catalogs.synthetic.streams import stream
+from catalogs.synthetic.truth import spiral_probability
 
 Galaxies = NDArray[np.void]
 Pictures = list[bytes] | Image
@@ -31,6 +35,18 @@ CATEGORIES = {
     "missing_bands": tuple(filter(None, MISSING)),
 }
 """The values of the table's text columns."""
+
+MEANINGS = {
+    "spiral_probability": (
+        "",
+        "true probability, at its position, that a galaxy neither irregular nor merger is a spiral",
+    ),
+    **GALAXY_COLUMNS,
+    **OBSERVATION_COLUMNS,
+    "in_training_region": ("", "whether a condition was made to go with the class here"),
+    **LABEL_COLUMNS,
+}
+"""Unit and meaning of each column of the table but ``id``, ``ra`` and ``dec``."""
 
 
 def observe_sky(galaxies: Galaxies, settings: SimulationSettings) -> Observation:
@@ -44,6 +60,7 @@ def observe_sky(galaxies: Galaxies, settings: SimulationSettings) -> Observation
         settings.conditions,
         settings.seed,
         settings.neighbours,
+        settings.exposure_name,
     )
     biased = bias(
         honest.conditions,
@@ -86,10 +103,21 @@ def table_columns(
         "id": galaxies["index"],
         "ra": galaxies["ra"],
         "dec": galaxies["dec"],
+        "spiral_probability": spiral_probability(
+            galaxies["ra"], galaxies["dec"], settings.population
+        ).astype(np.float32),
         **catalogued,
         **observation.columns(),
+        "in_training_region": in_training_region(galaxies, settings),
         **{field.name: getattr(labels, field.name) for field in fields(labels)},
     }
+
+
+def in_training_region(galaxies: Galaxies, settings: SimulationSettings) -> NDArray[np.bool_]:
+    """Return which galaxies lie in the training region; none where there is no such region."""
+    if settings.training is None:
+        return np.zeros(len(galaxies), dtype=np.bool_)
+    return settings.training.region.contains(galaxies["ra"], galaxies["dec"])
 
 
 def render_pictures(
@@ -116,8 +144,7 @@ def render_pictures(
         frame = settings.frame(float(galaxy["radius"]))
         grid = frame.detector(scene_stream.uniform(-0.5, 0.5, 2))
         scene = render(galaxy, grid, scene_stream)
-        # The same galaxy under other conditions is another exposure, with noise of its own.
-        noise_stream = stream(settings.seed, f"noise of {settings.conditions_name}", index)
+        noise_stream = stream(settings.seed, f"noise of {observation.exposure}", index)
         seen = expose(scene, frame, grid, observation, row, noise_stream)
         if settings.pixels == "jpeg":
             files.append(encode(colour_cutout(seen, frame, grid), settings.quality))

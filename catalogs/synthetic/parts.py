@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from catalogs.cutouts.partition import Pixel
 from catalogs.sky import FINEST_ORDER, IntArray, tile_of
 from catalogs.storage.disk import Disk
+from catalogs.synthetic.galaxies.record import GALAXY
 from catalogs.synthetic.observed import (
     Galaxies,
     Pictures,
@@ -42,6 +43,8 @@ TABLE = "table"
 PARTS = "parts"
 FEWEST_IN_TABLE = 16 * BLOCK
 MOST_TABLES = 256
+MOST_IN_TABLE = 64 * BLOCK  # 114 MB, held three times while it is drawn and sorted
+ROW_BYTES = 400  # of a galaxy's columns in a part or a store, about
 MOST_IN_PART = 2048
 MOST_PART_BYTES = 64 << 20
 PICTURES_AT_ONCE = 64
@@ -74,8 +77,19 @@ class Piece:
 
 
 def table_rows(galaxies: int) -> int:
-    """Return how many galaxies share a file of the table, so that files are not too many."""
-    return max(FEWEST_IN_TABLE, -(-galaxies // (MOST_TABLES * BLOCK)) * BLOCK)
+    """Return how many galaxies share a file of the table: files not too many, nor too large."""
+    blocks = -(-galaxies // (MOST_TABLES * BLOCK))
+    return min(max(FEWEST_IN_TABLE, blocks * BLOCK), MOST_IN_TABLE)
+
+
+def bytes_needed(settings: SimulationSettings) -> int:
+    """Return about how many bytes of disk a simulation takes: the table, the parts, the store."""
+    if settings.pixels == "jpeg":
+        detail = float(np.interp(settings.quality, [10, 50, 90, 100], [0.3, 0.7, 1.8, 5.7]))
+        image = 600 + detail * settings.size**1.5  # as measured, 32 to 424 px
+    else:
+        image = 12 * settings.size**2
+    return int(settings.galaxies * (GALAXY.itemsize + 8 + 2 * (ROW_BYTES + image)))
 
 
 def rows_per_part(settings: SimulationSettings) -> int:

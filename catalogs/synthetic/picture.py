@@ -12,7 +12,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from catalogs.synthetic.frame import Frame, Grid, Image
+from catalogs.synthetic.frame import NATIVE_PIXEL, Frame, Grid, Image
 
 # Colour composition, Lupton et al. 2004 (PASP 116, 133); the numbers match sky level, noise, peak,
 # size and colours of galaxies in Galaxy Zoo 1 cutouts of the same scale on the sky.
@@ -21,6 +21,10 @@ SOFTENING = 0.13  # nanomaggies per native pixel, where the stretch turns logari
 BRIGHTNESS = 40.0  # grey levels per e-folding beyond it
 STORED_QUALITY = 58  # of the JPEG on detector pixels
 PEDESTAL = (-7.2, -3.0, -3.7)  # grey levels of an empty sky in g, r, i; below 0 is black
+
+SHOWN = ("i", "r", "g")  # bands as red, green and blue
+SHOWN_UNIT = "grey levels, asinh stretch of Lupton et al. 2004"
+STAMP_UNIT = f"nanomaggies per square of {NATIVE_PIXEL} arcsec, whatever the pixel scale"
 
 _SCALE = np.array(BAND_SCALE, dtype=np.float32)[:, None, None]
 _BLACK = np.array(PEDESTAL, dtype=np.float32)[:, None, None] * np.float32(SOFTENING / BRIGHTNESS)

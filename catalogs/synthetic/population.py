@@ -26,6 +26,9 @@ BLOCK = 4096  # galaxies drawn together; part of what a seed means
 
 MAGNITUDE_LIMIT = 17.0  # r band, of Galaxy Zoo 2 (Willett et al. 2013); Galaxy Zoo 1 had 17.77
 
+# Redshifts end at `galaxies.sample.FARTHEST`: of galaxies to 18 mag 1% are as far, to 20 mag 9%.
+FAINTEST_LIMIT = 18.0
+
 
 @dataclass(frozen=True, slots=True)
 class PopulationSettings(Truth):
@@ -35,9 +38,10 @@ class PopulationSettings(Truth):
     ----------
     irregulars, mergers : float
         Their shares, taken from ellipticals and spirals alike; the other attributes, see
-        :class:`catalogs.synthetic.truth.Truth`, say how the rest is divided.
+        :class:`catalogs.synthetic.truth.Truth`, say how the rest is divided. Among all galaxies
+        a dipole is therefore smaller by the factor ``1 - irregulars - mergers``.
     magnitude_limit : float
-        Of the sample, r band.
+        Of the sample, r band, 14 to 18.
     """
 
     irregulars: float = 0.01
@@ -51,9 +55,10 @@ class PopulationSettings(Truth):
                 f"shares of {self.irregulars:g} irregulars and {self.mergers:g} mergers: expected "
                 "numbers from 0 that add up to 1 or less"
             )
-        if not BRIGHT_LIMIT + 1 <= self.magnitude_limit <= 20:
+        if not BRIGHT_LIMIT + 1 <= self.magnitude_limit <= FAINTEST_LIMIT:
             raise InputError(
-                f"magnitude limit {self.magnitude_limit:g}: expected {BRIGHT_LIMIT + 1:g} to 20"
+                f"magnitude limit {self.magnitude_limit:g}: expected {BRIGHT_LIMIT + 1:g} to "
+                f"{FAINTEST_LIMIT:g}"
             )
 
 

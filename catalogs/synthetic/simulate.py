@@ -8,6 +8,7 @@ settings alone.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -32,10 +33,12 @@ from catalogs.cutouts.writer import (
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
 from catalogs.storage.disk import Disk, disk_error
-from catalogs.synthetic.observed import CATEGORIES, Pictures
+from catalogs.synthetic.frame import BANDS
+from catalogs.synthetic.observed import CATEGORIES, MEANINGS, Pictures
 from catalogs.synthetic.parts import (
     Job,
     Piece,
+    bytes_needed,
     draw_table,
     make_part,
     read_columns,
@@ -44,6 +47,7 @@ from catalogs.synthetic.parts import (
     table_names,
     tiles_of,
 )
+from catalogs.synthetic.picture import SHOWN, SHOWN_UNIT, STAMP_UNIT
 from catalogs.synthetic.settings import SimulationSettings
 
 SETTINGS = "settings.json"
@@ -98,7 +102,8 @@ def simulate(
     Raises
     ------
     InputError
-        Something else is at ``to``, or a simulation with other settings.
+        Something else is at ``to``, or a simulation with other settings; nothing can be made
+        there, or the disk has too little room.
     BusyError
         Another process makes the same store.
     SkytallyError
@@ -111,6 +116,7 @@ def simulate(
         return Simulated(to, settings.galaxies, 0.0, made=False)
     start = time.perf_counter()
     folder = Disk(to.with_name(f".{to.name}.simulation"))
+    _check_place(to, folder, settings)
     with folder.hold(LOCK):
         _start(folder, settings, reporter)
         job = Job(str(folder.path), settings)
@@ -122,6 +128,31 @@ def simulate(
         "simulated", path=str(to), galaxies=settings.galaxies, rate=settings.galaxies / seconds
     )
     return Simulated(to, settings.galaxies, seconds, made=True)
+
+
+def _check_place(to: Path, folder: Disk, settings: SimulationSettings) -> None:
+    """Make the folder of the parts if it can hold them; else leave nothing."""
+    if to.suffix != ".zarr":
+        raise InputError(f"{to}: expected a store's name, NAME.zarr")
+    if not to.parent.is_dir():
+        raise InputError(f"{to.parent} is no folder; make it, or name a store elsewhere")
+    usage = shutil.disk_usage(to.parent)
+    there = sum(folder.size(name) or 0 for name in folder.names())
+    needed = bytes_needed(settings) - there
+    if usage.total > 0 and needed > usage.free:  # a system's own folders have no size
+        raise InputError(
+            f"{settings.galaxies:,} galaxies take about {needed / 1e9:,.0f} GB of disk until they "
+            f"are put together, and {to.parent} has {usage.free / 1e9:,.0f} GB free; free some "
+            "space, or ask for fewer"
+        )
+    try:
+        folder.path.mkdir(exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise disk_error(to, error) from error
+        raise InputError(
+            f"{to} cannot be made: {error.strerror}; name a store in a folder that you may write to"
+        ) from None
 
 
 def _start(folder: Disk, settings: SimulationSettings, reporter: Reporter) -> None:
@@ -187,14 +218,18 @@ def _put_together(
     to: Path, job: Job, pieces: list[tuple[Span, list[Piece]]], reporter: Reporter
 ) -> None:
     settings = job.settings
+    colour = settings.pixels == "jpeg"
     info = SurveyInfo(
         name=f"simulated sky, {settings.conditions_name} conditions, seed {settings.seed}",
         provenance={"simulation": settings.record()},
         framing=settings.framing,
         crop=settings.size,
         pixel_scale=settings.pixel_scale,
-        encoding="encoded" if settings.pixels == "jpeg" else "raw",
-        dtype="uint8" if settings.pixels == "jpeg" else "float32",
+        encoding="encoded" if colour else "raw",
+        dtype="uint8" if colour else "float32",
+        bands=SHOWN if colour else BANDS,
+        pixel_unit=SHOWN_UNIT if colour else STAMP_UNIT,
+        meanings=MEANINGS,
     )
     parts = (_sorted_part(job, of_span) for _, of_span in pieces)
     survey = SortedSurvey([span for span, _ in pieces], parts, CATEGORIES)

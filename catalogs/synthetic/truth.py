@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.sky import FloatArray, Region, unit_vectors
+from catalogs.sky import FloatArray, Region, cosines, unit_vectors
 from catalogs.synthetic.field import draw_multipoles, read_field, synthesize
 from catalogs.synthetic.streams import stream
 
 FIELD_ORDER = 7  # tiles of .46 deg: interpolation takes 3% off the amplitude at l = 64
 LARGEST_DEGREE = 128
+SLOPES = (-5.0, 10.0)
 FIELD_SIGMAS = 5.0  # a field is cut off there
 
 
@@ -30,10 +31,17 @@ class Dipole:
     ra: float
     dec: float
 
+    def __post_init__(self) -> None:
+        if not (abs(self.amplitude) <= 1 and 0 <= self.ra <= 360 and abs(self.dec) <= 90):
+            raise InputError(
+                f"dipole {self.amplitude:g},{self.ra:g},{self.dec:g}: expected an amplitude of "
+                "-1 to 1, RA in 0..360 and Dec in -90..90"
+            )
+
     def at(self, ra: FloatArray, dec: FloatArray) -> FloatArray:
         """Return the excess at positions [deg]."""
         axis = unit_vectors(self.ra, self.dec)[0]
-        return np.asarray(self.amplitude * (unit_vectors(ra, dec) @ axis))
+        return np.asarray(self.amplitude * cosines(unit_vectors(ra, dec), axis))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,10 @@ class Patch:
 
     region: Region
     excess: float
+
+    def __post_init__(self) -> None:
+        if not abs(self.excess) <= 1:
+            raise InputError(f"excess {self.excess:g} of a patch: expected -1 to 1")
 
     def at(self, ra: FloatArray, dec: FloatArray) -> FloatArray:
         """Return the excess at positions [deg]."""
@@ -57,7 +69,7 @@ class Clustered:
     rms : float
         Standard deviation at a point.
     slope : float
-        ``C_l`` is proportional to ``l**-slope``.
+        ``C_l`` is proportional to ``l**-slope``, -5 to 10.
     lmax : int
         Largest degree of the field, 1 to 128.
     """
@@ -72,6 +84,12 @@ class Clustered:
         if not 1 <= self.lmax <= LARGEST_DEGREE:
             raise InputError(
                 f"degree {self.lmax} of a clustered field: expected 1 to {LARGEST_DEGREE}"
+            )
+
+        if not SLOPES[0] <= self.slope <= SLOPES[1]:
+            raise InputError(
+                f"slope {self.slope:g} of a clustered field: expected {SLOPES[0]:g} to "
+                f"{SLOPES[1]:g}"
             )
 
     @property

@@ -23,8 +23,6 @@ def read_dipole(text: str) -> Dipole:
         The text has another form.
     """
     amplitude, ra, dec = _numbers(text, "dipole", "AMPLITUDE,RA,DEC, such as 0.02,185,30", (3,))
-    if not (0 <= ra <= 360 and -90 <= dec <= 90):
-        raise InputError(f"dipole {text!r}: RA must lie in 0..360 and Dec in -90..90")
     return Dipole(amplitude, ra, dec)
 
 

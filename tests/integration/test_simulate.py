@@ -101,6 +101,8 @@ def test_the_command_makes_what_a_file_asks_for(tmp_path):
     assert survey.attributes.raw is not None
     assert survey.attributes.image_size == (48, 48)
     assert survey.attributes.pixel_scale == 0.396
+    assert survey.attributes.bands == ("g", "r", "i")
+    assert "nanomaggies per square of 0.396 arcsec" in str(survey.attributes.pixel_unit)
     record = survey.attributes.provenance["simulation"]
     assert record["dipole"] == {"amplitude": 0.1, "ra": 185, "dec": 30}
     assert record["clustered"]["rms"] == 0.02

@@ -81,13 +81,15 @@ def test_bands_are_shifted_by_what_is_asked():
         assert (column - 12, row - 12) == pytest.approx(tuple(offset), abs=0.02)
 
 
-def test_depth_is_five_sigma_of_a_point_source():
+@pytest.mark.parametrize("beta", [2.5, 3.0, 4.7])
+def test_depth_is_five_sigma_of_a_point_source(beta):
     """Optimal photometry: signal to noise is flux times the norm of the profile over sigma."""
-    point = np.zeros((61, 61))
-    point[30, 30] = 1
-    psf = ndimage.gaussian_filter(point, 1.3 / 2.3548 / NATIVE_PIXEL)
+    y, x = np.mgrid[:161, :161] - 80.0
+    alpha = 1.3 / NATIVE_PIXEL / (2 * np.sqrt(2 ** (1 / beta) - 1))
+    psf = Moffat2D((beta - 1) / (np.pi * alpha**2), 0, 0, alpha, beta)(x, y)
     flux = 10 ** (-0.4 * (22.95 - 22.5))
-    assert flux * np.sqrt((psf**2).sum()) / noise_per_pixel(22.95) == pytest.approx(5, rel=0.01)
+    noise = noise_per_pixel(22.95, beta)
+    assert flux * np.sqrt((psf**2).sum()) / noise == pytest.approx(5, rel=0.005)
 
 
 @pytest.mark.parametrize(

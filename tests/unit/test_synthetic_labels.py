@@ -18,6 +18,7 @@ from catalogs.synthetic.settings import SimulationSettings
 from catalogs.synthetic.truth import Clustered, Dipole, Patch, Truth, spiral_probability
 
 REGION = Region(150, 200, 10, 50)
+NOWHERE = Region(80, 82, -60, -50)  # outside the footprint
 N = 97_600
 
 
@@ -241,7 +242,19 @@ def test_the_truth_of_a_survey_is_in_its_record():
         lambda: LabelSettings(voters=0),
         lambda: TrainingRegion(REGION, "airmass", 1),
         lambda: SimulationSettings(imitate=Dipole(0.95, 0, 0)),
+        lambda: SimulationSettings(imitate=Dipole(float("nan"), 0, 0)),
         lambda: SimulationSettings(pixels="int8"),
+        lambda: SimulationSettings(exposure=-1),
+        lambda: SimulationSettings(neighbours=1e9),
+        lambda: SimulationSettings(neighbours=float("nan")),
+        lambda: SimulationSettings(galaxies=10**12),
+        lambda: TrainingRegion(REGION, "seeing", 1000),
+        lambda: TrainingRegion(REGION, "depth", -100),
+        lambda: SimulationSettings(training=TrainingRegion(REGION, "seeing", 2)),
+        lambda: SimulationSettings(training=TrainingRegion(NOWHERE, "seeing", 0.1)),
+        lambda: SimulationSettings(patch=Patch(NOWHERE, 0.1)),
+        lambda: SimulationSettings(imitate=Patch(NOWHERE, 0.1)),
+        lambda: SimulationSettings(patch=Patch(REGION, float("nan"))),
         lambda: SimulationSettings(pixel_scale=5.0),
         lambda: SimulationSettings(spiral_fraction=0.1, dipole=Dipole(0.2, 0, 0)),
         lambda: Truth(clustered=Clustered(0.2)),

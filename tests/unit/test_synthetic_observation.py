@@ -107,6 +107,16 @@ def test_neighbours_are_as_many_as_the_sky_has(latitude):
     assert found == pytest.approx(between * area, abs=4 * np.sqrt(between * area))
 
 
+@pytest.mark.parametrize("density", [0.0, 4.6])
+def test_star_density_is_that_of_the_neighbours_asked_for(density):
+    columns = observation_columns(INDEX, RA, DEC, WIDTH, "survey", 5, density)
+    full = observation_columns(INDEX, RA, DEC, WIDTH, "survey", 5)
+    np.testing.assert_allclose(
+        columns["star_density"], full["star_density"] * density / REAL_DENSITY, rtol=1e-12
+    )
+    assert columns["neighbours"].any() == (density > 0)
+
+
 def test_star_counts_follow_the_table():
     mags = stars.magnitudes(uniforms(2, "test", np.arange(40_000)), 13.0, 23.0)
     assert mags.min() >= 13.0
@@ -211,7 +221,15 @@ def test_a_bright_star_lights_its_surroundings():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"seeing": 0.0}, {"trails": 1.5}, {"correlation": 0.8}, {"moffat_beta": 1.0}]
+    "wrong",
+    [
+        {"seeing": 0.0},
+        {"trails": 1.5},
+        {"correlation": 0.8},
+        {"moffat_beta": 1.0},
+        {"background": 1e30},
+        {"background": float("nan")},
+    ],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):

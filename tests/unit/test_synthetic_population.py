@@ -88,7 +88,7 @@ def test_an_injection_changes_only_the_galaxies_whose_class_it_changes():
         lambda: PopulationSettings(spiral_fraction=0.1, dipole=Dipole(0.2, 0, 0)),
         lambda: PopulationSettings(irregulars=0.6, mergers=0.5),
         lambda: PopulationSettings(mergers=-0.1),
-        lambda: PopulationSettings(magnitude_limit=25.0),
+        lambda: PopulationSettings(magnitude_limit=18.5),  # redshifts end at .26
         lambda: draw_population(5, 4, PopulationSettings()),
     ],
 )

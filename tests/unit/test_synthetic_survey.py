@@ -1,6 +1,8 @@
 """Simulated surveys: conditions over the sky, stores, and whether a real network believes them."""
 
 import io
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,28 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from catalogs.cutouts.store import Survey
-from catalogs.errors import InputError, SkytallyError
-from catalogs.sky import unit_vectors
+from catalogs.errors import InputError
+from catalogs.sky import Region, unit_vectors
 from catalogs.synthetic import parts
-from catalogs.synthetic.conditions import EVEN, RUN_SCALE, Conditions, conditions_at, run_field
-from catalogs.synthetic.observed import in_batches, observe_sky, render_pictures
+from catalogs.synthetic.biases import TrainingRegion
+from catalogs.synthetic.conditions import (
+    EVEN,
+    RUN_SCALE,
+    Conditions,
+    ObservationSettings,
+    conditions_at,
+    run_field,
+)
+from catalogs.synthetic.observed import (
+    MEANINGS,
+    in_batches,
+    observe_sky,
+    render_pictures,
+    table_columns,
+)
 from catalogs.synthetic.population import draw_population
 from catalogs.synthetic.simulate import SimulationSettings, simulate
+from catalogs.synthetic.truth import Dipole, Patch
 from export.bundle import Bundle, shipped
 from export.session import Session
 
@@ -92,16 +109,16 @@ def files(store: Path) -> dict[str, bytes]:
 
 
 def test_stores_are_equal_whatever_the_partitioning(tmp_path, monkeypatch):
-    """Table files of 500 and of 90 galaxies, parts of 2048 and of 30: the same bytes."""
+    """Table files of 500 and of 90 galaxies, parts of 2048, of 30 and of one: the same bytes."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     settings = SimulationSettings(galaxies=400, seed=3, conditions="uneven", size=32)
     shorter = SimulationSettings(galaxies=60, seed=3, conditions="uneven", size=32)
     stores = []
-    for rows, most in ((500, 2048), (90, 30), (40, 7)):
+    for rows, most in ((500, 2048), (90, 30), (40, 1)):
         monkeypatch.setattr(parts, "table_rows", lambda _, rows=rows: rows)
         monkeypatch.setattr(parts, "MOST_IN_PART", most)
         store = tmp_path / f"{most}.zarr"
-        simulate(store, settings if most > 7 else shorter)
+        simulate(store, settings if most > 1 else shorter)
         stores.append(store)
     assert files(stores[0]) == files(stores[1])
     whole, few = Survey.open(stores[0]), Survey.open(stores[2])
@@ -110,8 +127,8 @@ def test_stores_are_equal_whatever_the_partitioning(tmp_path, monkeypatch):
     # The galaxies of a smaller survey are among those of a larger one.
     at = {number: row for row, number in enumerate(whole.column("id"))}
     rows = [at[number] for number in few.column("id")]
-    for name in ("ra", "truth", "seeing", "votes", "checksum"):
-        assert np.array_equal(whole.column(name)[rows], few.column(name))
+    for name in ("ra", "dec", "checksum", *few.column_names):
+        np.testing.assert_array_equal(whole.column(name)[rows], few.column(name), name)
 
 
 def test_truth_and_conditions_travel_with_the_survey(tmp_path):
@@ -129,6 +146,11 @@ def test_truth_and_conditions_travel_with_the_survey(tmp_path):
     assert record["seed"] == 9
     assert record["conditions"] == "uneven"
     assert record["dipole"] is None
+    said = survey.attributes
+    assert said.bands == ("i", "r", "g")
+    assert said.pixel_unit is not None
+    assert set(said.meanings) == set(survey.column_names)
+    assert said.meanings["depth"][0] == "mag"
 
 
 def test_a_finished_simulation_is_kept_and_another_refused(tmp_path):
@@ -144,8 +166,88 @@ def test_a_finished_simulation_is_kept_and_another_refused(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     store = tmp_path / "file" / "s.zarr"
-    with pytest.raises(SkytallyError, match=r"s\.zarr\.simulation/.* cannot be made: File exists"):
-        simulate(store, SimulationSettings(galaxies=5, workers=1, size=48))
+    few = SimulationSettings(galaxies=5, workers=1, size=48)
+    with pytest.raises(InputError, match=r"file is no folder; make it"):
+        simulate(store, few)
+    with pytest.raises(InputError, match=r"absent is no folder; make it"):
+        simulate(tmp_path / "absent" / "s.zarr", few)
+    with pytest.raises(InputError, match=r"store\.zip: expected a store's name, NAME\.zarr"):
+        simulate(tmp_path / "store.zip", few)
+    if sys.platform == "linux":
+        with pytest.raises(InputError, match=r"/proc/s\.zarr cannot be made: No such file"):
+            simulate(Path("/proc/s.zarr"), few)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_the_disk_has_no_room_for_is_refused_before_it_is_begun(tmp_path):
+    huge = SimulationSettings(galaxies=10**9, size=1024, pixels="float32")
+    with pytest.raises(InputError, match=r"1,000,000,000 galaxies take about 25,167,.* GB of disk"):
+        simulate(tmp_path / "s.zarr", huge)
+    assert not list(tmp_path.iterdir())
+    # A table's file stays small; jpeg files are as large as is reckoned.
+    assert parts.table_rows(10**9) * GALAXIES.itemsize < 200e6
+    few = SimulationSettings(seed=9, galaxies=12)
+    pictures = sum(map(len, cutouts(np.arange(12))))
+    overhead = 12 * (GALAXIES.itemsize + 8 + 2 * parts.ROW_BYTES)
+    assert (parts.bytes_needed(few) - overhead) / 2 == pytest.approx(pictures, rel=0.3)
+
+
+def noise_of(rows: np.ndarray, **settings: object) -> np.ndarray:
+    chosen = SimulationSettings(
+        seed=9, size=32, pixels="float32", pixel_scale=1.5, neighbours=0.0, **settings
+    )
+    seen = render_pictures(GALAXIES[rows], observe_sky(GALAXIES[rows], chosen), chosen)
+    return np.asarray(seen)[:, :5, :5].ravel()  # a corner: sky
+
+
+def test_every_survey_and_every_exposure_has_noise_and_accidents_of_its_own():
+    rows, sharp, soft = np.arange(30), ObservationSettings(), ObservationSettings(seeing=1.35)
+    night = noise_of(rows, conditions=sharp)
+    assert np.array_equal(noise_of(rows, conditions="even"), night)  # the same settings by name
+    others = {
+        "settings": {"conditions": soft},
+        "imitation": {"imitate": Dipole(0.02, 185.0, 30.0)},
+        "training": {"training": TrainingRegion(Region(110, 265, 0, 60), "seeing", 0.05)},
+        "exposure": {"exposure": 1},
+    }
+    for name, other in others.items():
+        assert np.corrcoef(night, noise_of(rows, **other))[0, 1] < 0.2, name
+    # On request only what the conditions make differs.
+    shared = [noise_of(rows, conditions=c, same_noise=True) for c in (sharp, soft)]
+    assert np.corrcoef(*shared)[0, 1] > 0.99
+    trails = [
+        observe_sky(
+            GALAXIES,
+            SimulationSettings(seed=9, conditions=ObservationSettings(trails=0.1), **other),
+        ).artefacts["trail"]
+        for other in ({}, {"exposure": 1})
+    ]
+    assert 0 < (trails[0] & trails[1]).mean() < 0.03  # by chance .01
+
+
+def test_the_table_tells_what_was_injected_and_where():
+    patch, region = Patch(Region(150, 200, 0, 40), 0.2), Region(180, 240, 0, 30)
+    settings = SimulationSettings(
+        seed=9,
+        patch=patch,
+        imitate=Dipole(0.1, 185.0, 30.0),
+        training=TrainingRegion(region, "depth", 0.5),
+        conditions="survey",
+    )
+    few = GALAXIES[:300]
+    table = table_columns(few, observe_sky(few, settings), settings)
+    plain = replace(settings, imitate=None, training=None)
+    honest = observe_sky(few, plain).conditions
+    inside = patch.region.contains(few["ra"], few["dec"])
+    np.testing.assert_allclose(table["spiral_probability"], 0.49 + 0.2 * inside, rtol=1e-6)
+    assert np.array_equal(table["in_training_region"], region.contains(few["ra"], few["dec"]))
+    for name in ("seeing", "background", "depth"):
+        np.testing.assert_allclose(table[f"unbiased_{name}"], getattr(honest, name), rtol=1e-6)
+    assert np.abs(table["seeing"] / table["unbiased_seeing"] - 1).max() > 0.05
+    moved = np.abs(table["depth"] - table["unbiased_depth"]) > 0.2
+    assert np.array_equal(moved, table["in_training_region"])
+    assert settings.record()["observation"]["trails"] == 0.002
+    assert set(MEANINGS) == set(table) - {"id", "ra", "dec"}
 
 
 def test_something_else_in_the_way_is_refused(tmp_path):

@@ -118,6 +118,8 @@ def test_injections_add_up():
     [
         lambda: Clustered(-0.1),
         lambda: Clustered(0.1, 1.2, 500),
+        lambda: Clustered(0.01, -500),
+        lambda: Clustered(0.01, float("nan")),
         lambda: Truth(clustered=Clustered(0.2)),
     ],
 )

@@ -75,7 +75,7 @@ def _world(settings: Settings, world: World, seed: int, workers: int) -> Step:
             f"train the {'audited' if audited else 'other'} network, {kind}, seed {seed}",
             bundle=True,
         )
-        for audited in (True, False)
+        for audited in ((True, False) if settings.compared_from else (True,))
     ]
     catalogs = [annotate_step(seen, network, f"annotate: {said}", workers) for network in networks]
     labels = Step(
@@ -131,11 +131,11 @@ def _draw_labels(
 def _audit(
     folder: Path, needs: Sequence[Path], reporter: Reporter, *, asked: AuditSettings
 ) -> None:
-    audited, other, labels, network = needs
+    audited, *others, labels, network = needs
     settings = replace(
         asked,
         truth=f"{labels / LABELS}:truth",
-        compare=(str(other / CATALOG),),
+        compare=tuple(str(other / CATALOG) for other in others),
         training_sky=str(network / BUNDLE / FOOTPRINT),
     )
     audit(audited / CATALOG, folder / AUDIT, settings, reporter)
@@ -166,8 +166,8 @@ class Judged:
         found = labels["attribution"] or {}
         rates, difference = found.get("rates") or {}, found.get("sky") or {}
         whole = labels["whole"]
-        (pair,) = self.document["compared"]["catalogs"]
-        cap = pair["in_cap"] or {}
+        compared = self.document["compared"]
+        cap = (compared["catalogs"][0]["in_cap"] if compared else None) or {}
         detectable = self.document["detectable"]["dipole"] or {}
         return {
             "world": self.world.name,

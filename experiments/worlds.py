@@ -89,7 +89,7 @@ class Settings:
         There the seeing of the whole sky varies by this share, as a dipole along the same axis.
     learnt_from, compared_from : str
         Regions ``RA0..RA1,DEC0..DEC1`` in which the audited network and the other one learn; the
-        condition goes with the class in the first.
+        condition goes with the class in the first. Without a second, there is no other network.
     labels : int
         Galaxies of the survey whose true class the audit is told, drawn blind.
     effect, alpha : float

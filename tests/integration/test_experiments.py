@@ -225,6 +225,7 @@ WORLD = {
     "galaxies": 1200,
     "training_galaxies": 900,
     "labels": 600,
+    "compared_from": "",
     "difference": 1.4,
     "imitation": 0.45,
     "effect": 0.15,

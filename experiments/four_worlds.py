@@ -319,8 +319,9 @@ def _draw(rows: Sequence[dict[str, Cell]], detectable: float, settings: Settings
             axes.plot(*zip(*points, strict=True), marker, color=colour, label=label)
     axes.axvline(detectable, color="0.6", linestyle=":", linewidth=1)
     axes.set_yticks(range(len(settings.worlds)), settings.worlds)
-    axes.invert_yaxis()
-    axes.set(xlabel="dipole of the answers", xlim=(0, None))
+    axes.set(
+        xlabel="dipole of the answers", xlim=(0, None), ylim=(len(settings.worlds) - 0.5, -0.5)
+    )
     axes.legend(frameon=False)
     said = "; ".join(
         f"{row['world']}, seed {row['seed']}: {float(row['dipole'] or 0):.3f}, "

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from catalogs.errors import InputError
 from catalogs.progress import Reporter
 from engine.run import AnnotateSettings, annotate
 from experiments.lab import Lab, fingerprint
@@ -17,6 +18,7 @@ from experiments.steps import Step
 from export.convert import export
 from export.parity.gate import Gate
 from training import checkpoint
+from training.labels import read_labels
 from training.models.shamir import ShamirShape
 from training.presets import merged
 from training.run import train
@@ -79,6 +81,24 @@ class Store:
     def at(self, needs: Sequence[Path]) -> Path:
         """Return where it is, given the folders of what is needed, its own first."""
         return self.path if self.path is not None else needs[0] / SKY
+
+
+def two_classes(lab: Lab, settings: TrainSettings) -> tuple[str, str]:
+    """Return the two classes of the label column.
+
+    Raises
+    ------
+    InputError
+        There are more, or a tree is asked for: an experiment compares two.
+    """
+    names = read_labels(lab.survey, settings).names
+    if settings.tree is not None or len(names) != 2:
+        raise InputError(
+            f"column {settings.label!r} of {lab.path} has {len(names)} classes "
+            f"({', '.join(names)}); an experiment compares two: name another column with "
+            "[train] label, or make one with `skytally ingest --classes`"
+        )
+    return names[0], names[1]
 
 
 def train_step(store: Store, settings: TrainSettings, title: str, *, bundle: bool = False) -> Step:

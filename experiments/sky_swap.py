@@ -27,7 +27,15 @@ from catalogs.progress import Reporter
 from catalogs.sky import Region
 from experiments import fields, swaps
 from experiments.lab import Experiment, Lab
-from experiments.networks import CATALOG, CHEAP, RUN, Store, annotate_step, train_step
+from experiments.networks import (
+    CATALOG,
+    CHEAP,
+    RUN,
+    Store,
+    annotate_step,
+    train_step,
+    two_classes,
+)
 from experiments.networks import Training as TrainingSettings
 from experiments.product import Cell, Drawing, Product, Table
 from experiments.steps import Step
@@ -202,6 +210,12 @@ def _audit(
 def run(lab: Lab, settings: Settings) -> Product:
     """Train every combination on every split, annotate with the swapped ones, and compare."""
     regions = regions_of(settings)
+    classes = two_classes(lab, settings.train)
+    if set(classes) != {settings.spiral, settings.elliptical}:
+        raise InputError(
+            f"column {settings.train.label!r} has {' and '.join(classes)}; name them with spiral "
+            "and elliptical"
+        )
     store = Store.of(lab)
     planned = plan(store, settings)
     whole = audit_plan(store, settings, lab.workers)
@@ -221,8 +235,8 @@ def run(lab: Lab, settings: Settings) -> Product:
         document = json.loads((folder / AUDIT / "audit.json").read_text())
     survey = lab.survey
     place = (survey.column("ra"), survey.column("dec"))
-    classes = survey.column(settings.train.label)
-    table = fields.properties(*place, fields.numbers(survey), classes, regions)
+    labels = survey.column(settings.train.label)
+    table = fields.properties(*place, fields.numbers(survey), labels, regions)
     return product(answered, table, document, settings)
 
 

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 
 from experiments.lab import Experiment, Lab
-from experiments.networks import CHEAP, RUN, Store, Training, train_step
+from experiments.networks import CHEAP, RUN, Store, Training, train_step, two_classes
 from experiments.product import Cell, Drawing, Product, Table
 from experiments.steps import Step
 from training.checkpoint import Run
@@ -76,6 +76,7 @@ def plan(store: Store, settings: Settings) -> list[tuple[int, int, Step]]:
 
 def run(lab: Lab, settings: Settings) -> Product:
     """Train a network of every size and seed, and say how accuracy grows."""
+    two_classes(lab, settings.train)
     planned = plan(Store.of(lab), settings)
     folders = lab.steps.make([step for _, _, step in planned])
     found = [

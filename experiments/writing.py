@@ -21,9 +21,11 @@ from markupsafe import Markup
 from catalogs.audit.report.plots import STYLE
 from catalogs.storage.disk import Disk
 from experiments.product import Drawing, Product, Table, plain, shown
+from experiments.steps import code_of
 
 SCHEMA_VERSION = 1
 RESULTS, PAGE = "results.json", "report.html"
+PACKAGES = ("catalogs", "training", "export", "engine", "experiments")
 USED = ("skytally", "numpy", "scipy", "torch", "onnxruntime", "pyarrow", "zarr")
 
 
@@ -112,7 +114,8 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    sources = hashlib.sha256("".join(map(code_of, PACKAGES)).encode()).hexdigest()
+    return found | {"sources": sources[:12]}
 
 
 def _parquet(table: Table) -> bytes:

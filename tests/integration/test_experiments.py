@@ -23,7 +23,7 @@ from catalogs.errors import BusyError, InputError, IntegrityError
 from catalogs.progress import Silent
 from catalogs.sky import unit_vectors
 from catalogs.storage.disk import Disk
-from experiments import lab, listing, training_size, worlds, writing
+from experiments import lab, listing, sky_swap, training_size, worlds, writing
 from experiments.product import Drawing, Product, Table
 from experiments.steps import RECORD, UNFINISHED, Step, Steps
 from skytally import app
@@ -284,6 +284,8 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, bright):
         parse(training_size.Settings, {"train": {"epochs": 0}}, "x.toml")
     with pytest.raises(InputError, match="needs --survey"):
         lab.run("training-size", tmp_path / "out")
+    with pytest.raises(InputError, match="has elliptical and spiral; name them"):
+        lab.run("sky-swap", tmp_path / "swap", bright, sky_swap.Settings(spiral="disk"))
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="holds no experiment"):
         lab.run("training-size", tmp_path, bright)

@@ -32,8 +32,8 @@ from experiments.fields import numbers
 from experiments.lab import Experiment, Lab
 from experiments.networks import Store
 from experiments.product import Cell, Drawing, Product, Table, shown
-from experiments.sky_swap import PAPERS
 from experiments.steps import Step
+from experiments.swap_plan import PAPERS
 from experiments.swap_words import COLUMNS, METHOD
 from experiments.swaps import Answered, Training
 from training import checkpoint

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass as settings_class
 
-from catalogs.audit.comparison.swap import FEWEST_SEEDS
 from catalogs.audit.run import audit
 from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError
@@ -27,143 +24,16 @@ from catalogs.progress import Reporter
 from catalogs.sky import Region
 from experiments import fields, swaps
 from experiments.lab import Experiment, Lab
-from experiments.networks import (
-    CATALOG,
-    CHEAP,
-    RUN,
-    Store,
-    annotate_step,
-    train_step,
-    two_classes,
-)
-from experiments.networks import Training as TrainingSettings
+from experiments.networks import CATALOG, RUN, Store, annotate_step, two_classes
 from experiments.product import Cell, Drawing, Product, Table
 from experiments.steps import Step
+from experiments.swap_plan import Planned, Settings, Split, audited, network, plan, regions_of
 from experiments.swap_words import COLUMNS, METHOD
-from experiments.swaps import Answered, Training
+from experiments.swaps import Answered
 from training.records import read_holdout
 
 AUDIT = "audit"
 FEWEST = 20  # test galaxies of a class in a region
-# Dhar & Shamir 2022, table 1: three fields of Pan-STARRS.
-PAPERS = {"1": "0..20,0..20", "2": "180..200,0..20", "3": "180..200,20..40"}
-
-
-@settings_class(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
-class Settings:
-    """What is asked.
-
-    Attributes
-    ----------
-    regions : dict of str to str
-        Name to ``RA0..RA1,DEC0..DEC1``; two or more.
-    spiral, elliptical : str
-        Classes of the label column.
-    seeds : int
-        Random splits of the sky's tiles; 100 in the paper.
-    folds : int
-        Splits whose test tiles share nothing, besides; 1/``train.split.test`` at most.
-    audited : tuple of str
-        Two trainings, ``SPIRALS/ELLIPTICALS``, that annotate the whole survey; none to leave it
-        out.
-    audited_seeds : int
-        Networks of each; fewer than 6 allow no p.
-    order : int
-        Of the tiles that are split; finer ones make more of them in a region.
-    effect : float
-        Of the audit.
-    train : TrainSettings
-    """
-
-    regions: dict[str, str] = Field(default_factory=lambda: dict(PAPERS))
-    spiral: str = "spiral"
-    elliptical: str = "elliptical"
-    seeds: Annotated[int, Field(ge=1)] = 20
-    folds: Annotated[int, Field(ge=0)] = 5
-    audited: tuple[str, ...] = ("1/2", "2/1")
-    audited_seeds: Annotated[int, Field(ge=1)] = FEWEST_SEEDS
-    order: Annotated[int, Field(ge=0, le=12)] = 5
-    effect: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    train: TrainingSettings = CHEAP
-
-
-class Split(NamedTuple):
-    """A random split, or a fold of the first one."""
-
-    seed: int
-    fold: int | None
-
-    @property
-    def name(self) -> str:
-        """For tables."""
-        return f"seed {self.seed}" if self.fold is None else f"fold {self.fold}"
-
-
-class Planned(NamedTuple):
-    """A network: what it learnt from, on which split, and its step."""
-
-    training: Training
-    split: Split
-    step: Step
-
-
-def regions_of(settings: Settings) -> dict[str, Region]:
-    """Return the regions by name."""
-    if len(settings.regions) < 2:
-        raise InputError("regions: sky-swap needs two or more, NAME = 'RA0..RA1,DEC0..DEC1'")
-    strange = [name for name in settings.regions if "/" in name or not name.strip()]
-    if strange:
-        raise InputError(f"regions {strange[0]!r}: a name without '/' is expected")
-    return {name: Region.parse(text) for name, text in settings.regions.items()}
-
-
-def trainings(settings: Settings) -> list[Training]:
-    """Return every combination of a sky of spirals and one of ellipticals (table 16)."""
-    names = list(settings.regions)
-    return [Training(spirals, ellipticals) for spirals in names for ellipticals in names]
-
-
-def audited(settings: Settings) -> list[Training]:
-    """Return the two trainings whose catalogs are audited; none if none are asked for."""
-    if not settings.audited:
-        return []
-    known = {str(training): training for training in trainings(settings)}
-    if len(set(settings.audited)) != 2 or not set(settings.audited) <= set(known):
-        raise InputError(
-            f"audited {', '.join(settings.audited)}: expected two of {', '.join(known)}"
-        )
-    return [known[name] for name in settings.audited]
-
-
-def plan(store: Store, settings: Settings) -> list[Planned]:
-    """Return every network of the tables."""
-    splits = [Split(seed, None) for seed in range(settings.seeds)]
-    splits += [Split(0, fold) for fold in range(settings.folds)]
-    return [
-        Planned(training, split, _network(store, settings, training, split))
-        for split in splits
-        for training in trainings(settings)
-    ]
-
-
-def _network(store: Store, settings: Settings, training: Training, split: Split) -> Step:
-    """Return a network's step; what is to annotate is exported as well."""
-    blocks = replace(
-        settings.train.split,
-        order=settings.order,
-        seed=split.seed,
-        fold=split.fold or 0,
-        tested=tuple(settings.regions.values()),
-    )
-    regions = {
-        settings.spiral: settings.regions[training.spirals],
-        settings.elliptical: settings.regions[training.ellipticals],
-    }
-    asked = replace(settings.train, seed=split.seed, split=blocks, regions=regions)
-    bundle = (
-        training in audited(settings) and not split.fold and split.seed < settings.audited_seeds
-    )
-    return train_step(store, asked, f"train {training}, {split.name}", bundle=bundle)
 
 
 def audit_plan(store: Store, settings: Settings, workers: int) -> Step | None:
@@ -174,9 +44,9 @@ def audit_plan(store: Store, settings: Settings, workers: int) -> Step | None:
     catalogs, names = [], []
     for training in groups:
         for seed in range(settings.audited_seeds):
-            network = _network(store, settings, training, Split(seed, None))
+            learnt = network(store, settings, training, Split(seed, None))
             title = f"annotate with {training}, seed {seed}"
-            catalogs.append(annotate_step(store, network, title, workers))
+            catalogs.append(annotate_step(store, learnt, title, workers))
             names.append(str(training).replace("/", "-"))
     return Step(
         "audit",

@@ -11,9 +11,9 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from catalogs.errors import InputError
 from catalogs.sky import Region
-from experiments import fields, sky_swap, swaps, worlds
+from experiments import fields, sky_swap, swap_plan, swaps, worlds
 from experiments.networks import Store
-from experiments.sky_swap import Settings, Split
+from experiments.swap_plan import Settings, Split
 from experiments.swaps import Answered, Training
 
 HOME, AWAY = Training("1", "1"), Training("2", "1")
@@ -115,7 +115,7 @@ def test_fields_are_measured_as_they_are():
 def test_a_plan_has_every_combination_and_shares_what_it_can():
     store = Store(None, "content")
     settings = Settings(regions={"1": "0..20,0..20", "2": "180..200,0..20"}, seeds=2, folds=2)
-    planned = sky_swap.plan(store, settings)
+    planned = swap_plan.plan(store, settings)
     assert len(planned) == 4 * (2 + 2)
     assert {str(one.training) for one in planned} == {"1/1", "1/2", "2/1", "2/2"}
     digest = {(one.training, one.split): one.step.digest for one in planned}
@@ -138,12 +138,12 @@ def test_a_plan_has_every_combination_and_shares_what_it_can():
 )
 def test_regions_that_cannot_be_are_refused(settings, said):
     with pytest.raises(InputError, match=said):
-        sky_swap.regions_of(settings)
+        swap_plan.regions_of(settings)
 
 
 def test_a_training_of_no_region_is_refused():
     with pytest.raises(InputError, match=r"expected two of 1/1, 1/2"):
-        sky_swap.audited(Settings(audited=("1/9", "2/1")))
+        swap_plan.audited(Settings(audited=("1/9", "2/1")))
 
 
 def test_the_worlds_are_what_they_say():

@@ -212,11 +212,13 @@ def _headline(same: Sequence[dict[str, Cell]]) -> str:
     if not same:
         return "Too few test galaxies to compare two trainings on the same region."
     most = max(same, key=lambda row: abs(float(row["balanced_difference"] or 0)))
+    shift, p = float(most["balanced_difference"] or 0), most["balanced_p"]
     return (
-        f"The same galaxies of region {most['region']} are called spiral "
-        f"{100 * float(most['balanced_difference'] or 0):+.1f} points more often by networks that "
-        f"learnt spirals/ellipticals from {most['training']} than by those that learnt there "
-        "(both classes weighted alike, mean over splits; the largest shift of all)."
+        f"The largest shift: the same galaxies of region {most['region']} are called spiral "
+        f"{100 * abs(shift):.1f} points {'more' if shift > 0 else 'less'} often by networks that "
+        f"learnt spirals/ellipticals from {most['training']} than by those that learnt there, both "
+        f"classes weighted alike (mean over splits; "
+        f"{'one split gives no p' if p is None else f'p over splits {float(p):.2g}'})."
     )
 
 

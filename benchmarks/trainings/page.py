@@ -39,8 +39,8 @@ CAPTIONS = {
     "cv14": "logistic regression (CV14's method)",
     "curved": "the same, able to bend",
     "plain": "network, plain, of the biased labels",
-    "debiased": "the same network, de-biasing likelihood, theta from the first regression",
-    "given": "the same, the true theta given",
+    "debiased": "the same network, de-biasing likelihood, theta of the first regression",
+    "given": "the same network, de-biasing likelihood, the true theta",
     "taught": "the same network, of the true labels",
 }
 

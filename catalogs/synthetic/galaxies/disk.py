@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
+from scipy.special import gammainc, gammaincinv
 
+from catalogs.sky import FloatArray
 from catalogs.synthetic.frame import BANDS, NATIVE_PIXEL, Grid, Image
 from catalogs.synthetic.galaxies import pattern
 from catalogs.synthetic.galaxies.profiles import reach, thick_disk, thin_disk, turned
@@ -14,6 +15,7 @@ from catalogs.synthetic.light import add_points, band_fluxes
 
 THICK_FROM = np.radians(68.0)  # where a disk's thickness begins to show
 KNOTS = 14
+KNOT_SCALE, KNOTS_WITHIN = 1.678 * 1.5, 0.97  # of the gamma law of their radii, and its cut
 # Of the light of bulge and disk, behind an edge-on dust layer: all but the disk's nearest part.
 # From its edge a layer is many times as deep as from above (Xilouris et al. 1999, A&A 344, 868).
 BEHIND = 0.92
@@ -95,7 +97,7 @@ def _veil(
 ) -> None:
     """Put a galaxy's light behind its edge-on dust layer, and bring its flux back to what it was.
 
-    Catalogued magnitudes and colours are of what is seen.
+    Catalogued magnitudes and colours are of what is seen; ``dimming`` says what dust took.
     """
     lane = pattern.edge_on_lane(galaxy, u, v * np.float32(galaxy["disk_q"]))
     for band, depth in zip(scene, lane_depths(galaxy), strict=True):
@@ -120,7 +122,7 @@ def _pattern(
     exponent[0] = np.float32(slope) * outwards
     exponent[2] = np.float32(-0.4 * slope) * outwards
     # Through a disk near edge-on all phases of the pattern are seen at once.
-    seen = float(np.clip((galaxy["disk_q"] - 0.15) / 0.3, 0.0, 1.0))
+    seen = float(pattern.visible(galaxy["disk_q"]))
     dust = float(galaxy["dust"])
     if seen == 0 or not (galaxy["pitch"] > 0 or galaxy["ring"] > 0):
         return np.exp(exponent)
@@ -146,19 +148,27 @@ def _pattern(
     return np.maximum(factors, 0)
 
 
+def knots_within(radius: FloatArray) -> FloatArray:
+    """Return the share of knots within radii given in half-light radii: fewer near the centre."""
+    return np.asarray(np.minimum(gammainc(3.0, KNOT_SCALE * radius) / KNOTS_WITHIN, 1))
+
+
 def _bar(galaxy: NDArray[np.void], u: Image, v: Image) -> Image:
     """Return a bar in the disk's plane: boxy isophotes, an even profile that ends steeply.
 
     Generalised ellipses of exponent 4 (Athanassoula et al. 1990, MNRAS 245, 130).
     """
     turn, length = float(galaxy["bar_angle"]), float(galaxy["bar_length"])
-    width = 0.3 * length
-    along = np.float32(np.cos(turn) / length) * u + np.float32(np.sin(turn) / length) * v
-    across = np.float32(-np.sin(turn) / width) * u + np.float32(np.cos(turn) / width) * v
-    along *= along
-    across *= across
+    cos, sin = np.float32(np.cos(turn) / length), np.float32(np.sin(turn) / length)
+    return np.asarray(bar_light(cos * u + sin * v, cos * v - sin * u), dtype=np.float32)
+
+
+def bar_light(along: FloatArray | Image, across: FloatArray | Image) -> FloatArray | Image:
+    """Return a bar's light at distances along and across it, over its half length."""
+    across = across / np.float32(0.3)
+    along, across = along * along, across * across
     shape = (along * along + across * across) ** np.float32(0.6)
-    return np.asarray(np.exp(np.float32(-1.5) * shape), dtype=np.float32)
+    return np.asarray(np.exp(np.float32(-1.5) * shape))
 
 
 def _add_knots(
@@ -170,7 +180,7 @@ def _add_knots(
     phases: pattern.Phases,
 ) -> None:
     """Add star-forming knots, blue points of unequal light, along the arms if there are any."""
-    radius = gammaincinv(3.0, drawn[0] * 0.97) / 1.678 / 1.5  # in half-light radii
+    radius = gammaincinv(3.0, drawn[0] * KNOTS_WITHIN) / KNOT_SCALE  # in half-light radii
     theta = 2 * np.pi * drawn[1]
     if galaxy["arms"] > 0:
         log_r = np.log(radius + 1e-3).astype(np.float32)
@@ -185,7 +195,7 @@ def _add_knots(
     cos, sin = np.cos(angle), np.sin(angle)
     x = grid.x0 + (cos * u - sin * v) / grid.scale
     y = grid.y0 + (sin * u + cos * v) / grid.scale
-    gr = max(float(galaxy["disk_gr"]) - 0.3, -0.2)
-    blue = band_fluxes(float(galaxy["mag"]), gr, 0.1) * share * float(galaxy["clumps"])
+    colours = float(galaxy["knot_gr"]), float(galaxy["knot_ri"])
+    blue = band_fluxes(float(galaxy["mag"]), *colours) * share * float(galaxy["clumps"])
     per_pixel = blue * (NATIVE_PIXEL / grid.scale) ** 2
     add_points(scene, x, y, per_pixel[:, None] * weight / weight.sum())

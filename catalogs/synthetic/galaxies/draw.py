@@ -9,8 +9,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from catalogs.sky import FloatArray
-from catalogs.synthetic.galaxies import lenticulars, structure
-from catalogs.synthetic.galaxies.petrosian import Measures, growth, measure
+from catalogs.synthetic.galaxies import lenticulars, structure, whole
+from catalogs.synthetic.galaxies.petrosian import growth, measure
 from catalogs.synthetic.galaxies.record import (
     ELLIPTICAL,
     GALAXY,
@@ -19,6 +19,7 @@ from catalogs.synthetic.galaxies.record import (
     SPIRAL,
 )
 
+KNOTS_BLUER, KNOTS_RI = 0.3, 0.1  # in g-r than the disk; r-i
 COLOUR_SLOPE = 0.25  # of r-i against g-r among components, as among galaxies
 CATALOGUE_SEEING = 1.3  # arcsec, r band; catalogued radii include it
 # The seeing's part in catalogued Petrosian radii, over its full width, added in quadrature: 1.6 for
@@ -80,16 +81,46 @@ def draw_structures(
 
 
 def _set_colours(out: NDArray[np.void]) -> None:
-    """Give components the colours that add up to the galaxy's own."""
-    share = out["spheroid"]
-    # Share of the light in g: what the spheroid leaves is the disk's, and bluer.
-    in_g = share * 10 ** (-0.4 * (out["spheroid_gr"] - out["gr"]))
-    disk = np.clip((1 - in_g) / np.maximum(1 - share, 1e-6), 0.3, 3.0)
-    out["disk_gr"] = np.maximum(out["gr"] - 2.5 * np.log10(disk), -0.2)
+    """Give components the colours that add up to the galaxy's own, and sum up what they do.
+
+    A disk takes the colour that bulge, bar and knots leave to it, within limits; a merger's
+    second galaxy and tails change the whole.
+    """
+    shares = _shares(out)
+    own = 1 - out["companion"] - out["tail"]
+    red = (shares["spheroid"] + shares["bar"]) / own
+    knots, smooth = shares["knot"] / own, np.maximum(shares["disk"] / own, 1e-6)
+    in_g = red * 10 ** (-0.4 * (out["spheroid_gr"] - out["gr"]))
+    disk = (1 - in_g) / (smooth + knots * 10 ** (0.4 * KNOTS_BLUER))
+    out["disk_gr"] = np.maximum(out["gr"] - 2.5 * np.log10(np.clip(disk, 0.3, 3.0)), -0.2)
+    out["knot_gr"] = np.maximum(out["disk_gr"] - KNOTS_BLUER, -0.2)
+    out["knot_ri"] = KNOTS_RI
     out["spheroid_ri"] = out["ri"] + COLOUR_SLOPE * (out["spheroid_gr"] - out["gr"])
-    out["disk_ri"] = out["ri"] + COLOUR_SLOPE * (out["disk_gr"] - out["gr"])
+    in_i = red * 10 ** (0.4 * (out["spheroid_ri"] - out["ri"]))
+    in_i += knots * 10 ** (0.4 * (out["knot_ri"] - out["ri"]))
+    out["disk_ri"] = out["ri"] + 2.5 * np.log10(np.clip((1 - in_i) / smooth, 0.7, 1.5))
     out["companion_gr"] = np.clip(out["gr"] + out["companion_gr"], 0.1, 1.3)
     out["companion_ri"] = out["ri"] + COLOUR_SLOPE * (out["companion_gr"] - out["gr"])
+    out["tail_gr"], out["tail_ri"] = out["gr"] - 0.1, out["ri"]
+    colour = {name: name if name != "bar" else "spheroid" for name in shares}
+    g = sum(share * 10 ** (-0.4 * out[f"{colour[name]}_gr"]) for name, share in shares.items())
+    i = sum(share * 10 ** (0.4 * out[f"{colour[name]}_ri"]) for name, share in shares.items())
+    out["gr"], out["ri"] = -2.5 * np.log10(g), 2.5 * np.log10(i)
+
+
+def _shares(out: NDArray[np.void]) -> dict[str, FloatArray]:
+    """Return each component's share of the r-band light, as it is drawn; they add up to one."""
+    own = 1 - out["companion"] - out["tail"]
+    spheroid, bar = own * out["spheroid"], own * out["bar"]
+    knot = (own - spheroid) * out["clumps"]
+    return {
+        "spheroid": spheroid,
+        "bar": bar,
+        "knot": knot,
+        "disk": own - spheroid - bar - knot,
+        "companion": out["companion"],
+        "tail": out["tail"],
+    }
 
 
 def _set_sizes(out: NDArray[np.void], half_light: FloatArray) -> None:
@@ -98,8 +129,8 @@ def _set_sizes(out: NDArray[np.void], half_light: FloatArray) -> None:
     The half-light radius of a smooth galaxy is that of an ellipse, geometric mean of both axes;
     a disk's is that of a circle, at an average orientation (Shen et al. 2003, section 2).
     """
-    unit = np.ones(len(out))
-    measures = _measure(out, unit)
+    curve, out["dimming"] = whole.own_growth(out)
+    measures = measure(curve, np.ones(len(out)))
     pure = out["spheroid"] == 1
     q = out["axis_ratio"]
     seen = np.where(pure, np.sqrt(q), measures.half_light * (0.6 / q) ** 0.3)
@@ -108,20 +139,20 @@ def _set_sizes(out: NDArray[np.void], half_light: FloatArray) -> None:
         out[name] *= scale
     for name in ("companion_x", "companion_y", "companion_re"):
         out[name] *= half_light
+    out["tail_inner"] = scale * measures.r50
+    out["tail_reach"] *= out["tail_inner"]
+    merging = np.flatnonzero(out["companion"] > 0)
+    curve[merging] = whole.with_companion(out[merging], curve[merging], scale[merging])
+    measures = measure(curve, scale)
     out["petro_radius"], out["petro_r50"], out["petro_r90"] = (
-        scale * value for value in (measures.radius, measures.r50, measures.r90)
+        measures.radius,
+        measures.r50,
+        measures.r90,
     )
     concentration = out["petro_r90"] / out["petro_r50"]
     kept = 1 - LOST_WINGS * np.clip((concentration - 2.2) / 0.7, 0, 1)
     out["radius"] = np.hypot(kept * out["petro_radius"], SEEN * CATALOGUE_SEEING)
     out["sersic_n"] = _index_of(concentration, q)
-
-
-def _measure(out: NDArray[np.void], unit: FloatArray) -> Measures:
-    share = out["spheroid"][:, None]
-    spheroid = growth(out["spheroid_re"], out["spheroid_n"], out["spheroid_q"], unit)
-    disk = growth(out["disk_re"], out["disk_n"], out["disk_q"], unit)
-    return measure(share * spheroid + (1 - share) * disk, unit)
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import ive
 
+from catalogs.sky import FloatArray
 from catalogs.synthetic.frame import Image
 from catalogs.synthetic.streams import stream
 
@@ -58,6 +59,11 @@ class Phases:
         arms, wobble, wave, side = (float(angle) for angle in rng.uniform(0, 2 * np.pi, 4))
         row, column = (int(place) for place in rng.integers(0, TEXTURE, 2))
         return cls(arms, wobble, wave, side, row, column)
+
+
+def visible(q: FloatArray) -> FloatArray:
+    """Return how much of the pattern shows, 0 to 1, by the apparent axis ratio of the disk."""
+    return np.asarray(np.clip((q - 0.15) / 0.3, 0.0, 1.0))
 
 
 def azimuth(
@@ -129,6 +135,15 @@ def ring(galaxy: NDArray[np.void], log_r: Image) -> Image:
     return np.asarray(np.float32(galaxy["ring"]) * np.exp(np.float32(-0.5) * away * away))
 
 
+def lane_place(galaxy: NDArray[np.void]) -> tuple[FloatArray, FloatArray]:
+    """Return an edge-on lane's height, and how far its near side lies off the centre.
+
+    In half-light radii, of one record of ``GALAXY`` or of many.
+    """
+    shift = 0.35 * np.cos(galaxy["inclination"]) * galaxy["handedness"]
+    return 0.45 * galaxy["thickness"] + 0.01, shift
+
+
 def edge_on_lane(galaxy: NDArray[np.void], along: Image, across: Image) -> Image:
     """Return the share of light, 0 to 1, that an edge-on dust layer can take; shape (n,).
 
@@ -141,7 +156,6 @@ def edge_on_lane(galaxy: NDArray[np.void], along: Image, across: Image) -> Image
     along, across : ndarray of float32, shape (n,)
         Distances along the major and minor axis, in half-light radii.
     """
-    height = 0.45 * float(galaxy["thickness"]) + 0.01
-    shift = 0.35 * np.cos(float(galaxy["inclination"])) * float(galaxy["handedness"])
+    height, shift = lane_place(galaxy)
     z = (across - np.float32(shift)) / np.float32(height)
     return np.asarray(np.exp(-z * z - np.abs(along) / np.float32(1.2)), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What a survey's pipeline would catalogue: Petrosian radii of a spheroid in a disk.
+"""What a survey's pipeline would catalogue: Petrosian radii, from growth curves.
 
 Apertures are circles, as in SDSS (Blanton et al. 2001, AJ 121, 2358; Strauss et al. 2002). The
 light of an elliptical profile within a circle is exact: stretched to circular isophotes, the

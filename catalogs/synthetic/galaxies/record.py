@@ -50,7 +50,7 @@ GALAXY = np.dtype(
         ("gr", np.float64),  # colours of the whole, g-r and r-i, mag
         ("ri", np.float64),
         ("radius", np.float64),  # catalogued: Petrosian radius, mean seeing included, arcsec
-        ("petro_r50", np.float64),  # Petrosian radii before the seeing, circular apertures, arcsec
+        ("petro_r50", np.float64),  # Petrosian, before the seeing, of all that is drawn, arcsec
         ("petro_r90", np.float64),
         ("petro_radius", np.float64),
         ("sersic_n", np.float64),  # index of the one profile as concentrated as the whole
@@ -67,6 +67,8 @@ GALAXY = np.dtype(
         ("disk_q", np.float64),  # apparent axis ratio: inclination and thickness
         ("disk_gr", np.float64),
         ("disk_ri", np.float64),
+        ("knot_gr", np.float64),  # of the star-forming knots
+        ("knot_ri", np.float64),
         ("gradient", np.float64),  # g-r grows bluer outwards, mag per half-light radius
         ("inclination", np.float64),  # rad; 0 face-on
         ("thickness", np.float64),  # height of the sech^2 layer over the half-light radius
@@ -82,6 +84,7 @@ GALAXY = np.dtype(
         ("ring", np.float64),  # contrast of a ring, 0 when there is none
         ("ring_radius", np.float64),  # over the disk's half-light radius
         ("dust", np.float64),  # optical depth in g of the lanes
+        ("dimming", np.float64),  # by edge-on dust lanes, r band, mag; magnitudes are of the rest
         ("clumps", np.float64),  # share of the disk's light in star-forming knots
         ("lopsided", np.float64),  # amplitude of the disk's m = 1 mode
         ("companion", np.float64),  # share of the r-band light in a second galaxy
@@ -94,6 +97,9 @@ GALAXY = np.dtype(
         ("companion_gr", np.float64),
         ("companion_ri", np.float64),
         ("tail", np.float64),  # share of the r-band light in tidal tails
-        ("tail_reach", np.float64),  # how far they go, over petro_r50
+        ("tail_gr", np.float64),
+        ("tail_ri", np.float64),
+        ("tail_inner", np.float64),  # where they begin: half-light radius of the first galaxy
+        ("tail_reach", np.float64),  # how far they go, arcsec
     ]
 )

@@ -98,10 +98,13 @@ class ObservationSettings:
             "registration": (0.0, 2.0, "arcsec"),
             **dict.fromkeys(RATES, (0.0, 1.0, "of the cutouts")),
         }
-        for name, (low, high, unit) in ranges.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"{name} {value}: expected {low:g} to {high:g} {unit}")
+        wrong = [
+            f"{name} {getattr(self, name)}: expected {low:g} to {high:g} {unit}"
+            for name, (low, high, unit) in ranges.items()
+            if not low <= getattr(self, name) <= high
+        ]
+        if wrong:
+            raise InputError("; ".join(wrong))
 
 
 RATES = ("trails", "saturated_columns", "seams", "missing_bands")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from catalogs.config import read_flags
+from catalogs.config import read_toml
 from catalogs.errors import InputError
 from catalogs.sky import Region
 from catalogs.synthetic.biases import TrainingRegion
@@ -66,20 +66,34 @@ def read_conditions(text: str) -> ConditionsName | ObservationSettings:
     Raises
     ------
     InputError
-        No conditions have this name, or the file cannot be used; all unknown keys are named.
+        No conditions have this name, or the file cannot be used; all that is wrong is named.
     """
     if not text.endswith(".toml"):
         check_name(text)
         return cast(ConditionsName, text)
     kinds = {field.name: type(field.default) for field in fields(ObservationSettings)}
     known = {name.replace("_", "-"): name for name in kinds} | {name: name for name in kinds}
-    values = read_flags(Path(text), "conditions", known)
-    for name, value in values.items():
+    values = read_toml(Path(text))
+    wrong: list[str] = []
+    usable: dict[str, Any] = {}
+    unknown = [repr(key) for key in values if key not in known]
+    if unknown:
+        flags = ", ".join(sorted(flag for flag in known if "_" not in flag))
+        wrong.append(f"unknown {', '.join(unknown)}; 'conditions' knows {flags}")
+    for name, value in ((known[key], value) for key, value in values.items() if key in known):
         wanted = (bool,) if kinds[name] is bool else (int, float)
-        if isinstance(value, bool) != (kinds[name] is bool) or not isinstance(value, wanted):
+        if isinstance(value, bool) == (kinds[name] is bool) and isinstance(value, wanted):
+            usable[name] = value
+        else:
             what = "true or false" if kinds[name] is bool else "a number"
-            raise InputError(f"conditions {text}: {name} = {value!r}: expected {what}")
-    return ObservationSettings(**values)
+            wrong.append(f"{name} = {value!r}: expected {what}")
+    try:
+        settings = ObservationSettings(**usable)
+    except InputError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise InputError(f"conditions {text}: {'; '.join(wrong)}")
+    return settings
 
 
 def read_pattern(text: str) -> Pattern:

@@ -107,6 +107,7 @@ def test_the_command_makes_what_a_file_asks_for(tmp_path):
     assert record["dipole"] == {"amplitude": 0.1, "ra": 185, "dec": 30}
     assert record["clustered"]["rms"] == 0.02
     assert record["labels"]["theta"] == 8.0
+    assert record["neighbours"] == SimulationSettings().neighbours
     assert {"truth", "human_label", "votes", "certainty", "seeing"} <= set(survey.column_names)
     partition = survey.partitions[0]
     (images,) = survey.read_images(partition, survey.read_rows(partition))

@@ -60,6 +60,11 @@ def test_conditions_are_a_name_or_a_file(tmp_path):
         ("seeing = true\n", "seeing = True: expected a number"),
         ("drift_scan = 1\n", "drift_scan = 1: expected true or false"),
         ("seeing = 50\n", "seeing 50: expected"),
+        ("background = nan\n", "background nan: expected"),
+        (
+            'fog = 1\nsky = "dark"\nseeing = 50\ndepth = 5\n',
+            "'fog'.*sky = 'dark'.*seeing 50.*depth 5: expected",  # all at once
+        ),
     ],
 )
 def test_conditions_that_cannot_be_are_refused(tmp_path, content, said):

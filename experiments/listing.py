@@ -27,6 +27,7 @@ LISTED = {
     "sky-probe": Entry("sky_probe", "Whether a cutout tells the part of the sky it is from"),
     "debias": Entry("debias", "Biased labels, de-biased labels and the de-biasing loss [MC21]"),
     "photometry": Entry("photometry", "The sky swap for a classifier of photometric columns [S23]"),
+    "remedies": Entry("remedies", "The swap with each remedy: what is left, and at what cost"),
 }
 
 

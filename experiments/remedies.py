@@ -1,0 +1,389 @@
+"""The sky swap again with each remedy: what is left of the anisotropy, and of the accuracy.
+
+Two networks learn spirals in one region and ellipticals in the other, and the other way round. What
+they say of the same galaxies differs by what they learnt of the sky; a remedy is to make that less,
+and cost little accuracy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as settings_class
+
+from catalogs.audit.labels.prediction_powered import Sample, corrected_fraction
+from catalogs.errors import InputError
+from catalogs.sky import Region
+from experiments import swap_plan
+from experiments.lab import Experiment, Lab
+from experiments.networks import CHEAP, RUN, Store, based_on
+from experiments.product import Cell, Drawing, Product, Table, shown
+from experiments.sky_probe import TURNED
+from experiments.steps import Step
+from experiments.swaps import Answered, Training, resampled_t
+from training.augment import AugmentSettings
+from training.models.equivariant import EquivariantShape
+from training.records import read_holdout
+from training.settings import DebiasSettings, TrainSettings
+
+Remedy = Literal["none", "sky-balanced", "background", "equivariant", "debiased", "labels"]
+TRAINED: tuple[Remedy, ...] = ("none", "sky-balanced", "background", "equivariant", "debiased")
+FEWEST = 20  # test galaxies of a class in a region
+SMALL = EquivariantShape(fields=(4, 8, 12), blocks=(0, 1, 1), features=32)
+
+LEARNING = replace(CHEAP, augment=TURNED)
+
+
+@settings_class(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Settings:
+    """What is asked.
+
+    Attributes
+    ----------
+    regions : dict of str to str
+        Two names with ``RA0..RA1,DEC0..DEC1``; by default two of the sky swap's.
+    spiral, elliptical : str
+        Classes of the label column.
+    remedies : tuple of str
+        ``none``; ``sky-balanced``: every tile weighs the same within each class; ``background``:
+        brightness, background, noise and blur of the training images are random; ``equivariant``:
+        a network that cannot tell turned images apart; ``debiased``: the de-biasing loss, with the
+        table ``debias``; ``labels``: answers of the networks without a remedy, corrected by labels.
+    labels : int
+        Test galaxies of each region whose labels are used, drawn blind.
+    seeds : int
+        Splits of the sky, with networks of their own.
+    order : int
+        Of the tiles that are split.
+    background : AugmentSettings
+        The random changes of that remedy.
+    debias : DebiasSettings, optional
+    train : TrainSettings
+        Without a remedy.
+    """
+
+    regions: Annotated[dict[str, str], Field(min_length=2, max_length=2)] = Field(
+        default_factory=lambda: dict(list(swap_plan.PAPERS.items())[:2])
+    )
+    spiral: str = "spiral"
+    elliptical: str = "elliptical"
+    remedies: tuple[Remedy, ...] = ("none", "sky-balanced", "background", "equivariant", "labels")
+    labels: Annotated[int, Field(ge=10)] = 200
+    seeds: Annotated[int, Field(ge=1)] = 6
+    order: Annotated[int, Field(ge=0, le=12)] = 5
+    background: AugmentSettings = Field(default_factory=AugmentSettings)
+    debias: DebiasSettings | None = None
+    train: Annotated[TrainSettings, based_on(LEARNING)] = LEARNING
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A network: its remedy, what it learnt from, its seed, and its step."""
+
+    remedy: Remedy
+    training: Training
+    seed: int
+    step: Step
+
+
+def remedied(settings: Settings, remedy: Remedy) -> TrainSettings:
+    """Return how networks learn with a remedy."""
+    train = settings.train
+    if remedy == "sky-balanced":
+        return replace(train, sampling="sky")
+    if remedy == "background":
+        return replace(train, augment=settings.background)
+    if remedy == "equivariant":
+        return replace(train, model="equivariant", shape=replace(SMALL, size=train.shape.size))
+    if remedy == "debiased":
+        if settings.debias is None:
+            raise InputError('remedies: "debiased" needs the table [debias]')
+        return replace(train, loss="debiased", debias=settings.debias)
+    return train
+
+
+def plan(store: Store, settings: Settings) -> list[Planned]:
+    """Return every network: both trainings of every remedy and seed."""
+    first, second = settings.regions
+    if "none" not in settings.remedies:
+        raise InputError('remedies: without "none" there is nothing to compare with')
+    found = []
+    for seed in range(settings.seeds):
+        for remedy in (one for one in TRAINED if one in settings.remedies):
+            for training in (Training(first, second), Training(second, first)):
+                swap = swap_plan.Settings(
+                    regions=settings.regions,
+                    spiral=settings.spiral,
+                    elliptical=settings.elliptical,
+                    audited=(),
+                    order=settings.order,
+                    train=remedied(settings, remedy),
+                )
+                step = swap_plan.network(store, swap, training, swap_plan.Split(seed, None))
+                title = f"train {training}, {remedy}, seed {seed}"
+                found.append(Planned(remedy, training, seed, replace(step, title=title)))
+    return found
+
+
+def run(lab: Lab, settings: Settings) -> Product:
+    """Train both ways with every remedy, and compare."""
+    planned = plan(Store.of(lab), settings)
+    folders = lab.steps.make([one.step for one in planned])
+    answered: dict[Remedy, list[Answered]] = {}
+    for one, folder in zip(planned, folders, strict=True):
+        answered.setdefault(one.remedy, []).extend(_answers(one, folder, settings))
+    return product(answered, settings)
+
+
+def _answers(one: Planned, folder: Path, settings: Settings) -> list[Answered]:
+    held = read_holdout(folder / RUN)
+    second = settings.spiral > settings.elliptical  # of two classes the second's probability
+    found = []
+    for name, text in settings.regions.items():
+        here = Region.parse(text).contains(held.ra, held.dec)
+        spiral = held.label[here] == settings.spiral
+        if min(spiral.sum(), (~spiral).sum()) < FEWEST:
+            raise InputError(
+                f"region {name} has {spiral.sum()} and {(~spiral).sum()} test galaxies of the "
+                f"classes; {FEWEST} are needed: choose larger regions, or another order"
+            )
+        said = (held.p[here] >= 0.5) == second
+        found.append(Answered(one.training, name, f"seed {one.seed}", spiral, said))
+    return found
+
+
+def corrected(one: Answered, labels: int, seed: int) -> float:
+    """Return the fraction of spirals of a region, corrected by the labels of some galaxies.
+
+    Prediction-powered (Angelopoulos et al. 2023), as the audit does it.
+
+    Parameters
+    ----------
+    one : Answered
+    labels : int
+        Galaxies whose label is used, drawn blind; at most half of them.
+    seed : int
+        Of the draw, which is the same for both trainings.
+    """
+    n = len(one.spiral)
+    known = np.zeros(n, np.bool_)
+    known[np.random.default_rng([seed, n]).permutation(n)[: min(labels, n // 2)]] = True
+    counts = np.bincount(2 * one.spiral[known] + one.said[known], minlength=4).reshape(2, 2)
+    rest = one.said[~known]
+    found = corrected_fraction(Sample.of_labels(counts, len(rest), rest.sum()))
+    return float(found.value)
+
+
+def swaps_of(answered: Sequence[Answered], fraction: Mapping[int, float]) -> list[dict[str, Cell]]:
+    """Return the difference between both trainings on the same galaxies, per region and split.
+
+    Parameters
+    ----------
+    answered : sequence of Answered
+    fraction : mapping of int to float
+        Fraction of spirals that each of them gives, by its index.
+    """
+    at = {(one.training, one.region, one.split): k for k, one in enumerate(answered)}
+    first = answered[0].training
+    other = Training(first.ellipticals, first.spirals)
+    rows: list[dict[str, Cell]] = []
+    for (training, region, split), k in at.items():
+        if training == first:
+            pair = at[other, region, split]
+            rows.append(
+                {
+                    "region": region,
+                    "split": split,
+                    "difference": fraction[k] - fraction[pair],
+                    "fraction": fraction[k],
+                    "fraction_swapped": fraction[pair],
+                    "truth": float(answered[k].spiral.mean()),
+                }
+            )
+    return rows
+
+
+def product(answered: Mapping[Remedy, Sequence[Answered]], settings: Settings) -> Product:
+    """Return what is left with each remedy."""
+    split = settings.train.split
+    ratio = split.test / (1 - split.test - split.validation)
+    pairs: list[dict[str, Cell]] = []
+    summary: list[dict[str, Cell]] = []
+    for remedy in settings.remedies:
+        networks = answered["none" if remedy == "labels" else remedy]
+        fraction = {
+            k: corrected(one, settings.labels, int(one.split.split()[1]))
+            if remedy == "labels"
+            else one.matrix.spiral_fraction
+            for k, one in enumerate(networks)
+        }
+        rows = swaps_of(networks, fraction)
+        pairs += [{"remedy": remedy, **row} for row in rows]
+        summary.append({"remedy": remedy, **_summed(rows, networks, ratio)})
+        if remedy == "labels":
+            summary[-1] |= {"accuracy": None, "accuracy_sd": None}
+    base = next(row for row in summary if row["remedy"] == "none")
+    for name in ("shift", "anisotropy"):
+        without = float(base[name] or 0)
+        for row in summary:
+            row[f"{name}_left"] = float(row[name] or 0) / without if without else None
+    matrices: list[dict[str, Cell]] = [
+        {
+            "remedy": remedy,
+            "training": str(one.training),
+            "region": one.region,
+            "split": one.split,
+            **{name: getattr(one.matrix, name) for name in ("ee", "es", "se", "ss")},
+        }
+        for remedy, networks in answered.items()
+        for one in networks
+    ]
+    return Product(
+        headline=_headline(summary),
+        findings=[_finding(row) for row in summary],
+        tables=(
+            Table("remedies", "What is left", _SUMMARY, summary),
+            Table("pairs", "Every swap", _PAIRS, pairs, shown=False),
+            Table("matrices", "Confusion matrices", _MATRICES, matrices, shown=False),
+        ),
+        drawings=(_draw(summary, pairs),),
+        method=_METHOD,
+        facts={"remedies": summary, "test_over_train": ratio},
+    )
+
+
+def _summed(
+    rows: Sequence[Mapping[str, Cell]], networks: Sequence[Answered], ratio: float
+) -> dict[str, Cell]:
+    """Return means over splits of what both regions say together."""
+    splits = dict.fromkeys(row["split"] for row in rows)
+    found: dict[str, Cell] = {"splits": len(splits)}
+    for name, weights in (("shift", (0.5, 0.5)), ("anisotropy", (0.5, -0.5))):
+        values = [
+            float(np.dot([float(r["difference"] or 0) for r in rows if r["split"] == one], weights))
+            for one in splits
+        ]
+        found |= {name: float(np.mean(values)), f"{name}_sd": _sd(np.array(values))}
+        found[f"{name}_p"] = resampled_t(values, ratio)
+    accuracy = [
+        np.mean([(o.matrix.tpr + o.matrix.tnr) / 2 for o in networks if o.split == one])
+        for one in splits
+    ]
+    return found | {"accuracy": float(np.mean(accuracy)), "accuracy_sd": _sd(np.array(accuracy))}
+
+
+def _sd(values: NDArray[np.float64]) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+_SUMMARY = {
+    "remedy": "what was done against it",
+    "splits": "pairs of networks",
+    "shift": "fraction called spiral by the first training minus the other's, the same galaxies, "
+    "mean of both regions and over splits",
+    "shift_sd": "its standard deviation over splits",
+    "shift_p": "that it is nothing, the split being the unit (Nadeau & Bengio 2003)",
+    "anisotropy": "half of what this is in the first region more than in the second: what a map of "
+    "either network shows and the sky has not",
+    "anisotropy_sd": "its standard deviation over splits",
+    "anisotropy_p": "that it is nothing, likewise",
+    "accuracy": "balanced accuracy on both regions, mean over both trainings and splits",
+    "accuracy_sd": "its standard deviation over splits",
+    "shift_left": "shift over that without a remedy",
+    "anisotropy_left": "the same of the anisotropy",
+}
+_PAIRS = {
+    "remedy": "what was done against it",
+    "region": "whose test galaxies are answered",
+    "split": "of the sky",
+    "difference": "fraction called spiral by one training minus the other's",
+    "fraction": "of spirals by the training named first in matrices",
+    "fraction_swapped": "by the other one",
+    "truth": "by the labels",
+}
+_MATRICES = {
+    "remedy": "what was done against it",
+    "training": "regions that spirals/ellipticals were learnt from",
+    "region": "whose test galaxies are answered",
+    "split": "of the sky",
+    "ee": "ellipticals called elliptical",
+    "es": "ellipticals called spiral",
+    "se": "spirals called elliptical",
+    "ss": "spirals called spiral",
+}
+_METHOD = (
+    (
+        "Both trainings of a split answer the same test galaxies, in tiles of both regions from "
+        "which neither learnt: what truly is there is the same for both, so the difference is the "
+        "classifiers': its mean is the shift, its difference between the regions the anisotropy. "
+        "Without a remedy images are turned, mirrored and shifted only."
+    ),
+    (
+        "labels: a random sample of each region's test galaxies corrects the fraction "
+        "(prediction-powered), for the same answers; single galaxies keep theirs, so it has no "
+        "accuracy. The sample is small, and its noise is shared by both trainings."
+    ),
+    (
+        "A remedy that lowers the accuracy may lower the difference by that alone. Sky-balanced "
+        "sampling evens out the tiles of a class, not what goes with the class in all of them."
+    ),
+)
+
+
+def _headline(summary: Sequence[Mapping[str, Cell]]) -> str:
+    base = next(row for row in summary if row["remedy"] == "none")
+    others = [row for row in summary if row is not base]
+    said = f"Without a remedy the swap moves {_points(base)}"
+    if not others:
+        return f"{said}."
+    best = min(others, key=lambda row: math.hypot(*(float(row[n] or 0) for n in _MEASURES)))
+    return f"{said}; with {best['remedy']}, which leaves least, {_points(best)}."
+
+
+_MEASURES = ("shift", "anisotropy")
+
+
+def _points(row: Mapping[str, Cell]) -> str:
+    shift, anisotropy = (100 * float(row[name] or 0) for name in _MEASURES)
+    return (
+        f"{shift:+.1f} points of spirals on the same galaxies and {anisotropy:+.1f} between regions"
+    )
+
+
+def _finding(row: Mapping[str, Cell]) -> str:
+    accuracy = "" if row["accuracy"] is None else f"; accuracy {100 * float(row['accuracy']):.1f}%"
+    return (
+        f"{row['remedy']}: {_points(row)} (p {shown(row['shift_p'])} and "
+        f"{shown(row['anisotropy_p'])}){accuracy}."
+    )
+
+
+def _draw(summary: Sequence[Mapping[str, Cell]], pairs: Sequence[Mapping[str, Cell]]) -> Drawing:
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    for k, row in enumerate(summary):
+        values = [float(p["difference"] or 0) for p in pairs if p["remedy"] == row["remedy"]]
+        axes.plot(values, [k] * len(values), "o", color="0.6", markersize=4)
+        axes.plot([float(row["shift"] or 0)], [k], "s", color="#14598c")
+    axes.axvline(0, color="0.6", linestyle=":", linewidth=1)
+    axes.set_yticks(range(len(summary)), [str(row["remedy"]) for row in summary])
+    axes.invert_yaxis()
+    axes.set(xlabel="fraction called spiral, one training minus the other")
+    return Drawing(
+        "remedies",
+        "What the swap moves with each remedy",
+        " ".join(_finding(row) for row in summary),
+        "Grey: single regions and splits. Blue: their mean, the shift.",
+        figure,
+    )
+
+
+EXPERIMENT = Experiment(Settings, run)

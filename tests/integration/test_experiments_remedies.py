@@ -1,0 +1,115 @@
+"""Remedies for the sky swap, on a survey where brightness goes with the class in one region."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from ppi_py import ppi_mean_pointestimate
+from surveys import encode
+
+from catalogs.config import parse
+from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
+from catalogs.errors import InputError
+from experiments import lab, remedies
+from experiments.swaps import Answered, Training
+
+REGIONS = {"a": "0..90,-30..30", "b": "90..180,-30..30"}
+VALUES = {
+    "regions": REGIONS,
+    "seeds": 1,
+    "order": 3,
+    "labels": 60,
+    "remedies": ["none", "background", "labels"],
+    "background": {"background": 100.0, "gain": 0.0, "noise": 0.0, "blur": 0.0},
+    "train": {
+        "epochs": 6,
+        "batch": 16,
+        "warmup": 2,
+        "average": 0.5,
+        "learning_rate": 0.01,
+        "shape": {"size": 16, "widths": [4, 4, 4, 4, 4], "dense": 8, "dropout": 0.0},
+        "split": {"test": 0.4},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Red over blue tells the class, with noise; region b is brighter as a whole."""
+    random = np.random.default_rng(6)
+    rows = 900
+    ra, dec = random.uniform(0, 180, rows), random.uniform(-30, 30, rows)
+    spiral = random.random(rows) < 0.5
+    hue = np.where(spiral, -25, 25) + random.normal(0, 18, rows)
+    level = 90 + 50 * (ra >= 90)
+
+    def images(chunks):
+        for chunk in chunks:
+            pictures = np.repeat(level[chunk], 16 * 16 * 3).reshape(-1, 16, 16, 3).astype(float)
+            pictures[..., 0] += hue[chunk][:, None, None]
+            pictures[..., 2] -= hue[chunk][:, None, None]
+            yield [encode(p) for p in np.clip(pictures, 0, 255).astype(np.uint8)]
+
+    to = tmp_path_factory.mktemp("swap") / "swap.zarr"
+    labels = np.where(spiral, "spiral", "elliptical").astype(object)
+    table = SurveyTable(np.arange(rows), ra, dec, {"label": labels})
+    write_survey(to, table, images, SurveyInfo(name="swap"))
+    return to
+
+
+def test_what_is_left_is_that_of_the_confusion_matrices(survey, tmp_path):
+    out = tmp_path / "out"
+    product = lab.run("remedies", out, survey, parse(remedies.Settings, VALUES, "settings"))
+    rows = {row["remedy"]: row for row in product.facts["remedies"]}
+    matrices = pq.read_table(out / "matrices.parquet").to_pandas()
+    assert len(matrices) == 2 * 2 * 2
+    for remedy in ("none", "background"):
+        own = matrices[matrices["remedy"] == remedy].set_index(["training", "region"])
+        said = (own["es"] + own["ss"]) / own[["ee", "es", "se", "ss"]].sum(axis=1)
+        a, b = (said["a/b", r] - said["b/a", r] for r in "ab")
+        assert rows[remedy]["shift"] == pytest.approx((a + b) / 2, abs=1e-12)
+        assert rows[remedy]["anisotropy"] == pytest.approx((a - b) / 2, abs=1e-12)
+        tpr, tnr = own["ss"] / (own["ss"] + own["se"]), own["ee"] / (own["ee"] + own["es"])
+        assert rows[remedy]["accuracy"] == pytest.approx(((tpr + tnr) / 2).mean(), abs=1e-12)
+    # One training calls b, which is bright, elliptical, and the other one spiral.
+    assert rows["none"]["anisotropy"] > 0.5
+    assert rows["background"]["anisotropy_left"] < 0.8
+    assert rows["background"]["accuracy"] > rows["none"]["accuracy"] + 0.1
+    assert rows["none"]["anisotropy_left"] == 1
+    assert abs(rows["labels"]["anisotropy"]) < 0.2
+    assert rows["labels"]["accuracy"] is None
+
+
+def test_labels_correct_as_prediction_powered_inference_does():
+    random = np.random.default_rng(7)
+    spiral = random.random(400) < 0.6
+    said = np.where(random.random(400) < 0.8, spiral, True)
+    one = Answered(Training("a", "b"), "a", "seed 3", spiral, said)
+    known = np.zeros(400, bool)
+    known[np.random.default_rng([3, 400]).permutation(400)[:150]] = True
+    expected = ppi_mean_pointestimate(
+        spiral[known].astype(float), said[known].astype(float), said[~known].astype(float)
+    )
+    found = remedies.corrected(one, 150, 3)
+    assert found == pytest.approx(float(np.squeeze(expected)), abs=0.01)
+    assert abs(found - spiral.mean()) < abs(said.mean() - spiral.mean())
+
+
+def test_each_remedy_is_a_training(survey, tmp_path):
+    settings = parse(remedies.Settings, VALUES | {"debias": {"theta": 9, "resolution": "x"}}, "s")
+    made = {name: remedies.remedied(settings, name) for name in remedies.TRAINED}
+    assert made["none"].augment.background == 0
+    assert made["background"].augment.background == 100
+    assert made["sky-balanced"].sampling == "sky"
+    assert (made["equivariant"].model, made["equivariant"].shape.size) == ("equivariant", 16)
+    assert made["debiased"].objective == "debiased"
+    for changed, said in (
+        ({"remedies": ["labels"]}, "nothing to compare"),
+        ({"remedies": ["none", "debiased"]}, "needs the table"),
+    ):
+        settings = parse(remedies.Settings, VALUES | changed, "settings")
+        with pytest.raises(InputError, match=said):
+            lab.run("remedies", tmp_path / said, survey, settings)

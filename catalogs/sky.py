@@ -153,6 +153,32 @@ class Region:
         return f"{self.ra_min:g}..{self.ra_max:g},{self.dec_min:g}..{self.dec_max:g}"
 
 
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """One box or several: what lies in any of them belongs."""
+
+    boxes: tuple[Region, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Regions:
+        """Read ``BOX + BOX``, each as :meth:`Region.parse` takes it.
+
+        Raises
+        ------
+        InputError
+            A box has another form, or a number lies outside its range.
+        """
+        return cls(tuple(Region.parse(part.strip()) for part in text.split(" + ")))
+
+    def contains(self, ra: ArrayLike, dec: ArrayLike) -> BoolArray:
+        """Say which positions [deg] lie inside."""
+        inside = [box.contains(ra, dec) for box in self.boxes]
+        return np.asarray(np.any(inside, axis=0), dtype=np.bool_)
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.boxes))
+
+
 def in_survey_footprint(ra: ArrayLike, dec: ArrayLike) -> BoolArray:
     """Say which positions lie in the survey-like footprint of about 11,000 square degrees.
 

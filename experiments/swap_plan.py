@@ -58,6 +58,9 @@ class Settings:
     train: TrainingSettings = CHEAP
 
 
+ALL = "all"  # the regions together
+
+
 class Split(NamedTuple):
     """A random split, or a fold of the first one."""
 
@@ -82,16 +85,20 @@ def regions_of(settings: Settings) -> dict[str, Region]:
     """Return the regions by name."""
     if len(settings.regions) < 2:
         raise InputError("regions: sky-swap needs two or more, NAME = 'RA0..RA1,DEC0..DEC1'")
-    strange = [name for name in settings.regions if "/" in name or not name.strip()]
+    strange = [n for n in settings.regions if "/" in n or not n.strip() or n == ALL]
     if strange:
-        raise InputError(f"regions {strange[0]!r}: a name without '/' is expected")
+        raise InputError(f"regions {strange[0]!r}: a name without '/', not {ALL!r}, is expected")
     return {name: Region.parse(text) for name, text in settings.regions.items()}
 
 
 def trainings(settings: Settings) -> list[Training]:
-    """Return every combination of a sky of spirals and one of ellipticals (table 16)."""
+    """Return every combination of a sky of spirals and one of ellipticals (table 16).
+
+    And one that learns both from all regions together (table 5).
+    """
     names = list(settings.regions)
-    return [Training(spirals, ellipticals) for spirals in names for ellipticals in names]
+    pairs = [Training(spirals, ellipticals) for spirals in names for ellipticals in names]
+    return [*pairs, Training(ALL, ALL)]
 
 
 def audited(settings: Settings) -> list[Training]:
@@ -126,9 +133,10 @@ def network(store: Store, settings: Settings, training: Training, split: Split) 
         fold=split.fold or 0,
         tested=tuple(settings.regions.values()),
     )
+    named = settings.regions | {ALL: " + ".join(settings.regions.values())}
     regions = {
-        settings.spiral: settings.regions[training.spirals],
-        settings.elliptical: settings.regions[training.ellipticals],
+        settings.spiral: named[training.spirals],
+        settings.elliptical: named[training.ellipticals],
     }
     asked = replace(settings.train, seed=split.seed, split=blocks, regions=regions)
     bundle = (

@@ -16,6 +16,7 @@ from catalogs import sky
 from catalogs.audit.uniformity.dipole import Detectable, DipoleDesign, detectable_amplitude
 from catalogs.sky import Region
 from catalogs.synthetic.biases import TrainingRegion
+from catalogs.synthetic.conditions import ObservationSettings
 from catalogs.synthetic.settings import SimulationSettings
 from catalogs.synthetic.truth import Dipole
 from experiments.networks import CHEAP, based_on
@@ -82,6 +83,8 @@ class Settings:
         Of both. At 18 galaxies are small enough for the seeing to matter.
     dipole : float
         Amplitude of the true spiral fraction where the sky varies.
+    seeing : float
+        Where nothing is injected [arcsec].
     difference : float
         Seeing of ellipticals minus that of spirals in the training region where the classifier is
         led astray [arcsec].
@@ -103,6 +106,7 @@ class Settings:
     training_galaxies: Annotated[int, Field(ge=500)] = 4000
     magnitude_limit: float = 18.0
     dipole: Annotated[float, Field(gt=0, lt=0.45)] = 0.15
+    seeing: float = 1.5
     difference: Annotated[float, Field(gt=0, lt=2)] = 1.0
     imitation: Annotated[float, Field(gt=0, lt=0.5)] = 0.3
     learnt_from: str = "110..187.5,-4..65"
@@ -119,6 +123,7 @@ def survey(settings: Settings, world: World, seed: int) -> SimulationSettings:
         galaxies=settings.galaxies,
         seed=2 * seed,
         size=SIZE,
+        conditions=ObservationSettings(seeing=settings.seeing),
         spiral_fraction=MIX,
         irregulars=0.0,
         mergers=0.0,
@@ -137,6 +142,7 @@ def training_sky(settings: Settings, seed: int, *, bias: bool) -> SimulationSett
         galaxies=settings.training_galaxies,
         seed=2 * seed + 1,
         size=SIZE,
+        conditions=ObservationSettings(seeing=settings.seeing),
         spiral_fraction=MIX,
         irregulars=0.0,
         mergers=0.0,

@@ -15,7 +15,7 @@ from catalogs.cutouts.chosen import crop_of
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
-from catalogs.sky import Region, tile_of
+from catalogs.sky import Regions, tile_of
 from training import checkpoint, records
 from training.answers import AnswerLayer, TwoClasses, answer_layer
 from training.calibrate import Calibration, fit_calibration, fit_questions, fit_temperature
@@ -182,13 +182,13 @@ def _with_order(settings: TrainSettings, labels: Labels) -> TrainSettings:
 def roles_of(labels: Labels, settings: TrainSettings) -> Roles:
     """Return which galaxies train, validate and test."""
     roles = sky_blocked(labels.ra, labels.dec, settings.split)
-    regions = {name: Region.parse(text) for name, text in settings.regions.items()}
+    regions = {name: Regions.parse(text) for name, text in settings.regions.items()}
     roles = restrict_to_regions(roles, labels.classes, labels.ra, labels.dec, regions)
     roles = without_neighbours(roles, labels.ra, labels.dec)
     split = settings.split
     if split.tested:
-        inside = [Region.parse(text).contains(labels.ra, labels.dec) for text in split.tested]
-        roles[(roles == TEST) & ~np.any(inside, axis=0)] = UNUSED
+        inside = Regions.parse(" + ".join(split.tested)).contains(labels.ra, labels.dec)
+        roles[(roles == TEST) & ~inside] = UNUSED
     if split.most is None:
         return roles
     return at_most(roles, labels.classes, labels.rows, split.most, split.seed)

@@ -188,7 +188,8 @@ class TrainSettings:
     seed : int
         Of initial weights, order, augmentation and dropout.
     regions : dict of str to str
-        Class name to the region (``RA0..RA1,DEC0..DEC1``) its training galaxies come from.
+        Class name to the region (``RA0..RA1,DEC0..DEC1``, several with ``+`` between them) its
+        training galaxies come from.
     views : {1, 2, 4}
         Views of each cutout whose log-odds are averaged when the network answers, inside the
         graph: as it is; and mirrored on its diagonal; and both turned by 180 degrees.

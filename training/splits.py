@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from catalogs.errors import InputError
-from catalogs.sky import Region, tile_of
+from catalogs.sky import Region, Regions, tile_of
 from training.settings import SplitSettings
 
 UNUSED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
@@ -133,7 +133,7 @@ def restrict_to_regions(
     classes: NDArray[Any],
     ra: ArrayLike,
     dec: ArrayLike,
-    regions: Mapping[str, Region],
+    regions: Mapping[str, Region | Regions],
 ) -> Roles:
     """Let each class train and validate only on galaxies from its own region of the sky.
 
@@ -146,7 +146,7 @@ def restrict_to_regions(
     classes : ndarray of str, shape (n,)
     ra, dec : array_like of float, shape (n,)
         ICRS, degrees.
-    regions : mapping of class name to Region
+    regions : mapping of class name to Region or Regions
         Classes that are not named come from everywhere.
 
     Raises
@@ -205,6 +205,6 @@ def read_regions(text: str) -> dict[str, str]:
             raise InputError(
                 f"{part.strip()!r} is not CLASS=RA0..RA1,DEC0..DEC1, such as spiral=0..20,0..20"
             )
-        Region.parse(region)
+        Regions.parse(region)
         regions[name] = region
     return regions

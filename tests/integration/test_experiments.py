@@ -226,8 +226,9 @@ WORLD = {
     "training_galaxies": 900,
     "labels": 600,
     "compared_from": "",
-    "difference": 1.4,
-    "imitation": 0.45,
+    "seeing": 2.0,
+    "difference": 1.2,
+    "imitation": 0.4,
     "effect": 0.15,
     "train": {
         "epochs": 6,

@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from catalogs.errors import InputError
-from catalogs.sky import Region
+from catalogs.sky import Region, Regions
 from experiments import fields, sky_swap, swap_plan, swaps, worlds
 from experiments.networks import Store
 from experiments.swap_plan import Settings, Split
@@ -116,11 +116,18 @@ def test_a_plan_has_every_combination_and_shares_what_it_can():
     store = Store(None, "content")
     settings = Settings(regions={"1": "0..20,0..20", "2": "180..200,0..20"}, seeds=2, folds=2)
     planned = swap_plan.plan(store, settings)
-    assert len(planned) == 4 * (2 + 2)
-    assert {str(one.training) for one in planned} == {"1/1", "1/2", "2/1", "2/2"}
+    assert len(planned) == 5 * (2 + 2)
+    assert {str(one.training) for one in planned} == {"1/1", "1/2", "2/1", "2/2", "all/all"}
+    (whole,) = {
+        one.step.decides["settings"]["regions"]["spiral"]
+        for one in planned
+        if str(one.training) == "all/all"
+    }
+    ra, dec = np.array([5.0, 190.0, 100.0]), np.array([5.0, 5.0, 5.0])
+    assert Regions.parse(whole).contains(ra, dec).tolist() == [True, True, False]
     digest = {(one.training, one.split): one.step.digest for one in planned}
     assert digest[AWAY, Split(0, None)] == digest[AWAY, Split(0, 0)]
-    assert len(set(digest.values())) == 4 * 3
+    assert len(set(digest.values())) == 5 * 3
     whole = sky_swap.audit_plan(store, settings, workers=1)
     assert whole is not None
     networks = {step.needs[-1].digest for step in whole.needs}

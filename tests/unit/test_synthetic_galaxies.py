@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from astropy.cosmology import FlatLambdaCDM
+from astropy.wcs import WCS
 from scipy import ndimage, stats
 
 from catalogs.synthetic.frame import NATIVE_PIXEL, Frame, Grid
@@ -339,6 +340,65 @@ def test_colours_lie_on_the_locus():
     off = g["ri"] - second_colour(g["gr"])
     assert abs(off.mean()) < 0.003
     assert off.std() < 0.04
+
+
+def test_angles_are_from_north_through_east():
+    """Measured on scenes, and turned into sky angles by astropy: north up, east left."""
+    sky = WCS(naxis=2)
+    sky.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    sky.wcs.crval, sky.wcs.cdelt = [150.0, 20.0], [-1e-4, -1e-4]  # rows count downwards
+    centre = sky.pixel_to_world(0, 0)
+
+    def on_sky(x: float, y: float) -> float:
+        return float(centre.position_angle(sky.pixel_to_world(x, y)).deg)
+
+    thin = GALAXIES[GALAXIES["subtype"] == EDGE_ON_LENTICULAR][:6]
+    for galaxy, angle in zip(thin, catalogue_columns(thin)["position_angle"], strict=True):
+        scene, grid = scene_of(galaxy)
+        x, y = grid.offsets()
+        light = scene[1].astype(np.float64)
+        xx, yy, xy = ((light * weight).sum() for weight in (x * x, y * y, x * y))
+        major = 0.5 * np.arctan2(2 * xy, xx - yy)
+        off = on_sky(np.cos(major), np.sin(major)) - angle
+        assert abs((off + 90) % 180 - 90) < 3
+    pairs = some(MERGER, 20)
+    for galaxy, angle in zip(pairs, catalogue_columns(pairs)["companion_direction"], strict=True):
+        off = on_sky(float(galaxy["companion_x"]), float(galaxy["companion_y"])) - angle
+        assert abs((off + 180) % 360 - 180) < 0.01
+
+
+def test_the_table_tells_every_component():
+    """Component by component, its numbers give the catalogued magnitudes of the whole."""
+    table = catalogue_columns(GALAXIES)
+    derived = {"index", "ra", "dec", "kind", "spiral", "gr", "ri"}  # in other columns
+    missing = [
+        name
+        for name in set(GALAXIES.dtype.names) - derived
+        if not any(same(GALAXIES[name], values) for values in table.values())
+    ]
+    told = "subtype angle inclination pitch bar_length bar_angle ring_radius lopsided handedness"
+    told += " companion_x companion_y companion_angle"  # in other units, or from other axes
+    assert set(missing) <= set(told.split())
+    share = {"companion": table["companion"], "tail": table["tails"]}
+    own = 1 - share["companion"] - share["tail"]
+    share["bulge"] = own * (table["bulge_fraction"] + table["bar"])
+    share["knots"] = own * (1 - table["bulge_fraction"]) * table["knots"]
+    share["disk"] = 1 - sum(share.values())
+    for colour, band, sign in (("gr", "g", -1), ("ri", "i", 1)):
+        light = sum(
+            np.where(part > 1e-6, part * 10 ** (0.4 * sign * table[f"{name}_{colour}"]), 0)
+            for name, part in share.items()
+        )
+        expected = table["mag_r"] - 2.5 * np.log10(light)
+        np.testing.assert_allclose(expected, table[f"mag_{band}"], atol=2e-3)
+
+
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two columns are equal where the second has a number."""
+    if other.dtype.kind == "U":
+        return False
+    told = np.isfinite(other)
+    return bool(np.allclose(one[told], other[told], rtol=1e-5, atol=1e-6))
 
 
 def test_the_table_says_what_was_drawn():

@@ -254,6 +254,7 @@ def _add_disks(scene: Image, grid: Grid, disks: NDArray[np.void]) -> None:
     # The matrix that makes the disk round, with radii in scale lengths.
     cos, sin = rate * np.cos(disks["angle"]), rate * np.sin(disks["angle"])
     shape = np.stack([cos, sin, -sin / q, cos / q], axis=-1).astype(np.float32)
+    peak = peak.T[:, :, None, None].astype(np.float32)
     edges = np.stack([x - half, x + half + 1, y - half, y + half + 1], axis=-1)
     boxes = np.clip(np.round(edges), 0, m).astype(np.int64).tolist()
     for k, (left, right, top, bottom) in enumerate(boxes):
@@ -262,5 +263,9 @@ def _add_disks(scene: Image, grid: Grid, disks: NDArray[np.void]) -> None:
         dx, dy = axes[left:right] - np.float32(x[k]), axes[top:bottom, None] - np.float32(y[k])
         u = shape[k, 0] * dx + shape[k, 1] * dy
         v = shape[k, 2] * dx + shape[k, 3] * dy
-        light = np.exp(-np.hypot(u, v))
-        scene[:, top:bottom, left:right] += peak[:, k, None, None].astype(np.float32) * light
+        u *= u
+        v *= v
+        u += v
+        np.sqrt(u, out=u)
+        light = np.exp(np.negative(u, out=u), out=u)
+        scene[:, top:bottom, left:right] += peak[k] * light

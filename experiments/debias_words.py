@@ -135,6 +135,8 @@ def findings(
     known = [row["truth"] == debias.disk for row in changed if row["truth"] is not None]
     if known:
         said += f"; {sum(known):,} of them truly are"
+    if any(row["cv14"] is None for row in means):
+        found.append("There are too few test galaxies for the bias L.")
     return [*found, f"{said}."]
 
 

@@ -27,7 +27,7 @@ VALUES = {
     "seeds": 1,
     "galaxies": 1000,
     "train": {
-        "epochs": 8,
+        "epochs": 6,
         "batch": 32,
         "warmup": 4,
         "average": 0.5,

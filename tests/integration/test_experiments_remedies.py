@@ -22,7 +22,7 @@ VALUES = {
     "seeds": 1,
     "order": 3,
     "labels": 60,
-    "remedies": ["none", "background", "labels"],
+    "remedies": ["none", "labels"],
     "background": {"background": 100.0, "gain": 0.0, "noise": 0.0, "blur": 0.0},
     "train": {
         "epochs": 6,
@@ -65,19 +65,17 @@ def test_what_is_left_is_that_of_the_confusion_matrices(survey, tmp_path):
     product = lab.run("remedies", out, survey, parse(remedies.Settings, VALUES, "settings"))
     rows = {row["remedy"]: row for row in product.facts["remedies"]}
     matrices = pq.read_table(out / "matrices.parquet").to_pandas()
-    assert len(matrices) == 2 * 2 * 2
-    for remedy in ("none", "background"):
-        own = matrices[matrices["remedy"] == remedy].set_index(["training", "region"])
-        said = (own["es"] + own["ss"]) / own[["ee", "es", "se", "ss"]].sum(axis=1)
-        a, b = (said["a/b", r] - said["b/a", r] for r in "ab")
-        assert rows[remedy]["shift"] == pytest.approx((a + b) / 2, abs=1e-12)
-        assert rows[remedy]["anisotropy"] == pytest.approx((a - b) / 2, abs=1e-12)
-        tpr, tnr = own["ss"] / (own["ss"] + own["se"]), own["ee"] / (own["ee"] + own["es"])
-        assert rows[remedy]["accuracy"] == pytest.approx(((tpr + tnr) / 2).mean(), abs=1e-12)
+    assert len(matrices) == 2 * 2
+    own = matrices.set_index(["training", "region"])
+    said = (own["es"] + own["ss"]) / own[["ee", "es", "se", "ss"]].sum(axis=1)
+    a, b = (said["a/b", r] - said["b/a", r] for r in "ab")
+    none = rows["none"]
+    assert none["shift"] == pytest.approx((a + b) / 2, abs=1e-12)
+    assert none["anisotropy"] == pytest.approx((a - b) / 2, abs=1e-12)
+    tpr, tnr = own["ss"] / (own["ss"] + own["se"]), own["ee"] / (own["ee"] + own["es"])
+    assert none["accuracy"] == pytest.approx(((tpr + tnr) / 2).mean(), abs=1e-12)
     # One training calls b, which is bright, elliptical, and the other one spiral.
-    assert rows["none"]["anisotropy"] > 0.5
-    assert rows["background"]["anisotropy_left"] < 0.8
-    assert rows["background"]["accuracy"] > rows["none"]["accuracy"] + 0.1
+    assert none["anisotropy"] > 0.5
     assert rows["none"]["anisotropy_left"] == 1
     assert abs(rows["labels"]["anisotropy"]) < 0.2
     assert rows["labels"]["accuracy"] is None

@@ -157,7 +157,7 @@ def draw(means: Sequence[Mapping[str, Cell]]) -> Drawing:
     axes.invert_yaxis()
     axes.set(xlabel="bias L over resolution")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize="small")
+        figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize="small")
     said = "; ".join(f"{row['who']}: {shown(row['cv14'])}, {shown(row['cv18'])}" for row in means)
     return Drawing(
         "biases",

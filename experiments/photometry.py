@@ -393,9 +393,7 @@ def _draw(tests: Sequence[Mapping[str, Cell]], settings: Settings) -> Drawing:
     image = axes.imshow(shade, cmap="Blues", vmin=0, vmax=6, aspect="auto")
     for (i, j), p in np.ndenumerate(values):
         text = "–" if np.isnan(p) else f"{p:.2g}"
-        axes.text(
-            j, i, text, ha="center", va="center", fontsize=7, color="0.5" if p < 1e-4 else "0"
-        )
+        axes.text(j, i, text, ha="center", va="center", fontsize=7, color="1" if p < 1e-4 else "0")
     axes.set_xticks(range(len(columns)), [f"{r} {name[0].upper()}" for r, name in columns])
     axes.set_yticks(
         range(len(names)), [f"{t.ellipticals}/{t.spirals}" for t in trainings(settings)]

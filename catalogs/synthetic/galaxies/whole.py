@@ -184,7 +184,7 @@ def with_companion(g: NDArray[np.void], own: FloatArray, unit: FloatArray) -> Fl
     cos, sin = (f(g["companion_angle"])[:, None, None] for f in (np.cos, np.sin))
     x = g["companion_x"][:, None, None] + cos * along - sin * across
     y = g["companion_y"][:, None, None] + sin * along + cos * across
-    distance = np.hypot(x, y).reshape(len(g), -1)
+    distance = np.hypot(x, y).reshape(len(g), 256)  # also of none
     distance.sort(axis=1)
     pairs = zip(distance, circles, strict=True)
     second = np.array([np.searchsorted(*pair) for pair in pairs]).reshape(own.shape) / 256

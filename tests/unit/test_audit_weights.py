@@ -38,15 +38,16 @@ def test_numbers_are_effective_and_fractions_weighted_means() -> None:
     pixels = sky.tile_of(*positions(300_000, rng), 29)
     y, w = (rng.random(300_000) < 0.3).astype(float), rng.lognormal(0, 0.6, 300_000)
     counts = counted(pixels, y, w)
-    assert counts.total == pytest.approx(w.sum() ** 2 / (w**2).sum(), abs=1)
-    assert counts.mean == pytest.approx(np.average(y, weights=w), abs=2e-4)
-    assert counts.variance == pytest.approx(np.cov(y, aweights=w, ddof=0), rel=1e-9)
-    coarse = counts.merged(2)
-    tile = pixels >> (2 * 27)
+    assert counts.whole[0] == pytest.approx(np.average(y, weights=w))
+    assert counts.whole[1] == pytest.approx(w.sum() ** 2 / (w**2).sum())
+    fine = counts.merged(3)
+    tile = pixels >> (2 * 26)
     whole = np.bincount(tile, w)
-    np.testing.assert_allclose(coarse.k / coarse.n, np.bincount(tile, w * y) / whole, atol=2e-3)
-    shares = whole * w.sum() / (w**2).sum()
-    assert np.max(np.abs(coarse.n - shares)) <= 1
+    np.testing.assert_allclose(fine.k / fine.n, np.bincount(tile, w * y) / whole)
+    np.testing.assert_allclose(fine.n, whole**2 / np.bincount(tile, w**2))
+    assert counts.total == round(fine.n.sum())
+    assert counts.mean == pytest.approx(np.average(y, weights=w), abs=2e-3)
+    assert counts.variance == pytest.approx(counts.mean * (1 - counts.mean))
 
 
 def test_equal_weights_change_nothing() -> None:
@@ -77,6 +78,28 @@ def test_tests_keep_their_size() -> None:
     assert x2.mean() == pytest.approx(tested - 1, abs=3 * np.sqrt(2 * tested / 80))
     dipole = np.array([one.dipole[0] for one in found])
     assert dipole.mean() == pytest.approx(3, abs=3 * np.sqrt(6 / 80))
+
+
+def test_tests_keep_their_size_where_weights_scatter_on_one_side_only() -> None:
+    """Answers do not depend on position or weight; errors of one side are 7 times as large."""
+    rng = np.random.default_rng(76)
+    ra, dec = positions(60_000, rng)
+    pixels = sky.tile_of(ra, dec, 29)
+    found, tested = [], 0
+    settings = AuditSettings(min_n=100, radii=(30.0,), simulations=1000)
+    for _ in range(20):
+        w = np.where(ra < 120, rng.lognormal(0, 2, 60_000), 1.0)
+        counts = counted(pixels, (rng.random(60_000) < 0.45).astype(float), w)
+        battery = Battery(counts, 1, settings)
+        tested += len(battery.n)
+        found.append(battery.statistics(battery.cells.k[None]))
+    null = battery.statistics(battery.permuted(0.45 * counts.n.sum(), 1000, rng)).scan
+    x2 = sum(one.x2[0] for one in found)
+    assert x2 == pytest.approx(tested - 20, abs=3 * np.sqrt(2 * tested))
+    dipole = np.mean([one.dipole[0] for one in found])
+    assert dipole == pytest.approx(3, abs=3 * np.sqrt(6 / 20))
+    scan = np.mean([one.scan[0] for one in found])
+    assert scan == pytest.approx(null.mean(), abs=3 * null.std() / np.sqrt(20))
 
 
 def test_an_audit_is_weighted(tmp_path: Path) -> None:

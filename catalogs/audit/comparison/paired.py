@@ -19,7 +19,7 @@ from catalogs.audit.region import Cap
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity.battery import CELL_ORDER, Battery, monte_carlo_p
 from catalogs.audit.uniformity.fractions import difference_interval, leave_one_out_z
-from catalogs.audit.uniformity.tiles import TileCounts, shared_out
+from catalogs.audit.uniformity.tiles import TileCounts, counted_by
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -50,12 +50,12 @@ class Pairs:
         """Return a - b per occupied tile, as counts for the tests of a sky."""
         tiles = np.flatnonzero(self.n)
         total = (self.a - self.b)[tiles]
-        n = shared_out(self.n[tiles])
+        n = self.n[tiles] if self.weighted else np.rint(self.n[tiles]).astype(np.int64)
         return TileCounts(self.order, tiles, n, total, float(self.squares.sum()), labels=False)
 
 
 def gather_pairs(
-    rows: Rows, column: int, truth: int | None, order: int, unit: float | None = None
+    rows: Rows, column: int, truth: int | None, order: int, unit: float | FloatArray | None = None
 ) -> Pairs:
     """Sum paired answers per tile.
 
@@ -68,8 +68,9 @@ def gather_pairs(
     truth : int, optional
         Where the label is; NaN for none.
     order : int
-    unit : float, optional
-        The weight that counts as one object; the last value of a row is its weight then.
+    unit : float or ndarray, optional
+        The weight that counts as one object (see `counted_by`); the last
+        value of a row is its weight then.
 
     Returns
     -------
@@ -82,7 +83,7 @@ def gather_pairs(
         both = np.isfinite(values[:, column])
         tile = pixels[both] >> (2 * (sky.FINEST_ORDER - order))
         a, b = values[both, 0], values[both, column]
-        weight = np.ones(len(a)) if unit is None else values[both, -1] / unit
+        weight = counted_by(values[both, -1], pixels[both], unit)
         for row, terms in enumerate((1.0, a, b, (a - b) ** 2)):
             sums[row] += np.bincount(tile, weight * terms, minlength=size)
         if counts is None or np.any((a != np.rint(a)) | (b != np.rint(b))):
@@ -229,7 +230,8 @@ def difference_tiles(pairs: Pairs, order: int, min_n: int) -> DifferenceTiles:
     z = np.zeros(len(n))
     if counts.variance > 0 and len(counts.n) > 1:
         z = leave_one_out_z(k, n, counts.variance, (float(counts.k.sum()), float(counts.total)))
-    return DifferenceTiles(order, counts.tiles[enough], n, k / n, z)
+    whole = np.maximum(np.floor(n), 1).astype(np.int64)  # weighted numbers need not be whole
+    return DifferenceTiles(order, counts.tiles[enough], whole, k / n, z)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from catalogs.audit.conditions.regression import Design, NotFittedError, design, logistic
-from catalogs.audit.uniformity.tiles import shared_out
+from catalogs.audit.uniformity.tiles import counted_by
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -205,7 +205,7 @@ class Gathering:
             self.design,
             self.order,
             cells,
-            shared_out(self._n[cells]),
+            self._n[cells],
             self._k[cells],
             1.0 if self._labels else self._squares / float(whole.variance.sum()),
             float(null * self._n.sum()),
@@ -289,7 +289,7 @@ def gather(
     rows: Callable[[], Iterator[tuple[IntArray, FloatArray]]],
     names: Sequence[str],
     order: int,
-    unit: float | None = None,
+    unit: float | FloatArray | None = None,
 ) -> Gathered:
     """Go over the rows twice, for the sample and for the step.
 
@@ -301,15 +301,15 @@ def gather(
     names : sequence of str, length d
     order : int
         Of the cells.
-    unit : float, optional
-        The weight that counts as one answer; a row's weight is its last value then. Weights over
-        the unit are prior weights of the regression.
+    unit : float or ndarray, optional
+        The weight that counts as one answer (see `counted_by`); a row's weight is
+        its last value then. Weights over the unit are prior weights of the regression.
     """
     last = 1 + len(names)
 
     def complete_rows(pixels: IntArray, values: FloatArray) -> tuple[IntArray, FloatArray]:
         there = np.isfinite(values[:, 1:last]).all(axis=1)
-        weights = np.ones(there.sum()) if unit is None else values[there, -1] / unit
+        weights = counted_by(values[there, -1], pixels[there], unit)
         return pixels[there], np.column_stack([values[there, :last], weights])
 
     sample = Sample(last + 1)

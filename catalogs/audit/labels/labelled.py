@@ -19,6 +19,7 @@ from catalogs.audit.labels.prediction_powered import FEWEST_LABELS, Answers, Sam
 from catalogs.audit.region import Cap, Part
 from catalogs.audit.uniformity.battery import CELL_ORDER
 from catalogs.audit.uniformity.fractions import normal_interval, wilson
+from catalogs.audit.uniformity.tiles import counted_by
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -71,7 +72,7 @@ class Labelled:
 
 
 def gather(
-    rows: Rows, column: int, order: int, named: Part | None, unit: float | None = None
+    rows: Rows, column: int, order: int, named: Part | None, unit: float | FloatArray | None = None
 ) -> Labelled:
     """Sum answers per tile by truth.
 
@@ -85,8 +86,9 @@ def gather(
         HEALPix order of the tiles, at least 4.
     named : Region or Cap, optional
         The region that was named in advance.
-    unit : float, optional
-        The weight that counts as one object; the last value of a row is its weight then.
+    unit : float or ndarray, optional
+        The weight that counts as one object (see `counted_by`); the last
+        value of a row is its weight then.
 
     Returns
     -------
@@ -102,7 +104,7 @@ def gather(
             side = named.contains(*sky.tile_centres(pixels, sky.FINEST_ORDER)).astype(np.int64)
         group = np.where(np.isnan(truth), 0, 1 + (truth > 0)).astype(np.int64)
         at = (side * _GROUPS + group) * size + (pixels >> (2 * (sky.FINEST_ORDER - order)))
-        weight = np.ones(len(answers)) if unit is None else values[:, -1] / unit
+        weight = counted_by(values[:, -1], pixels, unit)
         for moment, terms in enumerate((weight, weight * answers, weight * answers**2)):
             summed = np.bincount(at, terms, minlength=_SIDES * _GROUPS * size)
             sums[:, :, moment] += summed.reshape(_SIDES, _GROUPS, size)

@@ -139,10 +139,11 @@ def read(
 def _weighting(name: str | None, tiles: TileAccumulator, counts: TileCounts) -> str:
     """Say what weights do to the numbers."""
     uneven = tiles.uneven_weights()
-    text = f"; weighted by {name}, {tiles.rows:,} rows count as {counts.total:,}"
+    text = f"; weighted by {name}, {tiles.rows:,} rows count as {round(counts.whole[1]):,}"
     if uneven > _UNEVEN:
         text += (
-            f"; weights scatter differently over the sky, so that errors there are wrong by "
-            f"factors of up to {uneven:.2f}"
+            f"; weights scatter differently over the sky (errors by factors of up to "
+            f"{uneven:.2f}), so the tests give each tile of nside 8 its own effective number, "
+            f"{counts.total:,} in all"
         )
     return text

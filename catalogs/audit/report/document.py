@@ -111,7 +111,7 @@ def build(
                 ),
             },
             "sky": {
-                "answers": counts.total,
+                "answers": round(counts.whole[1]),
                 "fraction": analysis.fraction,
                 "interval": analysis.fraction_interval,
                 "nside": 2**analysis.order,

@@ -125,7 +125,7 @@ def analyse(counts: TileCounts, settings: AuditSettings) -> Analysis:
         outcomes, smallest, by_alarm, dipole, caps = _tests(counts, tables[0], settings)
     return Analysis(
         order,
-        counts.mean,
+        counts.whole[0],
         _interval(counts),
         outcomes,
         verdict.decide(
@@ -167,7 +167,8 @@ def _obstacles(counts: TileCounts, table: TileTable, settings: AuditSettings) ->
 
 
 def _interval(counts: TileCounts) -> tuple[float, float]:
-    k, n = np.array([counts.k.sum()]), np.array([counts.total])
+    fraction, number = counts.whole
+    k, n = np.array([fraction * number]), np.array([number])
     if counts.labels:
         low, high = fractions.wilson(k, n)
     else:
@@ -378,16 +379,16 @@ def tile_table(counts: TileCounts, settings: AuditSettings, *, testing: bool) ->
     else:
         (low, high), cp = fractions.normal_interval(k, n, variance), (missing, missing)
     rest = whole[1] - n
-    difference = np.where(rest > 0, k / n - (whole[0] - k) / np.maximum(rest, 1), np.nan)
+    difference = np.where(rest > 0, k / n - (whole[0] - k) / np.maximum(rest, 1e-300), np.nan)
     flag = np.zeros(len(n), np.bool_)
     if testing:
         flag = (q < settings.alpha) & (np.abs(difference) >= settings.min_difference)
     return TileTable(
         counts.order,
         counts.tiles,
-        n,
+        np.maximum(np.floor(n), 1).astype(np.int64),  # effective numbers need not be whole
         k,
-        np.minimum(k / n, 1.0),  # weights of few rows may add up to more
+        np.clip(k / n, 0.0, 1.0),  # rounding may go beyond
         low,
         high,
         *cp,

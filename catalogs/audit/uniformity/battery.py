@@ -84,7 +84,7 @@ class Battery:
         """Sum counts per cell to the cells of the dipole and the scan."""
         return grouped(k, self._to_scan, int(self._to_scan.max()) + 1)
 
-    def variance(self, k: FloatArray, n: IntArray) -> FloatArray:
+    def variance(self, k: FloatArray, n: IntArray | FloatArray) -> FloatArray:
         """Return the null variance of one answer, shape (...,): p(1 - p) for labels."""
         p = np.asarray(k.sum(axis=-1) / n.sum())
         if self._fixed_variance is None:
@@ -180,10 +180,10 @@ class Battery:
             Sums per cell. Sums of probabilities are drawn from the normal distribution with
             the permutation's mean and covariance s^2 (diag n - n n^T/N).
         """
-        n, total = self.cells.n, int(self.cells.n.sum())
+        n, total = self.cells.n, float(self.cells.n.sum())
         if self.labels and total < _LARGEST_HYPERGEOMETRIC:
             drawn = rng.multivariate_hypergeometric(
-                n, round(k_total), size=skies, method="marginals"
+                np.asarray(n, np.int64), round(k_total), size=skies, method="marginals"
             )
             return drawn.astype(np.float64)
         p = k_total / total

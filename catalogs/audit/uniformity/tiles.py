@@ -22,20 +22,27 @@ class TileCounts:
 
     ``n`` is the number of answers and ``k`` their sum (of 0/1 labels, or of probabilities) per
     tile; ``squares`` the sum of squared answers over the sky; ``labels`` whether all answers
-    are 0 or 1. Arrays have shape (t,), tiles ascend.
+    are 0 or 1. Arrays have shape (t,), tiles ascend. Of weighted answers ``n`` is an effective
+    number, which need not be whole; ``weighted`` is the mean of all rows, with its own.
     """
 
     order: int
     tiles: IntArray
-    n: IntArray
+    n: IntArray | FloatArray
     k: FloatArray
     squares: float
     labels: bool
+    weighted: tuple[float, float] | None = None
 
     @property
     def total(self) -> int:
         """Number of answers on the sky."""
-        return int(self.n.sum())
+        return round(float(self.n.sum()))
+
+    @property
+    def whole(self) -> tuple[float, float]:
+        """Fraction over the sky as it is told, weighted where there are weights, and its n."""
+        return self.weighted or (self.mean, float(self.total))
 
     @property
     def mean(self) -> float:
@@ -52,27 +59,31 @@ class TileCounts:
         if order > self.order:
             raise ValueError(f"cannot split tiles of order {self.order} to order {order}")
         parents, index = np.unique(self.tiles >> (2 * (self.order - order)), return_inverse=True)
-        n = np.zeros(len(parents), np.int64)
+        whole = np.issubdtype(self.n.dtype, np.integer)
+        n: IntArray | FloatArray = (
+            np.zeros(len(parents), np.int64) if whole else np.zeros(len(parents))
+        )
         k = np.zeros(len(parents))
         np.add.at(n, index, self.n)
         np.add.at(k, index, self.k)
-        return TileCounts(order, parents, n, k, self.squares, self.labels)
+        return TileCounts(order, parents, n, k, self.squares, self.labels, self.weighted)
 
 
 class TileAccumulator:
     """Adds batches of answers to dense arrays; memory depends on the order, not on the rows.
 
     Answers with weights count as n_eff = (sum w)^2/sum w^2 of weight one (Kish 1965, Survey
-    Sampling, section 11.7), shared among the tiles by the sums of their weights: so numbers add
-    up, and the fraction of a tile is its weighted mean.
+    Sampling, section 11.7) in each tile of nside 8, shared among the tiles within by the sums of
+    their weights. The fraction of a tile of nside 8 or finer is its weighted mean, and its variance
+    s^2/n however weights scatter over the sky; a larger part's is the mean of such tiles by their
+    n_eff, which has the least variance where one fraction holds everywhere.
     """
 
     def __init__(self, order: int) -> None:
         self.order = order
         self._n = np.zeros(12 * 4**order, np.int64)
         self._k = np.zeros(12 * 4**order)
-        self._w, self._w2 = np.zeros((2, 12 * 4**order))
-        self._squares = 0.0
+        self._w, self._w2, self._squares = np.zeros((3, 12 * 4**order))
         self._labels, self._weighted = True, False
 
     def add(
@@ -88,18 +99,25 @@ class TileAccumulator:
         self._labels = self._labels and bool(np.all((answers == 0) | (answers == 1)))
         if weights is None:
             self._k += np.bincount(tiles, weights=answers, minlength=size)
-            self._squares += float(answers @ answers)
+            self._squares += np.bincount(tiles, answers**2, size)
             return
         self._weighted = True
         self._w += np.bincount(tiles, weights, size)
         self._w2 += np.bincount(tiles, weights**2, size)
         self._k += np.bincount(tiles, weights * answers, size)
-        self._squares += float(weights @ answers**2)
+        self._squares += np.bincount(tiles, weights * answers**2, size)
 
     @property
-    def unit(self) -> float:
-        """The weight that counts as one answer, sum w^2/sum w of all rows; 1 without weights."""
-        return float(self._w2.sum() / self._w.sum()) if self._weighted else 1.0
+    def unit(self) -> FloatArray:
+        """The weight that counts as one answer in each tile of nside 8, shape (768,).
+
+        sum w^2/sum w of the tile's rows; 1 where there are none, and without weights.
+        """
+        w, w2 = (
+            x.reshape(-1, 4 ** (self.order - TESTING_ORDER)).sum(axis=1)
+            for x in (self._w, self._w2)
+        )
+        return np.where(w > 0, w2 / np.where(w > 0, w, 1.0), 1.0)
 
     @property
     def rows(self) -> int:
@@ -111,19 +129,26 @@ class TileAccumulator:
         tiles = np.flatnonzero(self._n)
         if not self._weighted:
             return TileCounts(
-                self.order, tiles, self._n[tiles], self._k[tiles], self._squares, self._labels
+                self.order,
+                tiles,
+                self._n[tiles],
+                self._k[tiles],
+                float(self._squares.sum()),
+                self._labels,
             )
-        whole, unit = float(self._w.sum()), self.unit
-        n, k = shared_out(self._w[tiles] / unit), self._k[tiles] / unit
-        variance = self._squares / whole - (self._k.sum() / whole) ** 2
-        squares = (variance + (k.sum() / n.sum()) ** 2) * n.sum()
-        return TileCounts(self.order, tiles, n, k, float(squares), labels=False)
+        unit = self.unit[tiles >> (2 * (self.order - TESTING_ORDER))]
+        n, k, squares = (x[tiles] / unit for x in (self._w, self._k, self._squares))
+        w, w2 = self._w.sum(), self._w2.sum()
+        weighted = (float(self._k.sum() / w), float(w**2 / w2))
+        return TileCounts(
+            self.order, tiles, n, k, float(squares.sum()), labels=False, weighted=weighted
+        )
 
     def uneven_weights(self) -> float:
-        """Return by which factor, at most, the error of a part of the sky (nside 2) is wrong.
+        """Return how unlike the scatter of weights is in a part of the sky (nside 2).
 
-        Numbers are shared as if weights scattered alike all over the sky; the factor is the root
-        of how much more, or less, they do in a part of at least 100 rows; 1 without weights.
+        The factor by which errors there differ from those of weights that scatter alike all over
+        the sky, at most, of parts with at least 100 rows; 1 without weights.
         """
         shape = (-1, 4 ** (self.order - 1))
         n, w, w2 = (x.reshape(shape).sum(axis=1) for x in (self._n, self._w, self._w2))
@@ -134,15 +159,21 @@ class TileAccumulator:
         return float(max(scatter.max(), 1 / scatter.min()))
 
 
-def shared_out(numbers: FloatArray) -> IntArray:
-    """Round to whole numbers of at least one, each making up for what those before it left."""
-    found = np.empty(len(numbers), np.int64)
-    left = 0.0
-    for at, number in enumerate(numbers.tolist()):
-        left += number
-        found[at] = max(1, round(left))
-        left -= float(found[at])
-    return found
+def counted_by(
+    weights: FloatArray, healpix_29: IntArray, unit: float | FloatArray | None
+) -> FloatArray:
+    """Return for how many answers rows count: their weights over the unit of their tile.
+
+    ``unit`` is one for the whole sky, or one per nested tile of an order, shape (12 * 4**order,);
+    None counts each row once.
+    """
+    if unit is None:
+        return np.ones(len(healpix_29))
+    units = np.atleast_1d(np.asarray(unit, np.float64))
+    if len(units) == 1:
+        return np.asarray(weights / units)
+    order = round(np.log2(len(units) / 12) / 2)
+    return np.asarray(weights / units[healpix_29 >> (2 * (_KEY_ORDER - order))])
 
 
 def order_to_test(counts: TileCounts) -> int:

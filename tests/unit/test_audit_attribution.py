@@ -117,8 +117,15 @@ def test_labels_needed_give_the_precision() -> None:
     needed = labels_needed(whole, [9000, 30_000], 0.02)
     for labels, objects in zip(needed.astype(int).tolist(), (9000, 30_000), strict=True):
         sample = drawn(labels, objects - labels, P, RATES, 2000, rng)
-        half = 1.96 * np.sqrt(corrected_fraction(sample).variance.mean())
-        assert half == pytest.approx(0.02, rel=0.02)
+        _, low, high = corrected_interval(sample, best_tuning(sample, whole))
+        assert np.median(high - low) / 2 == pytest.approx(0.02, rel=0.02)
+    # Rare mistakes: the interval that is written counts one more of either kind.
+    rare = drawn(200_000, 1, 0.1, (0.9, 0.98), 1, rng)
+    rare = Sample(*(Answers(*(x[0] for x in (a.n, a.total, a.squares))) for a in parts(rare)))
+    labels = int(labels_needed(rare, [10_000], 0.03)[0])
+    sample = drawn(labels, 10_000 - labels, 0.1, (0.9, 0.98), 2000, rng)
+    _, low, high = corrected_interval(sample, best_tuning(sample, rare))
+    assert np.median(high - low) / 2 == pytest.approx(0.03, rel=0.03)
     # Objects of which not even all labels would say it so precisely.
     assert np.isnan(labels_needed(whole, [9000], 0.005)).all()
 

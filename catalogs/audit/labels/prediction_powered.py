@@ -200,13 +200,14 @@ def corrected_interval(
 def labels_needed(sample: Sample, objects: ArrayLike, precision: float) -> FloatArray:
     """Return how many labels a tile needs for a corrected fraction within -+ ``precision``.
 
-    With the best t the variance is s^2 ((1 - r^2)/n + r^2/M), for n labels among M objects,
-    where s^2 is the labels' variance and r their correlation with the answers.
+    The fewest whose `corrected_interval` is that short, in a tile with the sky's fraction and rates
+    of mistakes. It is of the population that the tile's objects are a draw of, so even labels for
+    all of them leave an interval.
 
     Parameters
     ----------
     sample : Sample
-        All labels of the sky, shape (), from which s^2 and r come.
+        All labels of the sky, shape (), from which fraction and rates come.
     objects : array_like of float, shape (t,)
         M, objects in each tile.
     precision : float
@@ -217,15 +218,36 @@ def labels_needed(sample: Sample, objects: ArrayLike, precision: float) -> Float
     ndarray of float64, shape (t,)
         NaN where even labels for all objects would not do: the tile holds too few.
     """
-    labelled, m = sample.labelled, np.asarray(objects, np.float64)
-    truth = sample.members.n / labelled.n
-    spread = truth * (1 - truth)
-    scale = float(spread * labelled.variance)
-    r2 = min(float(_covariance(sample) ** 2) / scale, 1.0) if scale > 0 else 0.0
-    allowed = (precision / stats.norm.isf(0.025)) ** 2 / max(float(spread), 1e-12)
-    left = allowed - r2 / m
-    needed = np.ceil((1 - r2) / np.where(left > 0, left, np.inf))
-    return np.where((left > 0) & (needed <= m), np.maximum(needed, FEWEST_LABELS), np.nan)
+    m = np.floor(np.asarray(objects, np.float64))
+
+    def half(n: FloatArray) -> FloatArray:
+        tile = _expected(sample, n, np.maximum(m - n, 0.0))
+        found = corrected_fraction(tile, best_tuning(tile, sample))
+        return np.asarray(stats.t.isf(0.025, n - 1) * np.sqrt(found.cautious))
+
+    few = np.full(m.shape, float(FEWEST_LABELS))
+    enough = (m >= FEWEST_LABELS) & (half(np.maximum(m, FEWEST_LABELS)) <= precision)
+    low, high = few - 1, np.maximum(m, few)  # not enough, or below the fewest; enough
+    while np.any(high - low > 1):
+        middle = np.maximum(np.floor((low + high) / 2), few)
+        short = half(middle) <= precision
+        low, high = np.where(short, low, middle), np.where(short, middle, high)
+        low = np.where(high <= few, few - 1, low)
+    return np.where(enough, high, np.nan)
+
+
+def _expected(sample: Sample, labels: FloatArray, unlabelled: FloatArray) -> Sample:
+    """Return the sample to expect in tiles that are like the sky, shape (t,)."""
+
+    def share(part: Answers, whole: FloatArray, n: FloatArray) -> Answers:
+        return Answers(*(n * x / whole for x in (part.n, part.total, part.squares)))
+
+    known, everybody = sample.labelled.n, sample.labelled + sample.unlabelled
+    return Sample(
+        share(everybody, everybody.n, unlabelled),
+        share(sample.others, known, labels),
+        share(sample.members, known, labels),
+    )
 
 
 def best_tuning(sample: Sample, source: Sample | None = None) -> FloatArray:

@@ -11,6 +11,23 @@
 A message is one line: the value, what was expected, and the remedy.
 """
 
+import unicodedata
+
+
+def printable(text: str) -> str:
+    """Return text as a terminal may show it: what moves the cursor or hides is written out.
+
+    Names in tables and files are foreign: an escape sequence or a line break in one could forge
+    what is printed. Control and format characters, lone surrogates and line separators are escaped.
+    """
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSEEN else c
+        for c in text
+    )
+
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
 
 class SkytallyError(Exception):
     """A failure that a retry will not mend; base of all others."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from catalogs.errors import InputError, SkytallyError
+from catalogs.errors import InputError, SkytallyError, printable
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -120,7 +120,7 @@ def need(module: str, extra: str) -> None:
 
 def fail(message: str, exit_status: int) -> NoReturn:
     """End with one line on standard error and an exit status."""
-    sys.stderr.write(f"skytally: {' '.join(message.split())}\n")
+    sys.stderr.write(f"skytally: {printable(' '.join(message.split()))}\n")
     raise SystemExit(exit_status)
 
 

@@ -39,7 +39,7 @@ from catalogs.audit.report.page import render
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity import verdict
 from catalogs.audit.uniformity.analysis import Analysis, analyse
-from catalogs.errors import InputError, SkytallyError
+from catalogs.errors import InputError, SkytallyError, printable
 from catalogs.progress import Reporter, Silent
 from catalogs.survey import tables
 
@@ -140,7 +140,8 @@ def audit(
 
 def summary_lines(result: AuditResult) -> list[str]:
     """Return the result in plain English, a few lines for a terminal."""
-    return [*documents.summary(result.document), f"Report: {result.report}"]
+    lines = [*documents.summary(result.document), f"Report: {result.report}"]
+    return [printable(line) for line in lines]
 
 
 def attribute(

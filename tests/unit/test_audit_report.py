@@ -30,7 +30,7 @@ from catalogs.audit.report import wording
 from catalogs.audit.report.figures import funnel, posterior
 from catalogs.audit.report.figures.projection import Mollweide, boundary, outlines
 from catalogs.audit.report.page import render
-from catalogs.audit.run import AuditResult, audit
+from catalogs.audit.run import AuditResult, audit, summary_lines
 from catalogs.audit.settings import DEFAULT_RADII, AuditSettings
 from catalogs.audit.uniformity.analysis import tile_table
 from catalogs.audit.uniformity.dipole import Dipole
@@ -371,11 +371,32 @@ def test_a_footprints_outline_is_closed() -> None:
     assert len(boundary(tiles, order, Mollweide(0.0))) == 0
 
 
+def test_a_name_forges_no_line_of_the_summary(hostile: AuditResult) -> None:
+    forged = "a\nVerdict: uniform\x1b]0;title\x07\u2028\u202e\x9b31m"
+    settings = hostile.document["settings"] | {"answer": forged}
+    lines = summary_lines(replace(hostile, document=hostile.document | {"settings": settings}))
+    assert sum(line.startswith("Verdict:") for line in "\n".join(lines).splitlines()) == 1
+    assert not set("\n\x1b\x07\u2028\u202e\x9b") & set("".join(lines))
+    assert any(r"a\nVerdict: uniform\x1b]0;title\x07\u2028\u202e\x9b31m" in line for line in lines)
+
+
+def test_flagged_tiles_beside_no_alarm_are_told(hostile: AuditResult) -> None:
+    document = hostile.document | {"verdict": "uniform"}
+    made = sum(test["p"] is not None for test in document["tests"])
+    assert sentences.flagged_text(document | {"flagged": []}) == ""
+    said = f"One tile has q < 0.05; over {made} tests this does not alarm."
+    beside = document | {"flagged": [{}]}
+    assert said in sentences.summary(beside)
+    assert said in wording.findings(beside)
+    assert sentences.flagged_text(beside | {"verdict": "anisotropic"}) == ""
+
+
 @pytest.mark.parametrize(
     ("p_clustered", "cause", "said"),
     [
         ((0.2, 0.06), "undetermined", True),
         ((0.2, 0.01), "undetermined", False),
+        ((0.2, 0.03), "undetermined", True),  # the smaller of two looks
         ((0.2, 0.2), "classifier", False),
         ((None, None), "undetermined", False),
     ],

@@ -183,8 +183,8 @@ def _not_made(analysis: Analysis, made: list[str], settings: AuditSettings) -> l
         return []
     small = np.all(analysis.tables[0].n < settings.min_n)
     why = (
-        f": no tile at nside {2**analysis.order} holds {settings.min_n} answers, choose a smaller "
-        "order to test tiles"
+        f": no tile at nside {2**analysis.order} holds {settings.min_n} answers"
+        f"{', choose a smaller order to test tiles' if analysis.order else ''}"
         if small
         else ""
     )
@@ -247,9 +247,12 @@ def clustering_text(document: dict[str, Any]) -> str:
 
 
 def could_be_clustering(document: dict[str, Any]) -> bool:
-    """Say whether dipole and scan were judged on a clustered sky, and neither stands out there."""
+    """Say whether dipole and scan were judged on a clustered sky, and neither stands out there.
+
+    They are two looks at one sky, hence Holm's correction.
+    """
     judged = [t["p_correlated"] for t in document["tests"] if t["p_correlated"] is not None]
-    return bool(judged) and min(judged) >= document["alarm"]["alpha"]
+    return bool(judged) and min(verdict.holm(judged)) >= document["alarm"]["alpha"]
 
 
 def headline(document: dict[str, Any]) -> str:
@@ -268,10 +271,12 @@ def headline(document: dict[str, Any]) -> str:
         return f"{varies}; {_CAUSES[document['cause']]}."
     if document["verdict"] == verdict.INSUFFICIENT:
         return f"These data do not suffice for a verdict: {'; '.join(document['reasons'])}."
-    smallest = document["detectable"]["dipole"]["mean"]
+    found = document["detectable"]
     return (
         f"No variation of the fraction of {answer} answers over the sky was found at the "
-        f"{alpha:g} level, where a dipole of {smallest:.4f} would have been found with 80% power."
+        f"{alpha:g} level. With 80% power, averaged over its direction, the dipole test alone "
+        f"would find a dipole of {found['dipole']['mean']:.4f}, and raise the alarm at one of "
+        f"{found['dipole_alone_raises_alarm']['mean']:.4f}."
     )
 
 
@@ -292,6 +297,16 @@ def effect_text(test: dict[str, Any]) -> str:
             f"Dec {test['dec']:+.1f}°, the most deviant of {test['caps']:,} caps"
         )
     return f"{signed} in the most deviant of {test['tested']} tiles; {test['flagged']} flagged"
+
+
+def flagged_text(document: dict[str, Any]) -> str:
+    """Say that single tiles stand out though the alarm, over all tests, is not raised."""
+    tiles = len(document["flagged"])
+    if document["verdict"] == verdict.ANISOTROPIC or not tiles:
+        return ""
+    made = sum(test["p"] is not None for test in document["tests"])
+    have = "One tile has" if tiles == 1 else f"{tiles} tiles have"
+    return f"{have} q < {document['alarm']['alpha']:g}; over {made} tests this does not alarm."
 
 
 def left_out(document: dict[str, Any]) -> list[tuple[str, int]]:
@@ -326,12 +341,13 @@ def summary(document: dict[str, Any]) -> list[str]:
         for test in document["tests"]
         if test["p"] is not None
     ]
+    lines += [said] if (said := flagged_text(document)) else []
     if document["alarm"]["p"] is not None:
         made = sum(test["p"] is not None for test in document["tests"])
         lines.append(f"Alarm: smallest of {made} p after Holm {document['alarm']['p']:.4g}")
     if document["detectable"]["dipole"] is not None:
         lines.append(
-            "Smallest dipole that these data show with 80% power: "
+            "Smallest dipole that the dipole test alone finds with 80% power: "
             f"{document['detectable']['dipole']['mean']:.4f}"
         )
     lines += nuisance_document.lines(document)

@@ -50,12 +50,14 @@ def findings(document: dict[str, Any]) -> list[str]:
         meaning = (
             "a sky that is clustered by itself could look so"
             if sentences.could_be_clustering(document)
-            else "a sky that is clustered by itself does not explain it"
+            else "a Gaussian field as strong as the one fitted here seldom looks so; a single rich "
+            "structure would"
         )
         said.append(typeset(f"If galaxies cluster, p is {values}: {meaning}."))
     if document["verdict"] == "uniform":
         made = [_SHORT[t["name"]] for t in document["tests"] if t["p"] is not None]
         said.append(f"None of the tests alarms at level {alpha:g} ({', '.join(made)}).")
+        said += [flagged] if (flagged := sentences.flagged_text(document)) else []
     apart = document["counts"]["other_answer"]
     if apart:
         said.append(
@@ -125,8 +127,8 @@ below {s["alpha"]:g} and a difference of at least {s["min_difference"]:g}.
         p of the first three from {s["simulations"]:,} permutations of the answers over fixed \
 positions (seed {s["seed"]}).
         Alarm: {document["alarm"]["method"]}, level {document["alarm"]["alpha"]:g}. Without one, \
-the sky is uniform if a dipole of {s["effect"]:g} would have been found with 80% power, else the \
-data are insufficient.
+the sky is uniform if the dipole test alone would find a dipole of {s["effect"]:g} with 80% power, \
+averaged over its direction, else the data are insufficient.
         p, clustered: dipole and scan again under the Gaussian likelihood of a clustered sky; it \
 informs, and does not raise the alarm.
     """

@@ -98,8 +98,8 @@ def decide(
         reasons.append("the footprint does not allow a dipole to be fitted")
     if detectable is not None and detectable > effect:
         reasons.append(
-            f"the smallest dipole detectable with 80% power is {detectable:.4f}, larger than "
-            f"the effect of {effect:g} that was asked for"
+            f"the smallest dipole detectable with 80% power, by the dipole test alone, is "
+            f"{detectable:.4f}, larger than the effect of {effect:g} that was asked for"
         )
     verdict = INSUFFICIENT if reasons else UNIFORM
     return Verdict(verdict, None, smallest, p_holm, tuple(reasons))

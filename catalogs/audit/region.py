@@ -67,8 +67,9 @@ def parse_part(text: str) -> Part:
     )
 
 
-def in_words(part: Part) -> str:
-    """Return the region in words."""
+def in_words(part: Part, *, cells: int | None = None) -> str:
+    """Return the region in words; ``cells`` is their nside where it takes whole ones."""
     if isinstance(part, Cap):
-        return f"within {part.radius:g}° of RA {part.ra:.1f}°, Dec {part.dec:+.1f}°"
+        which = "" if cells is None else f"in cells of nside {cells} whose centres lie "
+        return f"{which}within {part.radius:g}° of RA {part.ra:.1f}°, Dec {part.dec:+.1f}°"
     return f"RA {part.ra_min:g}° to {part.ra_max:g}°, Dec {part.dec_min:+g}° to {part.dec_max:+g}°"

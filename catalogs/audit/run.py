@@ -248,6 +248,8 @@ def _write(
             named = list(zip(settings.compare, differences, strict=True))
             products.write_differences(named, made / "differences.fits")
         products.write_flagged(table, made / "flagged.moc.fits")
+        if (cap := _scanned_cap(analysis)) is not None:
+            products.write_scanned(cap, made / "scan.moc.fits")
         plots.draw_maps(analysis, settings.answer, made, alpha=settings.alpha)
         if document["nuisances"] is not None:
             covariate_plots.draw(document["nuisances"], settings.answer, made)

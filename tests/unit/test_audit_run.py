@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy import units
 from astropy.coordinates import ICRS, SkyCoord
 from astropy.io import fits
 from astropy.table import Table
@@ -120,6 +121,13 @@ def test_a_deviant_region_is_reported_in_every_product(
     moc = MOC.from_fits(result.folder / "flagged.moc.fits")
     np.testing.assert_array_equal(np.sort(moc.flatten()), np.sort(flagged))
     assert moc.max_order == 3
+
+    scan = next(test for test in document["tests"] if test["name"] == "scan")
+    moc = MOC.from_fits(result.folder / "scan.moc.fits")
+    inside = moc.contains_lonlat(
+        table["ra"].to_numpy() * units.deg, table["dec"].to_numpy() * units.deg
+    )
+    assert inside.sum() == scan["n"]
 
 
 def test_maps_are_pictures(deviant: tuple[Path, AuditResult]) -> None:

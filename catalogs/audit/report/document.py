@@ -17,6 +17,7 @@ from catalogs.audit.report import label_document, nuisance_document, paired_docu
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity import verdict
 from catalogs.audit.uniformity.analysis import Analysis, TileTable, tile_positions
+from catalogs.audit.uniformity.battery import CELL_ORDER
 from catalogs.audit.uniformity.dipole import Detectable
 from catalogs.audit.uniformity.tiles import TileCounts
 
@@ -293,8 +294,9 @@ def effect_text(test: dict[str, Any]) -> str:
         return f"amplitude {value}, maximum at RA {test['ra']:.1f}°, Dec {test['dec']:+.1f}°"
     if test["name"] == "scan":
         return (
-            f"{signed} inside {test['radius']:g}° of RA {test['ra']:.1f}°, "
-            f"Dec {test['dec']:+.1f}°, the most deviant of {test['caps']:,} caps"
+            f"{signed} in cells of nside {2**CELL_ORDER} whose centres lie within "
+            f"{test['radius']:g}° of RA {test['ra']:.1f}°, Dec {test['dec']:+.1f}°, "
+            f"the most deviant of {test['caps']:,} caps"
         )
     return f"{signed} in the most deviant of {test['tested']} tiles; {test['flagged']} flagged"
 

@@ -15,6 +15,7 @@ from catalogs.audit.reading.truth import Matched
 from catalogs.audit.region import in_words
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity.analysis import TileTable, tile_positions
+from catalogs.audit.uniformity.battery import CELL_ORDER
 
 # From tests/unit/test_audit_attribution.py and docs/decisions/0019-causes.md.
 SCANNED_NOTE = (
@@ -68,7 +69,7 @@ def build(labelled: Labelled, matched: Matched, found: Attribution | None) -> di
     rates, difference = found.rates, found.sky
     document["attribution"] = {
         "region": str(found.part),
-        "region_in_words": in_words(found.part),
+        "region_in_words": _where(found),
         "named": found.named,
         "cause": found.cause,
         "level": attribution.LEVEL,
@@ -165,9 +166,14 @@ def rejected(found: Attribution) -> bool:
     return found.cause != attribution.UNDETERMINED
 
 
+def _where(found: Attribution) -> str:
+    """Return the region in words: a named one takes objects, the scan's cap whole cells."""
+    return in_words(found.part, cells=None if found.named else 2**CELL_ORDER)
+
+
 def reasons(found: Attribution, answer: str) -> list[str]:
     """Return why the cause is what it is, in words."""
-    where = in_words(found.part)
+    where = _where(found)
     if found.rates is None or found.sky is None or found.p_rates is None:
         return [f"no cause can be named: {'; '.join(found.obstacles)} ({where})"]
     inside, outside = found.inside, found.outside

@@ -19,6 +19,7 @@ from catalogs.audit.comparison.paired import (
 from catalogs.audit.comparison.swap import FEWEST_SEEDS, Swap
 from catalogs.audit.labels import attribution
 from catalogs.audit.region import in_words
+from catalogs.audit.uniformity.battery import CELL_ORDER
 
 UNIT_NOTE = (
     "These are two networks. That one training sky, or one method, does better than another is a "
@@ -107,7 +108,7 @@ def _sky(found: DifferenceSky) -> dict[str, Any]:
         "pole": found.pole,
         "scan_p": found.scan_p,
         "cap": None if found.cap is None else str(found.cap),
-        "cap_in_words": None if found.cap is None else in_words(found.cap),
+        "cap_in_words": None if found.cap is None else in_words(found.cap, cells=2**CELL_ORDER),
         "cap_difference": found.cap_difference,
         "cap_interval": found.cap_interval,
     }
@@ -116,7 +117,9 @@ def _sky(found: DifferenceSky) -> dict[str, Any]:
 def build_swap(found: Swap) -> dict[str, Any]:
     """Return the part on two groups of seeds."""
     enough = min(found.seeds) >= FEWEST_SEEDS
-    document = asdict(found) | {"cap": None if found.cap is None else in_words(found.cap)}
+    document = asdict(found) | {
+        "cap": None if found.cap is None else in_words(found.cap, cells=2**CELL_ORDER)
+    }
     document["claim"] = (
         "by permutation of seeds over both groups"
         if enough

@@ -14,11 +14,21 @@ from astropy.io import fits
 from mocpy import MOC
 from numpy.typing import NDArray
 
+from catalogs import sky
 from catalogs.audit.comparison.paired import DifferenceTiles
 from catalogs.audit.labels.correction import CorrectedTiles
+from catalogs.audit.region import Cap
 from catalogs.audit.uniformity.analysis import TileTable, tile_positions
+from catalogs.audit.uniformity.battery import CELL_ORDER
 
-FILES = ("tiles.parquet", "tiles.fits", "corrected.fits", "differences.fits", "flagged.moc.fits")
+FILES = (
+    "tiles.parquet",
+    "tiles.fits",
+    "corrected.fits",
+    "differences.fits",
+    "flagged.moc.fits",
+    "scan.moc.fits",
+)
 # What the HEALPix FITS convention calls a pixel without a value.
 UNSEEN = -1.6375e30
 _NAME_LENGTH = 40
@@ -156,6 +166,14 @@ def _map(
     }.items():
         hdu.header[key] = value
     return hdu
+
+
+def write_scanned(cap: Cap, path: Path) -> None:
+    """Write the cells whose centres lie in a cap of the scan, which it tests, as a MOC."""
+    cells = np.arange(12 * 4**CELL_ORDER)
+    inside = cells[cap.contains(*sky.tile_centres(cells, CELL_ORDER))].astype(np.uint64)
+    depth = np.full(len(inside), CELL_ORDER, np.uint8)
+    MOC.from_healpix_cells(inside, depth, CELL_ORDER).save(path, format="fits")
 
 
 def write_flagged(table: TileTable, path: Path) -> None:

@@ -1,7 +1,8 @@
 """Two classifiers on the same objects.
 
-What varies in the real sky is the same in both, so it cancels in the difference of their answers:
-a difference that varies over the sky is the classifiers'. Sums per tile suffice.
+A difference d of the real sky shows as d (TPR + TNR - 1) in a classifier's answers. So it cancels
+in the difference of two that are equally accurate, and what varies then over the sky is theirs; of
+a much poorer one it does not cancel. Sums per tile suffice.
 """
 
 from __future__ import annotations

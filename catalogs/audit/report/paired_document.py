@@ -140,7 +140,7 @@ def reason(path: str, cap: InCap) -> str:
     return (
         f"in the cap where the fraction differs by {cap.audited:+.4f}, {path} differs by "
         f"{cap.other:+.4f} [{low:+.4f}, {high:+.4f}] on the same objects (p of the difference "
-        f"{cap.difference_p:.2g})"
+        f"{cap.difference_p:.2g}); a much less accurate network shows less of a real effect, too"
     )
 
 

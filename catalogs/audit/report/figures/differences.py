@@ -53,9 +53,10 @@ def _draw(number: int, catalog: dict[str, Any], centre: float) -> DifferenceMap:
     sentence = (
         f"Difference of the answers (audited less other) in {len(tiles):,} tiles at nside "
         f"{part['nside']}, less {catalog['difference']:+.4f}, that of the whole sky: what varies "
-        f"in the sky itself is the same in both and cancels. From {beyond.min():+.4f} to "
-        f"{beyond.max():+.4f}; most deviant for its number of objects: {beyond[most]:+.4f} at RA "
-        f"{ra:.1f}°, Dec {dec:+.1f}° (z {z[most]:+.1f}, the largest of {len(tiles):,})."
+        "in the sky itself cancels if both networks are equally accurate. From "
+        f"{beyond.min():+.4f} to {beyond.max():+.4f}; most deviant for its number of objects: "
+        f"{beyond[most]:+.4f} at RA {ra:.1f}°, Dec {dec:+.1f}° (z {z[most]:+.1f}, the largest of "
+        f"{len(tiles):,})."
     )
     parts = [
         frame.ellipse("space"),

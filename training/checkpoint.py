@@ -5,6 +5,7 @@
     settings.json              what decides the result
     data.json                  classes, counts, crop, fingerprint of the data, code version
     log.csv                    one line per epoch
+    tensorboard/               the same for TensorBoard
     state.safetensors          where training stands: weights, their mean, the optimiser
     best.safetensors           the best epoch's weights, with patience
     weights.safetensors        the result, written last but one

@@ -21,6 +21,7 @@ from catalogs.progress import Reporter
 from training import checkpoint
 from training.answers import AnswerLayer, TwoClasses
 from training.augment import augment, principal_colour
+from training.board import board
 from training.memory import keep_freed_memory
 from training.metrics import roc_auc
 from training.network import Classifier
@@ -74,19 +75,21 @@ def fit(
         colour = _colour(train, settings)
         done = checkpoint.load_state(run, model, average, optimiser)
         log = read_log(run)[:done]
-        for epoch in range(done, settings.epochs):
-            if settings.patience and _waited(log) >= settings.patience:
-                break
-            loss = _epoch(model, average, optimiser, objective, settings, epoch, colour)
-            line: dict[str, float] = {"epoch": epoch + 1, "loss": loss}
-            line |= _watch(predict(average, validation.cutouts), watched)
-            log.append(line)
-            if settings.patience and _waited(log) == 0:
-                checkpoint.write_tensors(run / checkpoint.BEST, average.state_dict(), {})
-            write_log(run, log)
-            checkpoint.save_state(run, epoch + 1, model, average, optimiser)
-            reporter.event("epoch", **line)
-            reporter.progress("train", epoch + 1, settings.epochs, "epochs")
+        with board(run, done) as note:
+            for epoch in range(done, settings.epochs):
+                if settings.patience and _waited(log) >= settings.patience:
+                    break
+                loss = _epoch(model, average, optimiser, objective, settings, epoch, colour)
+                line: dict[str, float] = {"epoch": epoch + 1, "loss": loss}
+                line |= _watch(predict(average, validation.cutouts), watched)
+                log.append(line)
+                if settings.patience and _waited(log) == 0:
+                    checkpoint.write_tensors(run / checkpoint.BEST, average.state_dict(), {})
+                write_log(run, log)
+                checkpoint.save_state(run, epoch + 1, model, average, optimiser)
+                note(line)
+                reporter.event("epoch", **line)
+                reporter.progress("train", epoch + 1, settings.epochs, "epochs")
         if settings.patience:
             average.load_state_dict(checkpoint.read_tensors(run / checkpoint.BEST))
     return average.cpu()

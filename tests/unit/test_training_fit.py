@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from catalogs.errors import InputError
 from catalogs.progress import Silent
@@ -191,3 +192,17 @@ def test_a_step_stays_on_the_models_device(network: str, augmented: bool) -> Non
 def test_a_card_that_is_not_there_is_refused_before_anything_is_read() -> None:
     with pytest.raises(InputError, match="torch sees no card here"):
         device_of(replace(read_settings("default", None, {}), device="cuda"))
+
+
+def test_tensorboard_reads_the_log_of_an_interrupted_training(tmp_path: Path) -> None:
+    data = sample(24, 120)
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, data, SETTINGS, tmp_path, Stop())
+    (tmp_path / "state.safetensors").unlink()  # killed before the epoch was kept: done again
+    fit(data, data, SETTINGS, tmp_path, Silent())
+    seen = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    log = read_log(tmp_path)
+    for name, curve in (("loss", "loss/train"), ("validation_roc_auc", "validation_roc_auc")):
+        events = seen.Scalars(curve)
+        assert [event.step for event in events] == [1, 2]
+        assert [event.value for event in events] == pytest.approx([line[name] for line in log])

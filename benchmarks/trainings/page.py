@@ -234,9 +234,10 @@ def schedules(done: Mapping[str, Row]) -> str:
     """Return what the papers' own trainings would take, by the rates that were measured."""
     lines = []
     for network, (what, images) in SCHEDULES.items():
-        row = done.get(f"gz1-{network}") or done.get(f"few-{network}")
-        if row is None:
+        rows = [done[name] for name in (f"gz1-{network}", f"few-{network}") if name in done]
+        if not rows:
             continue
+        row = max(rows, key=lambda row: row.macs)  # nearest to the paper's size
         days = images * row.seconds / row.shown / 86400
         # Forward and backward are three times the forward's multiplications and additions.
         work = images * row.macs * 6

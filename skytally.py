@@ -13,13 +13,13 @@ from typing import Annotated
 
 import typer
 
+from catalogs.config import names_in
 from catalogs.errors import InputError
 from catalogs.terminal import (
     Config,
     Json,
     MaxBad,
     fields,
-    names_in,
     on_disk,
     reporter,
     run_app,
@@ -152,7 +152,7 @@ def export(
         raise InputError("export takes NAME.run and --to NAME.bundle, or --check NAME.bundle")
     options = run.ExportOptions(
         contract=contract,
-        precisions=tuple(name.strip() for name in precision.split(",")),
+        precisions=names_in(precision),
         calibrate=calibrate,
         survey=survey,
         cutouts=cutouts,
@@ -198,7 +198,7 @@ def annotate(
     from engine.run import AnnotateSettings
     from engine.run import annotate as run
 
-    wanted = None if columns is None else tuple(c.strip() for c in columns.split(",") if c.strip())
+    wanted = None if columns is None else tuple(name for name in names_in(columns) if name)
     settings = AnnotateSettings(
         cluster=cluster,
         insecure=insecure,
@@ -209,7 +209,7 @@ def annotate(
         workers=workers,
         crop=crop,
         columns=wanted,
-        redo=tuple(status.strip() for status in redo.split(",")) if redo else (),
+        redo=names_in(redo or None),
         max_bad=max_bad,
         stall_seconds=stall_seconds,
     )

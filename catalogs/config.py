@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,7 +63,8 @@ def read_flags(path: Path, command: str, known: Mapping[str, str]) -> dict[str, 
     Parameters
     ----------
     path : Path
-        The file; several values of one flag may be an array (``columns = ["mag", "z"]``).
+        The file; several values of one flag may be an array (``columns = ["mag", "z"]``), which
+        becomes a list as `names_in` reads it.
     command : str
         The command's name, for messages.
     known : mapping of str to str
@@ -81,6 +84,34 @@ def read_flags(path: Path, command: str, known: Mapping[str, str]) -> dict[str, 
             f"'{command}' knows {', '.join(flags)}"
         )
     return {
-        known[key]: ",".join(map(str, value)) if isinstance(value, list) else value
+        known[key]: list_of(map(str, value)) if isinstance(value, list) else value
         for key, value in values.items()
     }
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Return the names of a list that is separated by commas; none without one.
+
+    A name that has a comma in it stands in double quotes, as in a CSV file: ``"u-g, dered",z``.
+
+    Raises
+    ------
+    InputError
+        A quote is not closed, or more follows it than a comma.
+    """
+    if text is None:
+        return ()
+    try:
+        names = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise InputError(
+            f'list {text!r}: {error}; write names with a comma in double quotes: "a,b",c'
+        ) from None
+    return tuple(name.rstrip() for name in names or [""])
+
+
+def list_of(names: Iterable[str]) -> str:
+    """Return names as a list that `names_in` reads."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,22 +77,28 @@ def cosines(vectors: FloatArray, axis: FloatArray) -> FloatArray:
     return np.asarray(vectors[:, 0] * x + vectors[:, 1] * y + vectors[:, 2] * z)
 
 
-# Rows: the Galactic axes in ICRS (Hipparcos Catalogue vol. 1, section 1.5.3, eq. 1.5.11).
-_GALACTIC = np.array(
-    [
-        [-0.0548755604, -0.8734370902, -0.4838350155],
-        [+0.4941094279, -0.4448296300, +0.7469822445],
-        [-0.8676661490, -0.1980763734, +0.4559837762],
-    ]
-)
+def in_frame(ra: ArrayLike, dec: ArrayLike, frame: str) -> tuple[FloatArray, FloatArray]:
+    """Return longitude, 0 to 360, and latitude [deg] of ICRS positions [deg] in another frame.
 
-
-def galactic(ra: ArrayLike, dec: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Return Galactic longitude, 0 to 360, and latitude [deg] of ICRS positions [deg]."""
+    Parameters
+    ----------
+    ra, dec : array_like of float, shape (n,)
+    frame : str
+        One of astropy's that is a rotation of ICRS: ``galactic``, ``barycentricmeanecliptic``.
+    """
     vectors = unit_vectors(ra, dec)
-    x, y, z = (cosines(vectors, axis) for axis in _GALACTIC)
+    x, y, z = (cosines(vectors, axis) for axis in _axes(frame))
     lat = np.degrees(np.arcsin(np.clip(z, -1.0, 1.0)))
     return np.degrees(np.arctan2(y, x)) % 360, np.asarray(lat, np.float64)
+
+
+@lru_cache
+def _axes(frame: str) -> FloatArray:
+    """Return the axes of a frame in ICRS, one a row."""
+    from astropy.coordinates import SkyCoord
+
+    axes = SkyCoord([0, 90, 0], [0, 0, 90], unit="deg", frame=frame).icrs
+    return np.asarray(axes.cartesian.xyz.value.T, np.float64)
 
 
 def galactic_latitude(ra: ArrayLike, dec: ArrayLike) -> FloatArray:

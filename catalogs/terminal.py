@@ -36,7 +36,7 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make a TOML file's values the defaults of the command's flags."""
     if path is None:
         return None
-    from catalogs.config import read_flags
+    from catalogs.config import names_in, read_flags
 
     known = {
         option.lstrip("-"): parameter.name or ""
@@ -46,7 +46,7 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
     }
     repeated = {p.name for p in context.command.params if getattr(p, "multiple", False)}
     context.default_map = {
-        name: str(value).split(",") if name in repeated else value
+        name: list(names_in(str(value))) if name in repeated else value
         for name, value in read_flags(path, context.command.name or "", known).items()
     }
     return path
@@ -103,11 +103,6 @@ def fields(result: Any) -> dict[str, Any]:  # noqa: ANN401  (any result dataclas
     from dataclasses import asdict
 
     return asdict(result)
-
-
-def names_in(text: str | None) -> tuple[str, ...]:
-    """Return the names of a list that is separated by commas; none without one."""
-    return () if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def need(module: str, extra: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from catalogs.config import names_in
 from catalogs.errors import InputError
 from catalogs.terminal import Config, Json, fields, need, on_disk, reporter, show
 
@@ -99,7 +100,7 @@ def train(
         if settled:
             said = ", ".join(settled)
             raise InputError(f"--average takes its settings from the runs; leave out {said}")
-        runs = [Path(name.strip()) for name in average.split(",")]
+        runs = [Path(name) for name in names_in(average)]
         result = mean_of(survey, runs, to, turned, reporter())
     lines = [f"{to}: complete, hold-out of {_count_of(result.counts, 'test')} galaxies"]
     lines += [f"  votes are known as {result.votes}"] if result.votes else []

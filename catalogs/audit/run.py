@@ -96,7 +96,8 @@ def audit(
     # A URL stays text: as a path it would lose a slash.
     source, to = source if isinstance(source, str) else Path(source), Path(to)
     _refuse_foreign(to)
-    covariates = Covariates(settings.covariates, tables.column_names(source), str(source))
+    names = tables.column_names(source)
+    covariates = Covariates(settings.covariates, names, str(source), settings.intrinsic)
     read = read_table(source, settings, covariates, reporter)
     counts = read.counts
     reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))

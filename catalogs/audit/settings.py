@@ -67,7 +67,7 @@ class AuditSettings:
         Count every row of a position that occurs more than once; by default the first only.
     covariates : tuple of str
         Observing conditions whose part in the fraction is estimated: columns, or ``NAME=PATH`` of
-        HEALPix maps in FITS.
+        HEALPix maps in FITS (``NAME=PATH:G`` where these do not say their coordinates).
     intrinsic : tuple of str
         Those of them that are properties of the galaxies, at equal values of which the resolution
         bias compares well and badly resolved ones.
@@ -173,20 +173,10 @@ class AuditSettings:
             )
         if not self.radii or not all(0 < radius <= 90 for radius in self.radii):
             raise InputError(f"radii {self.radii}: expected degrees above 0 and up to 90")
-        names = [one.partition("=")[0] for one in self.covariates]
-        if not all(names) or len(set(names)) < len(names):
+        if len(self.covariates) > MOST_COVARIATES:
             raise InputError(
-                f"covariates {','.join(self.covariates)!r}: expected different names, each a "
-                "column or NAME=MAP.fits"
+                f"{len(self.covariates)} covariates: expected at most {MOST_COVARIATES}"
             )
-        strange = [name for name in self.intrinsic if name not in names or name == "alpha"]
-        if strange:
-            raise InputError(
-                f"intrinsic {strange[0]!r}: expected covariates other than alpha, of "
-                f"{', '.join(names) or 'none'}"
-            )
-        if len(names) > MOST_COVARIATES:
-            raise InputError(f"{len(names)} covariates: expected at most {MOST_COVARIATES}")
         if self.weights is not None and self.swap:
             raise InputError(
                 f"weights {self.weights!r} and swap: the unit of a swap is the seed, its objects "

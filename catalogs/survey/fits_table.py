@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 from xml.parsers import expat
@@ -19,26 +20,41 @@ from catalogs.survey.table_source import Source
 _FITS_TABLES = (fits.BinTableHDU, fits.TableHDU)
 
 
+@contextmanager
+def heeded() -> Iterator[None]:
+    """Make astropy's warning of a file that ends early an error: its rows would be garbage.
+
+    The others are about how headers are written; the keywords that are used are checked.
+
+    Raises
+    ------
+    ValueError
+        The file ends early.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    cut = next((str(w.message) for w in caught if "truncated" in str(w.message)), None)
+    if cut is not None:
+        raise ValueError(cut)
+
+
 class FitsTable(Source):
     """The first table extension of a FITS file."""
 
     def _table(self) -> tuple[fits.HDUList, Any]:
-        # Astropy only warns of a file that ends early; its rows would be garbage.
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                memmap = not self.path.name.lower().endswith(".gz")
-                hdus = fits.open(self.path, memmap=memmap)
-                found = [hdu for hdu in hdus if isinstance(hdu, _FITS_TABLES)]
-            except (OSError, ValueError, TypeError) as error:
-                raise self.unreadable(error) from error
-        cut = next((str(w.message) for w in caught if "truncated" in str(w.message)), None)
-        if found and cut is None:
-            return hdus, found[0]
-        hdus.close()
-        if cut is not None:
-            raise self.unreadable(ValueError(cut))
-        raise InputError(f"{self.path}: the FITS file holds no table extension")
+        memmap = not self.path.name.lower().endswith(".gz")
+        try:
+            with ExitStack() as stack:
+                with heeded():
+                    hdus = stack.enter_context(fits.open(self.path, memmap=memmap))
+                    found = next((hdu for hdu in hdus if isinstance(hdu, _FITS_TABLES)), None)
+                if found is None:
+                    raise InputError(f"{self.path}: the FITS file holds no table extension")
+                stack.pop_all()
+        except (OSError, ValueError, TypeError) as error:
+            raise self.unreadable(error) from error
+        return hdus, found
 
     def names(self) -> list[str]:
         """Return the column names in the file's order."""
@@ -65,8 +81,9 @@ class FitsTable(Source):
             length = int(table.header["NAXIS2"])
             for start in range(0, length, rows):
                 try:
-                    part = table.data[start : start + rows]
-                    arrays = [self._column(part, table.columns[name]) for name in columns]
+                    with heeded():
+                        part = table.data[start : start + rows]
+                        arrays = [self._column(part, table.columns[name]) for name in columns]
                 except SkytallyError:
                     raise
                 except (OSError, ValueError, TypeError, KeyError) as error:

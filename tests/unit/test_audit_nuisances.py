@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import statsmodels.api as sm
-from astropy.coordinates import SkyCoord
 
 from catalogs import sky
 from catalogs.audit.conditions import nuisances
 from catalogs.audit.conditions.explained import explain
 from catalogs.audit.conditions.nuisances import Sample, gather
 from catalogs.audit.conditions.regression import NotFittedError, design, logistic
-from catalogs.audit.reading.covariates import Covariates, read_map
+from catalogs.audit.reading.covariates import Covariates
 from catalogs.audit.run import audit, summary_lines
 from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError
@@ -224,26 +223,7 @@ def test_perfect_covariates_are_told() -> None:
     assert none.reason == "no row has all covariates"
 
 
-# -------------------------------------------------------------------------------- columns, maps
-
-
-@pytest.mark.parametrize("nest", [False, True])
-@pytest.mark.parametrize("coord", ["C", "G"])
-@pytest.mark.parametrize("partial", [False, True])
-def test_maps_are_read_as_healpy_wrote_them(
-    tmp_path: Path, nest: bool, coord: str, partial: bool
-) -> None:
-    rng = np.random.default_rng(56)
-    whole = rng.random(12 * 16**2).astype(np.float32)
-    whole[:100] = healpy.UNSEEN
-    path = tmp_path / "map.fits"
-    healpy.write_map(path, whole, nest=nest, coord=coord, partial=partial, dtype=np.float32)
-    ra, dec = rng.uniform(0, 360, 500), np.degrees(np.arcsin(rng.uniform(-1, 1, 500)))
-    place = SkyCoord(ra, dec, unit="deg")
-    lon, lat = (ra, dec) if coord == "C" else (place.galactic.l.deg, place.galactic.b.deg)
-    theirs = whole[healpy.ang2pix(16, lon, lat, nest=nest, lonlat=True)].astype(float)
-    theirs[theirs < -1e30] = np.nan
-    np.testing.assert_array_equal(read_map(str(path)).at(ra, dec), theirs)
+# -------------------------------------------------------------------------------------- columns
 
 
 @pytest.mark.parametrize(
@@ -252,8 +232,9 @@ def test_maps_are_read_as_healpy_wrote_them(
         (("seeinng",), "no column 'seeinng'; did you mean 'seeing'"),
         (("name",), "column 'name' holds string; expected numbers"),
         (("alpha",), "no column 'alpha', nor one petroRad and one FWHM"),
-        (("ebv=nowhere.fits",), "nowhere.fits: cannot be read as a HEALPix map"),
-        (("seeing", "seeing"), "expected different names"),
+        (("ebv=nowhere.fits",), "neither a column of .* nor a map: 'nowhere.fits' is not there"),
+        (("seeing", "seeing"), "covariate 'seeing': expected a name that is not taken"),
+        (("=nowhere.fits",), "'=nowhere.fits' is neither a column"),
         (("seeing",), "intrinsic 'mass': expected covariates other than alpha, of seeing"),
     ],
 )

@@ -3,88 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from astropy.io import fits
 from numpy.typing import NDArray
 
-from catalogs import sky
+from catalogs.audit.reading.sky_map import COORDINATES, LARGEST, SkyMap, read_map
 from catalogs.errors import InputError
+from catalogs.storage.place import is_remote
 from catalogs.survey import tables
 
 FloatArray = NDArray[np.float64]
 
-# HEALPix maps say -1.6375e30 where they know nothing; no condition of a sky is so large.
-_LARGEST = 1e30
-_LARGEST_NSIDE = 8192
 _PETROSIAN, _SEEING = "petrorad", ("fwhm", "psffwhm", "psf_fwhm", "seeing")
 SIGMA_PER_FWHM = 1 / (2 * np.sqrt(2 * np.log(2)))
-
-
-@dataclass(frozen=True, slots=True)
-class SkyMap:
-    """A HEALPix map: ``values`` in the scheme and coordinates (``C`` or ``G``) of its file."""
-
-    path: str
-    nside: int
-    nested: bool
-    galactic: bool
-    values: NDArray[np.float32]
-
-    def at(self, ra: FloatArray, dec: FloatArray) -> FloatArray:
-        """Return the map's values at finite ICRS positions [deg], shape (m,)."""
-        lon, lat = sky.galactic(ra, dec) if self.galactic else (ra, dec)
-        order = self.nside.bit_length() - 1
-        pixel = sky.tile_of(lon, lat, order)
-        if not self.nested:
-            pixel = sky.ring_of(pixel, order)
-        return np.asarray(self.values[pixel], np.float64)
-
-
-def read_map(path: str) -> SkyMap:
-    """Read the first column of a HEALPix map as healpy and others write it: whole or partial.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, or is no such map.
-    """
-    try:
-        with fits.open(path) as file:
-            table = next((hdu for hdu in file if isinstance(hdu, fits.BinTableHDU)), None)
-            if table is None:
-                raise InputError(f"{path}: has no table; expected a HEALPix map in FITS")
-            header, columns = table.header, table.columns
-            nside, scheme = header.get("NSIDE"), str(header.get("ORDERING", "")).upper()
-            if not isinstance(nside, int) or scheme not in ("RING", "NESTED", "NEST"):
-                raise InputError(
-                    f"{path}: says NSIDE {nside!r} and ORDERING {scheme!r}; expected a HEALPix "
-                    "map, RING or NESTED"
-                )
-            if nside < 1 or nside & (nside - 1) or nside > _LARGEST_NSIDE:
-                raise InputError(
-                    f"{path}: NSIDE {nside}; expected a power of two up to {_LARGEST_NSIDE}"
-                )
-            partial = "PIXEL" in columns.names[:1]
-            values = np.asarray(table.data.field(1 if partial else 0), np.float32).ravel()
-            if partial:
-                whole = np.full(12 * nside**2, np.nan, np.float32)
-                whole[np.asarray(table.data.field(0), np.int64).ravel()] = values
-                values = whole
-    except (OSError, IndexError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read as a HEALPix map in FITS: {error}") from error
-    if len(values) != 12 * nside**2:
-        raise InputError(f"{path}: holds {len(values)} values; NSIDE {nside} has {12 * nside**2}")
-    system = str(header.get("COORDSYS", "C")).strip().upper()[:1] or "C"
-    if system not in ("C", "G"):
-        raise InputError(
-            f"{path}: COORDSYS {header['COORDSYS']!r}; expected C (equatorial) or G (Galactic)"
-        )
-    known = np.where(np.abs(values) < _LARGEST, values, np.float32(np.nan))
-    return SkyMap(path, nside, scheme != "RING", system == "G", known)
 
 
 class Covariates:
@@ -93,33 +26,53 @@ class Covariates:
     Parameters
     ----------
     asked : sequence of str
-        ``NAME``, a column; or ``NAME=PATH``, a HEALPix map in FITS. ``alpha``, where it is no
-        column, is 2 sqrt(2 ln 2) petroRad/FWHM of the columns of these names: the size over the
-        point spread function's standard deviation (Medina-Rosales & Cabrera-Vives 2021).
+        ``COLUMN``; or ``NAME=PATH``, a HEALPix map in FITS, with ``:C``, ``:G`` or ``:E`` where
+        the file does not say its coordinates. What is the whole name of a column is that column,
+        whatever signs are in it. ``alpha``, where it is no column, is 2 sqrt(2 ln 2)
+        petroRad/FWHM of the columns of these names: the size over the point spread function's
+        standard deviation (Medina-Rosales & Cabrera-Vives 2021).
     names : sequence of str
         Columns of the table.
     where : str
         The table, for messages.
+    intrinsic : sequence of str
+        Those of them that are properties of the galaxies.
 
     Raises
     ------
     InputError
-        A column does not exist, or a map cannot be read.
+        A column or map does not exist, a map cannot be read, two have one name, or an intrinsic
+        property is none of them.
     """
 
-    def __init__(self, asked: Sequence[str], names: Sequence[str], where: str) -> None:
+    def __init__(
+        self,
+        asked: Sequence[str],
+        names: Sequence[str],
+        where: str,
+        intrinsic: Sequence[str] = (),
+    ) -> None:
         self.names: list[str] = []
         self._of: list[tuple[str, ...] | SkyMap] = []
         for one in asked:
             name, is_map, path = one.partition("=")
-            self.names.append(name)
-            if is_map:
-                self._of.append(read_map(path))
-            elif name == "alpha" and name not in names:
-                self._of.append(_alpha_columns(names, where))
+            if one in names or not is_map:
+                name = one
+                alpha = name == "alpha" and name not in names
+                if not alpha:
+                    tables.require_column(name, list(names), where)
+                self._of.append(_alpha_columns(names, where) if alpha else (name,))
             else:
-                tables.require_column(name, list(names), where)
-                self._of.append((name,))
+                self._of.append(_map(one, path, where))
+            if not name or name in self.names:
+                raise InputError(f"covariate {one!r}: expected a name that is not taken; rename it")
+            self.names.append(name)
+        for name in intrinsic:
+            if name not in self.names or name == "alpha":
+                raise InputError(
+                    f"intrinsic {name!r}: expected covariates other than alpha, of "
+                    f"{', '.join(self.names) or 'none'}"
+                )
 
     @property
     def columns(self) -> list[str]:
@@ -130,7 +83,7 @@ class Covariates:
     def sources(self) -> list[str]:
         """Where each comes from, in words."""
         return [
-            f"map {Path(of.path).name}, nside {of.nside}"
+            f"map {Path(of.path).name}, nside {of.nside}, {COORDINATES[of.coordinates]}"
             if isinstance(of, SkyMap)
             else f"column {of[0]}"
             if len(of) == 1
@@ -152,6 +105,18 @@ class Covariates:
                 ok = (size > 0) & (fwhm > 0)
                 found[ok, at] = size[ok] / (fwhm[ok] * SIGMA_PER_FWHM)
         return found
+
+
+def _map(one: str, path: str, where: str) -> SkyMap:
+    """Return the map of ``NAME=PATH`` or ``NAME=PATH:C``."""
+    coordinates = None
+    if path[-2:] in [f":{letter}" for letter in COORDINATES] and not Path(path).exists():
+        path, coordinates = path[:-2], path[-1]
+    if not is_remote(path) and not Path(path).exists():
+        raise InputError(
+            f"covariate {one!r} is neither a column of {where} nor a map: {path!r} is not there"
+        )
+    return read_map(path, coordinates)
 
 
 def _alpha_columns(names: Sequence[str], where: str) -> tuple[str, str]:
@@ -183,7 +148,7 @@ def numbers(column: pa.Array, name: str) -> FloatArray:
     values = np.asarray(
         column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64
     )
-    return np.where(np.abs(values) < _LARGEST, values, np.nan)
+    return np.where(np.abs(values) < LARGEST, values, np.nan)
 
 
 class Weights:

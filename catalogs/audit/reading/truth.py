@@ -257,10 +257,17 @@ class Truth:
 
 
 def _table_and_column(spec: str, names: list[str], where: str) -> tuple[str, str]:
-    """Split ``TABLE[:COLUMN]``, and find the column where none is named."""
-    table, colon, column = spec.rpartition(":")
-    if not colon or column.startswith("//") or _exists(spec):
-        table, column = spec, ""
+    """Split ``TABLE[:COLUMN]``, and find the column where none is named.
+
+    Both may have colons in their names: of what could be the table, the longest that is there.
+    """
+    table = spec
+    if is_remote(spec):
+        folder, slash, last = spec.rpartition("/")
+        table = folder + slash + last.partition(":")[0]
+    while not _exists(table) and ":" in table:
+        table = table.rpartition(":")[0]
+    column = spec[len(table) + 1 :]
     if not _exists(table):
         shown = ", ".join(names[:20])
         raise InputError(
@@ -280,7 +287,7 @@ def _table_and_column(spec: str, names: list[str], where: str) -> tuple[str, str
 
 
 def _exists(path: str) -> bool:
-    return is_remote(path) or Path(path).exists()
+    return is_remote(path) or (bool(path) and Path(path).exists())
 
 
 def _placed(ra: FloatArray, dec: FloatArray) -> NDArray[np.bool_]:

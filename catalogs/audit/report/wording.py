@@ -10,6 +10,7 @@ from typing import Any
 from catalogs.audit.report import document as sentences
 from catalogs.audit.report import nuisance_document
 from catalogs.audit.settings import AuditSettings
+from catalogs.config import list_of
 
 _REFERENCES = (
     "Dhar & Shamir 2022, Astronomy and Computing 38, 100545: the training sky shifts fractions",
@@ -163,7 +164,7 @@ def again(document: dict[str, Any]) -> str:
         elif name in _REPEATED:
             words += [word for item in value for word in (flag, str(item))]
         elif isinstance(value, list):
-            words += [flag, ",".join(str(item) for item in value)]
+            words += [flag, list_of(str(item) for item in value)]
         else:
             words += [flag, str(value)]
     return shlex.join(words)

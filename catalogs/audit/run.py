@@ -5,26 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from catalogs.audit.causes import by_labels, by_others, pairs_in_cap, scanned_cap
 from catalogs.audit.comparison.paired import (
     difference_over_the_sky,
     difference_tiles,
-    in_cap,
 )
-from catalogs.audit.comparison.swap import judge_swap, seeds_in_cap
+from catalogs.audit.comparison.swap import judge_swap
 from catalogs.audit.conditions.explained import explain
-from catalogs.audit.labels import labelled
 from catalogs.audit.labels.correction import CorrectedTiles, correct, remedies
-from catalogs.audit.labels.labelled import Attribution
 from catalogs.audit.reading import training_sky
 from catalogs.audit.reading.covariates import Covariates
 from catalogs.audit.reading.table import Read
 from catalogs.audit.reading.table import read as read_table
-from catalogs.audit.region import Cap, parse_part
 from catalogs.audit.report import (
     covariate_plots,
     cutouts,
@@ -37,7 +34,6 @@ from catalogs.audit.report import (
 from catalogs.audit.report import document as documents
 from catalogs.audit.report.page import render
 from catalogs.audit.settings import AuditSettings
-from catalogs.audit.uniformity import verdict
 from catalogs.audit.uniformity.analysis import Analysis, analyse
 from catalogs.errors import InputError, SkytallyError, printable
 from catalogs.progress import Reporter, Silent
@@ -101,8 +97,8 @@ def audit(
     read = read_table(source, settings, covariates, reporter)
     counts = read.counts
     reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))
-    analysis, found = attribute(analyse(counts, settings), read, settings)
-    analysis = explained_by_others(analysis, read, settings)
+    analysis, found = by_labels(analyse(counts, settings), read, settings)
+    analysis = by_others(analysis, read, settings)
     corrected = _corrected(analysis, read, settings)
     document = documents.build(analysis, counts, read.tally, read.columns, settings, str(source))
     if read.gathered is not None:
@@ -116,9 +112,9 @@ def audit(
     if read.labelled is not None and read.matched is not None:
         part = label_document.build(read.labelled, read.matched, found)
         part["tiles"] = label_document.tiles_part(analysis.tables[0], corrected[0], settings)
-        if found is not None:
+        if found:
             blurring = label_document.blurring(document)
-            part["remedies"] = [asdict(remedy) for remedy in remedies(found, blurring)]
+            part["remedies"] = [asdict(remedy) for remedy in remedies(found[0], blurring)]
         document["labels"] = documents.plain(part)
     training, gallery = None, None
     if settings.training_sky is not None:
@@ -145,62 +141,19 @@ def summary_lines(result: AuditResult) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def attribute(
-    analysis: Analysis, read: Read, settings: AuditSettings
-) -> tuple[Analysis, Attribution | None]:
-    """Ask the labels for the cause, in the named region or in the cap of the scan."""
-    named = settings.region is not None
-    part = _scanned_cap(analysis) if settings.region is None else parse_part(settings.region)
-    if read.labelled is None or part is None:
-        return analysis, None
-    found = labelled.attribute(read.labelled, part, named=named)
-    if not named and analysis.verdict.verdict != verdict.ANISOTROPIC:
-        found = labelled.in_noise(found)
-    decided = verdict.attributed(
-        analysis.verdict,
-        found.cause,
-        label_document.reasons(found, settings.answer),
-        named=named,
-        rejected=label_document.rejected(found),
-    )
-    return replace(analysis, verdict=decided), found
-
-
-def explained_by_others(analysis: Analysis, read: Read, settings: AuditSettings) -> Analysis:
-    """Name the classifier where another network does not show the map's cap on the same objects."""
-    decided, cap = analysis.verdict, _scanned_cap(analysis)
-    if decided.verdict != verdict.ANISOTROPIC or cap is None:
-        return analysis
-    others = [
-        (path, in_cap(pairs, cap)) for path, pairs in zip(settings.compare, read.pairs, strict=True)
-    ]
-    if read.seeds is not None:
-        groups = [group for group, _ in settings.swapped]
-        seen = seeds_in_cap(read.seeds, groups, cap, settings.seed)
-        others.append((f"the other of {' and '.join(dict.fromkeys(groups))}", seen))
-    for name, found in others:
-        if found is None:
-            continue
-        cause = decided.cause
-        if cause == "undetermined" and paired_document.explains(found):
-            cause = "classifier"
-        reasons = (*decided.reasons, paired_document.reason(name, found))
-        decided = replace(decided, cause=cause, reasons=reasons)
-    return replace(analysis, verdict=decided)
-
-
 def compared(analysis: Analysis, read: Read, settings: AuditSettings) -> dict[str, Any]:
     """Return the part of the document on other catalogs."""
-    cap = _scanned_cap(analysis)
+    cap = scanned_cap(analysis)
+    in_cap = [None] * len(read.pairs) if cap is None else pairs_in_cap(read, cap)
     catalogs = [
         paired_document.build_pair(
             path,
             pairs,
             difference_tiles(pairs, analysis.order, settings.min_n),
             difference_over_the_sky(pairs, analysis.order, settings),
-            None if cap is None else in_cap(pairs, cap),
+            seen,
         )
-        for path, pairs in zip(settings.compare, read.pairs, strict=True)
+        for path, pairs, seen in zip(settings.compare, read.pairs, in_cap, strict=True)
     ]
     swap = None
     if read.seeds is not None:
@@ -219,11 +172,6 @@ def _corrected(
         correct(read.labelled, table.order, table.tiles, settings.precision)
         for table in analysis.tables
     )
-
-
-def _scanned_cap(analysis: Analysis) -> Cap | None:
-    scan = next(outcome for outcome in analysis.outcomes if outcome.name == "scan")
-    return labelled.scanned_part(scan.details)
 
 
 def _write(
@@ -249,7 +197,7 @@ def _write(
             named = list(zip(settings.compare, differences, strict=True))
             products.write_differences(named, made / "differences.fits")
         products.write_flagged(table, made / "flagged.moc.fits")
-        if (cap := _scanned_cap(analysis)) is not None:
+        if (cap := scanned_cap(analysis)) is not None:
             products.write_scanned(cap, made / "scan.moc.fits")
         plots.draw_maps(analysis, settings.answer, made, alpha=settings.alpha)
         if document["nuisances"] is not None:

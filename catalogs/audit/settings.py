@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from catalogs.audit.region import parse_part
 from catalogs.errors import InputError
 
+FEWEST_LABELS = 100  # below, neither a fraction is corrected nor a cause named
 TESTING_ORDER = 3
 FINEST_ORDER = 5
 LARGEST_ORDER = 6

@@ -27,6 +27,7 @@ from catalogs.audit.reading.covariates import Covariates
 from catalogs.audit.reading.table import read as read_all
 from catalogs.audit.region import Cap, parse_part
 from catalogs.audit.report import label_document
+from catalogs.audit.report.document import headline
 from catalogs.audit.run import AuditResult, audit, summary_lines
 from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError
@@ -98,7 +99,7 @@ def read(folder: Path, table: pa.Table, truth: str) -> dict[str, Any]:
     assert found.labelled is not None
     assert found.matched is not None
     judged = labelled.attribute(found.labelled, parse_part(NAMED), named=True)
-    return label_document.build(found.labelled, found.matched, judged)
+    return label_document.build(found.labelled, found.matched, [judged])
 
 
 @pytest.mark.parametrize("name", ["sky", "classifier", "both", "cancelling"])
@@ -143,6 +144,40 @@ def test_the_verdict_names_the_cause(name: str, alarm: bool, tmp_path: Path) -> 
     assert any(line.startswith(f"Cause: {expected}") for line in summary_lines(result))
     assert len(document["reasons"]) == 2
     assert json.loads((result.folder / "audit.json").read_text()) == document
+
+
+def test_a_cause_speaks_of_its_place_only(tmp_path: Path) -> None:
+    """The classifier errs in the named box, and the sky varies elsewhere."""
+    table = world("classifier")
+    rng = np.random.default_rng(5)
+    ra, dec = (table[name].to_numpy() for name in ("ra", "dec"))
+    far = sky.Region(40, 56, -16, 0).contains(ra, dec)
+    spiral = np.array(table["truth"].to_pylist()) == "spiral"
+    spiral = np.where(far, rng.random(len(ra)) < 0.64, spiral)
+    called = np.array(table["label"].to_pylist()) == "spiral"
+    anew = rng.random(len(ra)) < np.where(spiral, RATES[0], 1 - RATES[1])
+    called = np.where(far, anew, called)
+    names = np.array(["elliptical", "spiral"])
+    for name, values in (("truth", spiral), ("label", called)):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pa.array(names[values.astype(int)]))
+    rows = labels_of(table, 2000, 8000)
+    document = run(tmp_path, masked(table, rows), truth="truth", region=NAMED).document
+    assert document["labels"]["attribution"]["cause"] == "classifier"
+    # Another place, which the labels of the box say nothing of, has labels of its own.
+    assert document["cause"] == "both"
+    assert [place["cause"] for place in document["cause_places"]] == ["classifier", "sky"]
+    other = document["labels"]["elsewhere"][0]
+    assert parse_part(other["region"]).contains(48, -8).all()
+    told = headline(document)
+    assert "the classifier varies RA 0° to 20°" in told or "within" in told
+    assert other["region_in_words"] in told
+    # Without labels there its alarm stays unexplained, and no cause is named.
+    rows = rows[~Cap(48, -8, 22).contains(ra[rows], dec[rows])]
+    document = run(tmp_path, masked(table, rows), truth="truth", region=NAMED).document
+    assert document["cause"] == "undetermined"
+    assert [place["cause"] for place in document["cause_places"]] == ["classifier"]
+    assert "the map alarms elsewhere as well" in headline(document)
 
 
 def places(table: pa.Table, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

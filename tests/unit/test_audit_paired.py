@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import healpy
@@ -24,6 +25,7 @@ from catalogs.audit.comparison.paired import (
     gather_pairs,
     in_cap,
     shift,
+    skill,
 )
 from catalogs.audit.comparison.swap import gather_seeds, judge_swap, seeds_in_cap
 from catalogs.audit.reading.answers import Tally, find_columns, iter_answers
@@ -181,7 +183,7 @@ def test_a_real_dipole_cancels_in_the_difference_and_a_lost_region_does_not() ->
     assert seen is not None
     assert seen.audited > 0.05
     assert seen.shared
-    assert not paired_document.explains(seen)
+    assert not paired_document.explained([seen])
     changed = gather_pairs(rows, 2, None, 5)
     found = difference_over_the_sky(changed, 3, FAST)
     assert found is not None
@@ -194,6 +196,46 @@ def test_a_real_dipole_cancels_in_the_difference_and_a_lost_region_does_not() ->
     plain = np.histogram2d(mine, lost, bins=2)[0]
     np.testing.assert_array_equal(changed.counts[0], plain)
     assert difference_over_the_sky(gather_pairs(rows, 0, None, 5), 3, FAST) is None
+
+
+@pytest.mark.parametrize("rates", [(0.7, 0.68), (0.45, 0.55)])
+def test_a_poorer_network_or_a_coin_explains_no_real_patch(rates: tuple[float, float]) -> None:
+    """A real patch shows less in poorer answers; their rates are the same everywhere."""
+    sky_ = objects(extra=0.15)
+    spiral, rng = sky_["spiral"], np.random.default_rng(5)
+    poor = (rng.random(len(spiral)) < np.where(spiral, rates[0], 1 - rates[1])).astype(int)
+    label = np.where(rng.random(len(spiral)) < 0.1, spiral, np.nan)
+    pairs = gather_pairs(stream(answers(sky_, 2), poor, label, sky_=sky_), 1, 2, 5)
+    seen = in_cap(pairs, Cap(10, 10, 12))
+    assert seen is not None
+    assert seen.other_interval[1] < seen.audited / 2
+    assert seen.shared
+    assert not paired_document.explained([seen])
+    found = skill(pairs.counts)
+    assert found is not None
+    assert found.other == pytest.approx(sum(rates) - 1, abs=4 * found.errors[1])
+    assert found.usable == (sum(rates) > 1.1)
+    # The same by labels drawn anew: a and b are independent given the truth.
+    drawn = rng.binomial(np.array([[2000], [2000]]), [[rates[0]], [1 - rates[1]]], (2, 4000))
+    spread = (drawn[0] - drawn[1]).std() / 2000
+    n = pairs.counts[1:].sum() / 2
+    assert found.errors[1] == pytest.approx(spread * np.sqrt(2000 / n), rel=0.05)
+    # Without labels nothing says how poor it is.
+    unknown = in_cap(pairs, Cap(10, 10, 12), blind=False)
+    assert unknown is not None
+    assert (unknown.difference_p, unknown.shared) == (None, True)
+
+
+@pytest.mark.parametrize("south", [0.95, 0.6])
+def test_seeds_of_unequal_skill_explain_no_real_patch(south: float) -> None:
+    sky_ = objects(12_000, extra=0.2)
+    truth = sky_["spiral"].astype(float)
+    found = [answers(sky_, 80 + i, 0.95 if i < 6 else south) for i in range(12)]
+    seen = gather_seeds(stream(found[0], truth, *found, sky_=sky_), slice(2, 14), 1, 5)
+    cap = seeds_in_cap(seen, ["north"] * 6 + ["south"] * 6, Cap(10, 10, 12), 0)
+    assert cap is not None
+    assert cap.true_audited == pytest.approx(cap.audited / (0.95 - 0.03), rel=0.05)
+    assert not paired_document.explained([cap])
 
 
 def test_the_sky_of_equal_networks_seldom_alarms() -> None:
@@ -230,7 +272,9 @@ def test_seeds_are_the_unit_of_a_swap() -> None:
     assert cap is not None
     # The audited catalog is a seed of the north, whose loss the south does not share.
     assert cap.difference_p == pytest.approx(2 / 924)
-    assert paired_document.explains(cap)
+    assert paired_document.explained([cap])
+    # One of fifty comparisons is no longer rare.
+    assert not paired_document.explained([cap, *[replace(cap, difference_p=0.5)] * 49])
     cells = healpy.pix2ang(
         16,
         healpy.ang2pix(16, sky_["ra"], sky_["dec"], nest=True, lonlat=True),
@@ -257,7 +301,7 @@ def test_seeds_are_the_unit_of_a_swap() -> None:
     even, _, cap = swap(6, 0.0)
     assert even.scan_p > 0.01
     assert cap is not None
-    assert not paired_document.explains(cap)
+    assert not paired_document.explained([cap])
     few, _, cap = swap(5, 0.2)
     assert cap is None
     assert (few.fraction_p, few.dipole_p, few.scan_p) == (None, None, None)
@@ -269,8 +313,10 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     known = rng.random(40_000) < 0.2
     truth = pa.array(NAMES[sky_["spiral"].astype(int)], mask=~known)
+    # Too few labels to compare the region by, enough to measure both networks.
+    few = pa.array(NAMES[sky_["spiral"].astype(int)], mask=rng.random(40_000) > 0.008)
     mine, theirs = answers(sky_, 2, lost=0.25), answers(sky_, 3)
-    pq.write_table(table(sky_, mine, truth=truth), tmp_path / "mine.parquet")
+    pq.write_table(table(sky_, mine, truth=truth, few=few), tmp_path / "mine.parquet")
     other = hats(tmp_path / "other", table(sky_, theirs), 3)
     seeds = []
     for i in range(4):
@@ -279,11 +325,14 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
     result = audit(
         tmp_path / "mine.parquet",
         tmp_path / "mine.audit",
-        AuditSettings(simulations=1000, compare=(str(other),), swap=tuple(seeds)),
+        AuditSettings(simulations=1000, compare=(str(other),), swap=tuple(seeds), truth="few"),
     )
     document = json.loads((result.folder / "audit.json").read_text())
     assert document == result.document
     assert (document["verdict"], document["cause"]) == ("anisotropic", "classifier")
+    assert document["labels"]["attribution"]["cause"] == "undetermined"
+    assert document["cause_basis"] == "comparison"
+    assert "whether the sky varies as well was not asked" in documents.headline(document)
     pair = document["compared"]["catalogs"][0]
     assert pair["objects"] == 40_000
     assert pair["answers"]["only_other"] == np.sum((theirs == 1) & (mine == 0))
@@ -310,7 +359,6 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
     rest = (mine - theirs)[at != part["tile"][most]]
     z = stats.ttest_ind((mine - theirs)[at == part["tile"][most]], rest, equal_var=True).statistic
     assert part["z"][most] == pytest.approx(z, rel=0.05)
-    assert pair["confusion"] is None
     assert document["compared"]["swap"]["scan_p"] is None
     assert "2 and 2 seeds are fewer than 6" in document["compared"]["swap"]["claim"]
     text = result.report.read_text(encoding="utf-8")

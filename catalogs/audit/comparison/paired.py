@@ -1,8 +1,10 @@
 """Two classifiers on the same objects.
 
-A difference d of the real sky shows as d (TPR + TNR - 1) in a classifier's answers. So it cancels
-in the difference of two that are equally accurate, and what varies then over the sky is theirs; of
-a much poorer one it does not cancel. Sums per tile suffice.
+A true difference d of fractions shows as d J in the answers, where J = TPR + TNR - 1 says how well
+a classifier tells members from others. What varies in the real sky cancels in the difference of
+two classifiers' answers only if both have the same J; else it must be divided by each one's J
+first, which takes labels. Without them a classifier that shows nothing may be a coin that is
+tossed. Sums per tile suffice.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from scipy import stats
 from catalogs import sky
 from catalogs.audit.comparison import papers
 from catalogs.audit.region import Cap
-from catalogs.audit.settings import AuditSettings
+from catalogs.audit.settings import FEWEST_LABELS, AuditSettings
 from catalogs.audit.uniformity.battery import CELL_ORDER, Battery, monte_carlo_p
 from catalogs.audit.uniformity.fractions import difference_interval, leave_one_out_z
 from catalogs.audit.uniformity.tiles import TileCounts, counted_by
@@ -236,38 +238,123 @@ def difference_tiles(pairs: Pairs, order: int, min_n: int) -> DifferenceTiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Skill:
+    """J = TPR + TNR - 1 (Youden's index) of both classifiers, from the same labelled objects.
+
+    ``errors`` are the standard errors, ``covariance`` that of the two J.
+    """
+
+    audited: float
+    other: float
+    errors: tuple[float, float]
+    covariance: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether both are surely (2.5%) better than chance, so that one may divide by them."""
+        z = float(stats.norm.isf(0.025))
+        return self.audited > z * self.errors[0] and self.other > z * self.errors[1]
+
+
+def skill(counts: IntArray | None) -> Skill | None:
+    """Measure J of both from the labelled pairs; None with fewer than 100 of either class.
+
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (3, 2, 2), or None
+        As of `Pairs`.
+
+    Returns
+    -------
+    Skill or None
+        Errors are of one mistake more of either kind, so that none seen is not certainty.
+    """
+    if counts is None or counts[1:].sum(axis=(1, 2)).min() < FEWEST_LABELS:
+        return None
+    j, spread = np.zeros(2), np.zeros((2, 2))
+    for sign, table in ((-1, counts[1]), (1, counts[2])):
+        n = float(table.sum())
+        j += sign * np.array([table[1].sum(), table[:, 1].sum()]) / n
+        cautious = (table + np.eye(2)) / (n + 2)
+        rate = np.array([cautious[1].sum(), cautious[:, 1].sum()])
+        both = float(cautious[1, 1] - rate[0] * rate[1])
+        spread += np.array([[rate[0] * (1 - rate[0]), both], [both, rate[1] * (1 - rate[1])]]) / n
+    errors = np.sqrt(np.diag(spread))
+    return Skill(float(j[0]), float(j[1]), (float(errors[0]), float(errors[1])), spread[0, 1])
+
+
+@dataclass(frozen=True, slots=True)
 class InCap:
     """Fraction inside minus outside of the audited map's cap, by both classifiers.
 
-    ``shared`` says that the other sees at least half of it, or could: its 95% bound on the side
-    of the effect reaches half the audited effect. ``difference_p`` is of a - b inside against
-    outside.
+    ``audited`` and ``other`` are of the answers, with the other's 95% interval. ``difference_p``
+    is of effect/J of the one against the other: a sky that varies, seen by classifiers whose rates
+    do not, gives both the same. ``true_audited`` and ``true_interval`` (95%) are effect/J of the
+    audited, and of the other. The three are None without labels to measure J.
     """
 
     audited: float
     other: float
     other_interval: tuple[float, float]
-    difference_p: float
+    difference_p: float | None = None
+    true_audited: float | None = None
+    true_interval: tuple[float, float] | None = None
 
     @property
     def shared(self) -> bool:
-        """Whether the other catalog has, or may have, at least half of the effect."""
-        sign = 1.0 if self.audited > 0 else -1.0
-        reach = max(sign * bound for bound in self.other_interval)
-        return reach >= abs(self.audited) / 2
+        """Whether the other sees at least half of the effect, or could.
+
+        It does where the bound of its effect/J, on the side of the audited effect, reaches half of
+        the audited one's; and it could where nothing says J.
+        """
+        if self.true_audited is None or self.true_interval is None:
+            return True
+        sign = 1.0 if self.true_audited > 0 else -1.0
+        reach = max(sign * bound for bound in self.true_interval)
+        return reach >= abs(self.true_audited) / 2
 
 
-def in_cap(pairs: Pairs, cap: Cap) -> InCap | None:
-    """Compare the effect inside a cap between both; None where one side is empty."""
+def in_cap(pairs: Pairs, cap: Cap, *, blind: bool = True) -> InCap | None:
+    """Compare the effect inside a cap between both; None where one side is empty.
+
+    Parameters
+    ----------
+    pairs : Pairs
+    cap : Cap
+    blind : bool
+        Whether the labels were drawn blind; else they do not say J.
+
+    Returns
+    -------
+    InCap or None
+        p is of the difference e_a J_b - e_b J_a, whose variance carries those of the effects e,
+        of J, and that both are of the same objects; the interval of e_b/J_b is Gauss's.
+    """
     effect = EffectIn(cap, pairs.n, pairs.order)
     if effect.empty:
         return None
     mean = float(pairs.b.sum() / pairs.n.sum())
     audited, other = effect.of(pairs.a), effect.of(pairs.b)
-    error = np.sqrt(pairs.difference.variance * effect.leverage)
-    z = (audited - other) / error if error > 0 else 0.0
     interval = effect.interval(other, mean)
-    return InCap(audited, other, interval, float(2 * stats.norm.sf(abs(z))))
+    j = skill(pairs.counts) if blind else None
+    if pairs.counts is None or j is None or not j.usable:
+        return InCap(audited, other, interval)
+    table = pairs.counts.sum(axis=0) / pairs.counts.sum()
+    a, b = table[1].sum(), table[:, 1].sum()
+    crossed = j.other**2 * a * (1 - a) + j.audited**2 * b * (1 - b)
+    crossed -= 2 * j.audited * j.other * (table[1, 1] - a * b)
+    error2 = crossed * effect.leverage
+    error2 += (audited * j.errors[1]) ** 2 + (other * j.errors[0]) ** 2
+    error2 -= 2 * audited * other * j.covariance
+    z = (audited * j.other - other * j.audited) / np.sqrt(error2) if error2 > 0 else 0.0
+    return InCap(
+        audited,
+        other,
+        interval,
+        float(2 * stats.norm.sf(abs(z))),
+        audited / j.audited,
+        effect.true_interval(other, mean, j.other, j.errors[1]),
+    )
 
 
 class EffectIn:
@@ -294,3 +381,11 @@ class EffectIn:
         spread = max(mean * (1 - mean), 0.0) * self.leverage
         half = float(stats.norm.isf(0.025) * np.sqrt(spread))
         return effect - half, effect + half
+
+    def true_interval(
+        self, effect: float, mean: float, j: float, error: float
+    ) -> tuple[float, float]:
+        """Return the 95% interval of effect/J, for J with a standard error."""
+        spread = max(mean * (1 - mean), 0.0) * self.leverage + (effect / j * error) ** 2
+        half = float(stats.norm.isf(0.025) * np.sqrt(spread)) / j
+        return effect / j - half, effect / j + half

@@ -13,7 +13,7 @@ from scipy import stats
 from catalogs import sky
 from catalogs.audit.comparison.paired import EffectIn, InCap, Rows
 from catalogs.audit.region import Cap
-from catalogs.audit.settings import AuditSettings
+from catalogs.audit.settings import FEWEST_LABELS, AuditSettings
 from catalogs.audit.uniformity.battery import Battery
 from catalogs.audit.uniformity.tiles import TileCounts
 
@@ -146,7 +146,9 @@ def judge_swap(seeds: Seeds, groups: list[str], order: int, settings: AuditSetti
     )
 
 
-def seeds_in_cap(seeds: Seeds, groups: list[str], cap: Cap, seed: int) -> InCap | None:
+def seeds_in_cap(
+    seeds: Seeds, groups: list[str], cap: Cap, seed: int, *, blind: bool = True
+) -> InCap | None:
     """Compare the effect inside the audited map's cap between groups of seeds.
 
     Parameters
@@ -157,27 +159,63 @@ def seeds_in_cap(seeds: Seeds, groups: list[str], cap: Cap, seed: int) -> InCap 
     cap : Cap
     seed : int
         Of the permutations, where there are too many to make all.
+    blind : bool
+        Whether the labels were drawn blind; else they do not say J.
 
     Returns
     -------
     InCap or None
-        The other is the group that shows less of the audited effect; p is by permutation of seeds.
-        None with fewer than 6 seeds a group, or nothing on one side of the cap.
+        The other is the group that shows less of the audited effect; p is by permutation of
+        the seeds' effect/J. The audited catalog is taken to have the mean J of its group, that
+        which shows more. None with fewer than 6 seeds a group, or nothing on one side of the cap.
     """
     mine = np.array([group == groups[0] for group in groups])
     effect = EffectIn(cap, seeds.n, seeds.order)
     if effect.empty or min(mine.sum(), (~mine).sum()) < FEWEST_SEEDS:
         return None
-    effects = np.array([effect.of(row) for row in seeds.k])
-    deals = _deals(mine, np.random.default_rng(seed))
-    difference = np.abs([effects[deal].mean() - effects[~deal].mean() for deal in deals])
+    seen = np.array([effect.of(row) for row in seeds.k])
     audited = effect.of(seeds.audited)
     sign = 1.0 if audited > 0 else -1.0
-    less = min((mine, ~mine), key=lambda group: sign * effects[group].mean())
-    other = float(effects[less].mean())
-    mean = float(seeds.k[less].sum() / (less.sum() * seeds.n.sum()))
-    p = float(np.mean(difference >= difference[0] * (1 - 1e-9)))
-    return InCap(audited, other, effect.interval(other, mean), p)
+    skills = _skills(seeds) if blind else None
+    if skills is None:
+        less = min((mine, ~mine), key=lambda group: sign * seen[group].mean())
+        other = float(seen[less].mean())
+        return InCap(audited, other, effect.interval(other, _mean(seeds, less)))
+    j, errors = skills
+    true = seen / j
+    less = min((mine, ~mine), key=lambda group: sign * true[group].mean())
+    other, mean = float(seen[less].mean()), _mean(seeds, less)
+    deals = _deals(mine, np.random.default_rng(seed))
+    difference = np.abs([true[deal].mean() - true[~deal].mean() for deal in deals])
+    return InCap(
+        audited,
+        other,
+        effect.interval(other, mean),
+        float(np.mean(difference >= difference[0] * (1 - 1e-9))),
+        audited / float(j[~less].mean()),
+        # Seeds mistake the same objects, so a mean J is no surer than one.
+        effect.true_interval(other, mean, float(j[less].mean()), float(errors[less].mean())),
+    )
+
+
+def _mean(seeds: Seeds, group: NDArray[np.bool_]) -> float:
+    return float(seeds.k[group].sum() / (group.sum() * seeds.n.sum()))
+
+
+def _skills(seeds: Seeds) -> tuple[FloatArray, FloatArray] | None:
+    """Return J = TPR + TNR - 1 of every seed and its standard error, each of shape (seeds,).
+
+    None with fewer than 100 labels of either class, or where a seed is not surely above chance.
+    """
+    j, variance = np.full(len(seeds.k), 0.0), np.zeros(len(seeds.k))
+    for sign, (n, total) in ((1, seeds.members), (-1, seeds.others)):
+        if n < FEWEST_LABELS:
+            return None
+        rate = (total + 1) / (n + 2)
+        j += sign * total / n
+        variance += rate * (1 - rate) / n
+    errors = np.sqrt(variance)
+    return (j, errors) if np.all(j > stats.norm.isf(0.025) * errors) else None
 
 
 def _deals(mine: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:

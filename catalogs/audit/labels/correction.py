@@ -11,11 +11,11 @@ from scipy import stats
 from catalogs.audit.labels import attribution
 from catalogs.audit.labels.labelled import Attribution, Confusion, Labelled
 from catalogs.audit.labels.prediction_powered import (
-    FEWEST_LABELS,
     best_tuning,
     corrected_interval,
     labels_needed,
 )
+from catalogs.audit.settings import FEWEST_LABELS
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from catalogs import sky
 from catalogs.audit.labels import attribution
 from catalogs.audit.labels.attribution import Difference, RatesTest
-from catalogs.audit.labels.prediction_powered import FEWEST_LABELS, Answers, Sample
+from catalogs.audit.labels.prediction_powered import Answers, Sample
 from catalogs.audit.region import Cap, Part
+from catalogs.audit.settings import FEWEST_LABELS
 from catalogs.audit.uniformity.battery import CELL_ORDER
 from catalogs.audit.uniformity.fractions import normal_interval, wilson
 from catalogs.audit.uniformity.tiles import counted_by
@@ -57,6 +58,19 @@ class Labelled:
 
         parts = (tiles.unlabelled, tiles.others, tiles.members)
         return Sample(*(coarser(part) for part in parts))
+
+    def without(self, mask: NDArray[np.bool_]) -> Labelled:
+        """Return the labels outside some tiles, mask of shape (12 * 4**order,)."""
+        keep = (~mask).astype(np.float64)
+
+        def kept(part: Answers) -> Answers:
+            return Answers(part.n * keep, part.total * keep, part.squares * keep)
+
+        inside, outside = (
+            Sample(kept(side.unlabelled), kept(side.others), kept(side.members))
+            for side in (self.inside, self.outside)
+        )
+        return replace(self, inside=inside, outside=outside)
 
     def split(self, part: Part | None) -> tuple[Sample, Sample]:
         """Return all inside and all outside, shape (): of ``part``, by centres of the scan's cells.

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-FloatArray = NDArray[np.float64]
+from catalogs.audit.settings import FEWEST_LABELS
 
-FEWEST_LABELS = 100
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from catalogs.audit.comparison.swap import Seeds, gather_seeds
 from catalogs.audit.conditions.nuisances import Gathered, gather
 from catalogs.audit.labels import labelled
 from catalogs.audit.labels.labelled import Labelled
-from catalogs.audit.labels.prediction_powered import FEWEST_LABELS
 from catalogs.audit.reading.answers import (
     Beside,
     Columns,
@@ -26,7 +25,7 @@ from catalogs.audit.reading.duplicates import FirstAtPosition
 from catalogs.audit.reading.others import Other
 from catalogs.audit.reading.truth import Matched, Truth
 from catalogs.audit.region import parse_part
-from catalogs.audit.settings import FINEST_ORDER, AuditSettings
+from catalogs.audit.settings import FEWEST_LABELS, FINEST_ORDER, AuditSettings
 from catalogs.audit.uniformity.tiles import TileAccumulator, TileCounts
 from catalogs.errors import InputError
 from catalogs.progress import Reporter

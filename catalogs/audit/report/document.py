@@ -44,13 +44,18 @@ NOT_CORRELATED_NOTE = (
 )
 CAUSE_NOTE = (
     "One map alone cannot tell a sky that varies from a classifier that varies over the sky: no "
-    "cause is named without labels, or without the same objects annotated by another network."
+    "cause is named without labels."
 )
 _CAUSES = {
     "undetermined": "whether the sky or the classifier varies is undetermined",
-    "classifier": "the classifier varies, and no variation of the sky was found",
+    "classifier": "labels show that the classifier varies, and no variation of the sky",
     "sky": "labels show that the sky varies, and no variation of the classifier",
     "both": "labels show that both the sky and the classifier vary",
+}
+_VARYING = {
+    "classifier": "the classifier varies",
+    "sky": "the sky varies",
+    "both": "both the sky and the classifier vary",
 }
 TEST_NAMES = {
     "global": "Global uniformity (Pearson X²)",
@@ -87,6 +92,8 @@ def build(
             "schema_version": SCHEMA_VERSION,
             "verdict": decided.verdict,
             "cause": decided.cause,
+            "cause_basis": decided.basis,
+            "cause_places": [{"where": where, "cause": cause} for where, cause in decided.places],
             "reasons": list(decided.reasons),
             "alarm": {"p": decided.p, "method": verdict.method(made), "alpha": settings.alpha},
             "tests": [
@@ -269,7 +276,7 @@ def headline(document: dict[str, Any]) -> str:
                 f"The fraction of {answer} answers looks even over the sky, but labels inside the "
                 "named region differ from those outside"
             )
-        return f"{varies}; {_CAUSES[document['cause']]}."
+        return f"{varies}; {cause_text(document)}."
     if document["verdict"] == verdict.INSUFFICIENT:
         return f"These data do not suffice for a verdict: {'; '.join(document['reasons'])}."
     found = document["detectable"]
@@ -279,6 +286,27 @@ def headline(document: dict[str, Any]) -> str:
         f"would find a dipole of {found['dipole']['mean']:.4f}, and raise the alarm at one of "
         f"{found['dipole_alone_raises_alarm']['mean']:.4f}."
     )
+
+
+def cause_text(document: dict[str, Any]) -> str:
+    """Return what varies, and where that was found, as a clause."""
+    cause, places = document["cause"], document.get("cause_places", [])
+    if not places:
+        return _CAUSES[cause]
+    if document["cause_basis"] == "comparison":
+        text = (
+            f"the classifier varies {places[0]['where']}, where another network shows less than "
+            "half of the effect on the same objects, for what it tells apart; whether the sky "
+            "varies as well was not asked"
+        )
+    elif len(places) == 1 and cause != "undetermined":
+        text = f"{_CAUSES[cause]} ({places[0]['where']} against the rest)"
+    else:
+        each = [f"{_VARYING[place['cause']]} {place['where']}" for place in places]
+        text = f"labels show that {' and that '.join(each)}"
+    if cause == "undetermined":
+        text += "; the map alarms elsewhere as well, which that does not explain"
+    return text
 
 
 def effect_text(test: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,10 +11,9 @@ import numpy as np
 from catalogs.audit.labels import attribution
 from catalogs.audit.labels.correction import CorrectedTiles, wanting
 from catalogs.audit.labels.labelled import Attribution, Confusion, Labelled, Rate, confusion
-from catalogs.audit.labels.prediction_powered import FEWEST_LABELS
 from catalogs.audit.reading.truth import Matched
 from catalogs.audit.region import in_words
-from catalogs.audit.settings import AuditSettings
+from catalogs.audit.settings import FEWEST_LABELS, AuditSettings
 from catalogs.audit.uniformity.analysis import TileTable, tile_positions
 from catalogs.audit.uniformity.battery import CELL_ORDER
 
@@ -45,7 +45,7 @@ BLIND_NOTE = (
 )
 
 
-def build(labelled: Labelled, matched: Matched, found: Attribution | None) -> dict[str, Any]:
+def build(labelled: Labelled, matched: Matched, found: Sequence[Attribution]) -> dict[str, Any]:
     """Return the part on labels.
 
     Parameters
@@ -53,23 +53,27 @@ def build(labelled: Labelled, matched: Matched, found: Attribution | None) -> di
     labelled : Labelled
     matched : Matched
         Where the labels come from.
-    found : Attribution or None
-        None where no region was named and the scan found none.
+    found : sequence of Attribution
+        The region, and others that were asked as the map alarms there, too; empty where no region
+        was named and the scan found none.
     """
-    whole = confusion(labelled.tiles.sum(), hard=labelled.hard) if found is None else found.whole
-    document: dict[str, Any] = {
+    whole = found[0].whole if found else confusion(labelled.tiles.sum(), hard=labelled.hard)
+    parts = [_attribution(one, weighted=labelled.weighted) for one in found]
+    return {
         "source": asdict(matched),
         "whole": _confusion(whole),
-        "attribution": None,
+        "attribution": parts[0] if parts else None,
+        "elsewhere": parts[1:],
         "tiles": None,
         "remedies": [],
     }
-    if found is None:
-        return document
+
+
+def _attribution(found: Attribution, *, weighted: bool) -> dict[str, Any]:
     rates, difference = found.rates, found.sky
-    document["attribution"] = {
+    return {
         "region": str(found.part),
-        "region_in_words": _where(found),
+        "region_in_words": where(found),
         "named": found.named,
         "cause": found.cause,
         "level": attribution.LEVEL,
@@ -97,10 +101,9 @@ def build(labelled: Labelled, matched: Matched, found: Attribution | None) -> di
             BLIND_NOTE,
             MEANING_NOTE,
             *([] if found.named else [SCANNED_NOTE]),
-            *([WEIGHTED_NOTE] if labelled.weighted else []),
+            *([WEIGHTED_NOTE] if weighted else []),
         ],
     }
-    return document
 
 
 def tiles_part(
@@ -161,26 +164,21 @@ def _rate(rate: Rate) -> dict[str, Any]:
     return {"n": rate.n, "value": rate.value, "interval": [rate.low, rate.high]}
 
 
-def rejected(found: Attribution) -> bool:
-    """Say whether a cause was found, or one of the tests rejected, on labels drawn blind."""
-    return found.cause != attribution.UNDETERMINED
-
-
-def _where(found: Attribution) -> str:
+def where(found: Attribution) -> str:
     """Return the region in words: a named one takes objects, the scan's cap whole cells."""
     return in_words(found.part, cells=None if found.named else 2**CELL_ORDER)
 
 
 def reasons(found: Attribution, answer: str) -> list[str]:
     """Return why the cause is what it is, in words."""
-    where = _where(found)
+    place = where(found)
     if found.rates is None or found.sky is None or found.p_rates is None:
-        return [f"no cause can be named: {'; '.join(found.obstacles)} ({where})"]
+        return [f"no cause can be named: {'; '.join(found.obstacles)} ({place})"]
     inside, outside = found.inside, found.outside
     low, high = (float(bound) for bound in found.sky.interval())
     differ = found.p_rates < attribution.LEVEL
     rates = (
-        f"{where} the classifier finds {_both(inside.tpr, outside.tpr)} of true {answer} objects "
+        f"{place} the classifier finds {_both(inside.tpr, outside.tpr)} of true {answer} objects "
         f"and clears {_both(inside.tnr, outside.tnr)} of the others (inside against outside; "
         f"p {found.p_rates:.2g}): its mistakes {'differ' if differ else 'do not differ'}"
     )
@@ -214,7 +212,18 @@ def lines(document: dict[str, Any]) -> list[str]:
     if found is None:
         out.append("  no region was named, and the scan found none: nothing to compare")
         return out if part["tiles"] is None else [*out, tiles_text(part["tiles"])]
-    out.append(f"Cause: {found['cause']}, comparing {found['region_in_words']} with the rest")
+    out += _attribution_lines(found)
+    for one in part["elsewhere"]:
+        out += _attribution_lines(one)
+    out += [f"Remedy: {remedy['name']}: {remedy['why']}" for remedy in part["remedies"]]
+    tiles = part["tiles"]
+    if tiles is not None:
+        out.append(tiles_text(tiles))
+    return out
+
+
+def _attribution_lines(found: dict[str, Any]) -> list[str]:
+    out = [f"Cause: {found['cause']}, comparing {found['region_in_words']} with the rest"]
     out += [
         f"  {side:>7}: {found[side]['labels']:,} labels, {rates_text(found[side])}"
         for side in ("inside", "outside")
@@ -226,12 +235,7 @@ def lines(document: dict[str, Any]) -> list[str]:
             f"  sky differs: p {found['sky']['p']:.3g}, corrected fraction "
             f"{found['sky']['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
         )
-    out += [f"  no cause is named: {text}" for text in found["obstacles"]]
-    out += [f"Remedy: {remedy['name']}: {remedy['why']}" for remedy in part["remedies"]]
-    tiles = part["tiles"]
-    if tiles is not None:
-        out.append(tiles_text(tiles))
-    return out
+    return out + [f"  no cause is named: {text}" for text in found["obstacles"]]
 
 
 def tiles_text(tiles: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +20,7 @@ from catalogs.audit.comparison.paired import (
 from catalogs.audit.comparison.swap import FEWEST_SEEDS, Swap
 from catalogs.audit.labels import attribution
 from catalogs.audit.region import in_words
+from catalogs.audit.uniformity import verdict
 from catalogs.audit.uniformity.battery import CELL_ORDER
 
 UNIT_NOTE = (
@@ -129,18 +131,35 @@ def build_swap(found: Swap) -> dict[str, Any]:
     return document
 
 
-def explains(cap: InCap | None) -> bool:
-    """Say whether another network on the same objects shows less than half of the cap's effect."""
-    return cap is not None and cap.difference_p < attribution.LEVEL and not cap.shared
+def explained(found: Sequence[InCap]) -> bool:
+    """Say whether some network on the same objects shows less than half of the cap's effect.
+
+    p of several comparisons are Holm's; those without a p, as nothing says J, are none.
+    """
+    tested = [(one.difference_p, one) for one in found if one.difference_p is not None]
+    adjusted = verdict.holm([p for p, _ in tested])
+    return any(
+        p < attribution.LEVEL and not one.shared
+        for p, (_, one) in zip(adjusted.tolist(), tested, strict=True)
+    )
 
 
 def reason(path: str, cap: InCap) -> str:
     """Return in words what another catalog shows in the audited map's cap."""
     low, high = cap.other_interval
-    return (
+    told = (
         f"in the cap where the fraction differs by {cap.audited:+.4f}, {path} differs by "
-        f"{cap.other:+.4f} [{low:+.4f}, {high:+.4f}] on the same objects (p of the difference "
-        f"{cap.difference_p:.2g}); a much less accurate network shows less of a real effect, too"
+        f"{cap.other:+.4f} [{low:+.4f}, {high:+.4f}] on the same objects"
+    )
+    if cap.true_audited is None or cap.true_interval is None or cap.difference_p is None:
+        return (
+            f"{told}; a poorer classifier shows less of a real effect, and without labels to "
+            "measure both nothing follows"
+        )
+    low, high = cap.true_interval
+    return (
+        f"{told}; divided by TPR + TNR - 1 of each these are {cap.true_audited:+.4f} and "
+        f"[{low:+.4f}, {high:+.4f}] (p of the difference {cap.difference_p:.2g})"
     )
 
 

@@ -68,6 +68,13 @@ class TileCounts:
         np.add.at(k, index, self.k)
         return TileCounts(order, parents, n, k, self.squares, self.labels, self.weighted)
 
+    def take(self, keep: NDArray[np.bool_]) -> TileCounts:
+        """Return some of the tiles, by mask; one answer keeps its variance if it is no label."""
+        n, k = self.n[keep], self.k[keep]
+        total = max(float(n.sum()), 1.0)
+        squares = k.sum() if self.labels else (self.variance + (k.sum() / total) ** 2) * total
+        return TileCounts(self.order, self.tiles[keep], n, k, float(squares), self.labels)
+
 
 class TileAccumulator:
     """Adds batches of answers to dense arrays; memory depends on the order, not on the rows.

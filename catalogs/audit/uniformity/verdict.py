@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,10 @@ class Verdict:
     """What the audit concludes.
 
     ``cause`` is None unless the sky is anisotropic; "undetermined" as long as there is one map
-    alone, which cannot tell the sky from the classifier. ``p`` is the smallest Holm-adjusted p,
+    alone, which cannot tell the sky from the classifier. It is of the whole sky: of all that
+    alarms. ``basis`` says what named it (``labels`` or ``comparison``), and ``places`` where, in
+    words, each with the cause there; places without a cause of the whole sky leave something
+    unexplained. ``p`` is the smallest Holm-adjusted p,
     None when no test could be made; ``p_holm`` those of all tests, in their order.
     """
 
@@ -26,6 +29,8 @@ class Verdict:
     p: float | None
     p_holm: tuple[float | None, ...]
     reasons: tuple[str, ...]
+    basis: str | None = None
+    places: tuple[tuple[str, str], ...] = ()
 
 
 def method(made: Sequence[str]) -> str:
@@ -103,35 +108,3 @@ def decide(
         )
     verdict = INSUFFICIENT if reasons else UNIFORM
     return Verdict(verdict, None, smallest, p_holm, tuple(reasons))
-
-
-def attributed(
-    found: Verdict, cause: str, reasons: Sequence[str], *, named: bool, rejected: bool
-) -> Verdict:
-    """Return a verdict with the cause that labels show.
-
-    Parameters
-    ----------
-    found : Verdict
-        From the map alone.
-    cause : str
-        ``classifier``, ``sky``, ``both`` or ``undetermined``, from labels inside a region.
-    reasons : sequence of str
-        Why, in words.
-    named : bool
-        Whether the region was named before the answers were seen. Then labels that differ there
-        make the sky anisotropic even where mistakes cancel and the map shows nothing: a question
-        of its own, at a level of its own.
-    rejected : bool
-        Whether one of the labels' two tests rejected.
-
-    Returns
-    -------
-    Verdict
-        A cap that the scan found on a map without alarm is noise, and names no cause.
-    """
-    if found.verdict == ANISOTROPIC:
-        return replace(found, cause=cause, reasons=(*found.reasons, *reasons))
-    if named and rejected:
-        return replace(found, verdict=ANISOTROPIC, cause=cause, reasons=tuple(reasons))
-    return found

@@ -52,8 +52,8 @@ def _draw(number: int, catalog: dict[str, Any], centre: float) -> DifferenceMap:
     ra, dec = (float(x[0]) for x in sky.tile_centres(tiles[most : most + 1], order))
     sentence = (
         f"Difference of the answers (audited less other) in {len(tiles):,} tiles at nside "
-        f"{part['nside']}, less {catalog['difference']:+.4f}, that of the whole sky: what varies "
-        "in the sky itself cancels if both networks are equally accurate. From "
+        f"{part['nside']}, less {catalog['difference']:+.4f}, that of the whole sky. What varies "
+        "in the sky itself cancels here only if both tell members from others equally well. From "
         f"{beyond.min():+.4f} to {beyond.max():+.4f}; most deviant for its number of objects: "
         f"{beyond[most]:+.4f} at RA {ra:.1f}°, Dec {dec:+.1f}° (z {z[most]:+.1f}, the largest of "
         f"{len(tiles):,})."

@@ -9,6 +9,8 @@ import numpy as np
 from benchmarks.audit_validation.detection import FIXED, TOTAL
 from benchmarks.audit_validation.row import Row, share
 from benchmarks.audit_validation.skies import FloatArray, Lab, P, lab
+from catalogs import sky
+from catalogs.audit.comparison.paired import Pairs, in_cap
 from catalogs.audit.labels.attribution import (
     BOTH,
     CLASSIFIER,
@@ -20,6 +22,8 @@ from catalogs.audit.labels.attribution import (
     sky_difference,
 )
 from catalogs.audit.labels.prediction_powered import Sample
+from catalogs.audit.region import Cap
+from catalogs.audit.report.paired_document import explained
 from catalogs.audit.uniformity.battery import monte_carlo_p
 
 INSIDE, OUTSIDE = 2_000, 8_000
@@ -94,6 +98,54 @@ def _found(bench: Lab, inside: Counts, outside: Counts) -> FloatArray:
     within = np.sum(counts * member, axis=2)
     names = named(within, counts.sum(axis=2) - within, bench.rng)
     return np.where(alarm, names, UNDETERMINED)
+
+
+POORER, COIN = (0.7, 0.68), (0.45, 0.55)
+# Rates of the audited network in the region, and of the other one everywhere.
+COMPARED = {
+    "poorer": (P + 0.05, USUAL, POORER, UNDETERMINED),
+    "coin": (P + 0.05, USUAL, COIN, UNDETERMINED),
+    "lost": (P, (0.85, 0.9686), (0.9, 0.95), CLASSIFIER),
+}
+
+
+def compared(case: str, skies: int) -> Row:
+    """Another network of constant rates on the same objects; labels measure both."""
+    bench = lab(TOTAL, 109, simulations=1)
+    p, rates, other, truth = COMPARED[case]
+    cells, rng = bench.battery.cells, bench.rng
+    part = Cap(180, 20, 10)
+    inside = part.contains(*sky.tile_centres(cells.tiles, cells.order))[:, None]
+    size, found = 12 * 4**cells.order, []
+    for _ in range(skies):
+        spirals = rng.binomial(cells.n, np.where(inside[:, 0], p, P))
+        drawn = [
+            rng.multinomial(number, np.where(inside, _joint(rates, other, kind), usual))
+            for kind, number in enumerate((cells.n - spirals, spirals))
+            for usual in [_joint(USUAL, other, kind)]
+        ]
+        by_kind = np.stack([one.sum(axis=0) for one in drawn])
+        known = np.stack([rng.multivariate_hypergeometric(one, OUTSIDE // 2) for one in by_kind])
+        counts = np.stack([(by_kind - known).sum(axis=0), *known]).reshape(3, 2, 2)
+        n, a, b = np.zeros((3, size))
+        answers = (drawn[0] + drawn[1]).astype(float)
+        n[cells.tiles] = cells.n
+        a[cells.tiles], b[cells.tiles] = answers[:, 2:].sum(axis=1), answers[:, 1::2].sum(axis=1)
+        pairs = Pairs(cells.order, n, a, b, n, counts)
+        seen = in_cap(pairs, part)
+        named_ = seen is not None and explained([seen])
+        found.append(CLASSIFIER if named_ else UNDETERMINED)
+    right = np.array(found) == truth
+    bounds = {"at_least": 0.94 if truth == CLASSIFIER else 0.96}
+    note = f"rates of the other network {other[0]} and {other[1]} everywhere; 8,000 labels"
+    name = f"comparison: {case}"
+    return Row(name, name, skies, [share("right, cap fixed", right, **bounds)], note)
+
+
+def _joint(a: tuple[float, float], b: tuple[float, float], kind: int) -> FloatArray:
+    """Probabilities of (a, b) = 00, 01, 10, 11 of non-members (0) or members (1)."""
+    pa, pb = ((rates[0] if kind else 1 - rates[1]) for rates in (a, b))
+    return np.array([(1 - pa) * (1 - pb), (1 - pa) * pb, pa * (1 - pb), pa * pb])
 
 
 _BLOCK = 200

@@ -79,7 +79,9 @@ def by_labels(
 def _told(
     decided: verdict.Verdict, cause: str, found: Sequence[Attribution], reasons: Sequence[str]
 ) -> verdict.Verdict:
-    places = tuple((label_document.where(one), one.cause) for one in found if one.cause != UNDETERMINED)
+    places = tuple(
+        (label_document.where(one), one.cause) for one in found if one.cause != UNDETERMINED
+    )
     return replace(
         decided,
         cause=cause,

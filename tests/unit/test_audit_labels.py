@@ -170,7 +170,7 @@ def test_a_cause_speaks_of_its_place_only(tmp_path: Path) -> None:
     other = document["labels"]["elsewhere"][0]
     assert parse_part(other["region"]).contains(51, -9).all()
     told = headline(document)
-    assert "the classifier varies RA 0° to 20°" in told
+    assert "the classifier varies at RA 0° to 20°" in told
     assert f"the sky varies {other['region_in_words']}" in told
     # Without labels there its alarm stays unexplained, and no cause is named.
     rows = rows[~Cap(51, -9, 22).contains(ra[rows], dec[rows])]

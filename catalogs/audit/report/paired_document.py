@@ -153,8 +153,8 @@ def reason(path: str, cap: InCap) -> str:
     )
     if cap.true_audited is None or cap.true_interval is None or cap.difference_p is None:
         return (
-            f"{told}; a poorer classifier shows less of a real effect, and without labels to "
-            "measure both nothing follows"
+            f"{told}; a poorer classifier shows less of a real effect, and no labels show both to "
+            "be better than chance, so nothing follows"
         )
     low, high = cap.true_interval
     return (

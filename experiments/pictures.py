@@ -130,9 +130,12 @@ def labelling(train: TrainSettings) -> dict[str, Any]:
 
 
 def folded(settings: TrainSettings, fold: int, order: int) -> TrainSettings:
-    """Return the settings of one fold, whose test blocks no other fold has."""
+    """Return the settings of one fold, whose test blocks no other fold has.
+
+    What a network can tell is asked, so nothing is to keep it from telling.
+    """
     split = replace(settings.split, order=order, fold=fold)
-    return replace(settings, seed=settings.seed + fold, split=split)
+    return replace(settings, seed=settings.seed + fold, split=split, adversary=None)
 
 
 def told(pictures: Pictures, roles: Roles, split: SplitSettings, answers: IntArray) -> Answered:

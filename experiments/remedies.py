@@ -32,10 +32,19 @@ from experiments.swaps import Answered, Training, resampled_t
 from training.augment import AugmentSettings
 from training.models.equivariant import EquivariantShape
 from training.records import read_holdout
-from training.settings import DebiasSettings, TrainSettings
+from training.settings import AdversarySettings, DebiasSettings, TrainSettings
 
-Remedy = Literal["none", "sky-balanced", "background", "equivariant", "debiased", "labels"]
-TRAINED: tuple[Remedy, ...] = ("none", "sky-balanced", "background", "equivariant", "debiased")
+Remedy = Literal[
+    "none", "sky-balanced", "background", "reversal", "equivariant", "debiased", "labels"
+]
+TRAINED: tuple[Remedy, ...] = (
+    "none",
+    "sky-balanced",
+    "background",
+    "reversal",
+    "equivariant",
+    "debiased",
+)
 FEWEST = 20  # test galaxies of a class in a region
 SMALL = EquivariantShape(fields=(4, 8, 12), blocks=(0, 1, 1), features=32)
 
@@ -54,7 +63,9 @@ class Settings:
         Classes of the label column.
     remedies : tuple of str
         ``none``; ``sky-balanced``: every tile weighs the same within each class; ``background``:
-        brightness, background, noise and blur of the training images are random; ``equivariant``:
+        brightness, background, noise and blur of the training images are random; ``reversal``:
+        features from which the region cannot be told, with unlabelled galaxies of both
+        (`training.reversal`); ``equivariant``:
         a network that cannot tell turned images apart; ``debiased``: the de-biasing loss, with the
         table ``debias``; ``labels``: answers of the networks without a remedy, corrected by labels.
     labels : int
@@ -65,6 +76,8 @@ class Settings:
         Of the tiles that are split.
     background : AugmentSettings
         The random changes of that remedy.
+    adversary : AdversarySettings, optional
+        Of the reversal; by default the parts are the two regions.
     debias : DebiasSettings, optional
     train : TrainSettings
         Without a remedy.
@@ -75,11 +88,19 @@ class Settings:
     )
     spiral: str = "spiral"
     elliptical: str = "elliptical"
-    remedies: tuple[Remedy, ...] = ("none", "sky-balanced", "background", "equivariant", "labels")
+    remedies: tuple[Remedy, ...] = (
+        "none",
+        "sky-balanced",
+        "background",
+        "reversal",
+        "equivariant",
+        "labels",
+    )
     labels: Annotated[int, Field(ge=10)] = 200
     seeds: Annotated[int, Field(ge=1)] = 6
     order: Annotated[int, Field(ge=0, le=12)] = 5
     background: AugmentSettings = Field(default_factory=AugmentSettings)
+    adversary: AdversarySettings | None = None
     debias: DebiasSettings | None = None
     train: Annotated[TrainSettings, based_on(LEARNING)] = LEARNING
 
@@ -101,6 +122,9 @@ def remedied(settings: Settings, remedy: Remedy) -> TrainSettings:
         return replace(train, sampling="sky")
     if remedy == "background":
         return replace(train, augment=settings.background)
+    if remedy == "reversal":
+        parts = settings.adversary or AdversarySettings(regions=settings.regions)
+        return replace(train, adversary=parts)
     if remedy == "equivariant":
         return replace(train, model="equivariant", shape=replace(SMALL, size=train.shape.size))
     if remedy == "debiased":
@@ -334,6 +358,10 @@ _METHOD = (
     (
         "A remedy that lowers the accuracy may lower the difference by that alone. Sky-balanced "
         "sampling evens out the tiles of a class, not what goes with the class in all of them."
+    ),
+    (
+        "Reversal makes both regions alike in all that the features say, a true difference in the "
+        "mix of classes included: where there is one, it hides it."
     ),
 )
 

@@ -38,7 +38,7 @@ from training.checkpoint import Run
 from training.data import read_views
 from training.fit import deterministic
 from training.labels import Labels, read_labels
-from training.models.base import GALAXY_ZOO_CROP
+from training.models.base import GALAXY_ZOO_CROP, last_dense
 from training.settings import SplitSettings, TrainSettings, dump
 from training.splits import TEST, TRAIN, hashed_uniform
 
@@ -209,11 +209,10 @@ def penultimate(model: nn.Module, cutouts: Tensor) -> NDArray[np.float32]:
     InputError
         The network has no dense layer.
     """
-    dense = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    if not dense:
-        raise InputError("the network has no dense layer, whose input are its features")
     seen: list[Tensor] = []
-    hook = dense[-1].register_forward_hook(lambda _, given, __: seen.append(given[0].clone()))
+    hook = last_dense(model).register_forward_hook(
+        lambda _, given, __: seen.append(given[0].clone())
+    )
     parts = []
     with torch.inference_mode():
         for batch in torch.split(cutouts, BATCH):

@@ -11,7 +11,11 @@ from tensorboardX import SummaryWriter
 
 BOARD = "tensorboard"
 # Curves of one picture share what precedes the stroke.
-CURVES = {"loss": "loss/train", "validation_loss": "loss/validation"}
+CURVES = {
+    "loss": "loss/train",
+    "validation_loss": "loss/validation",
+    "parts_loss": "loss/parts",
+}
 
 
 class Noted(Protocol):

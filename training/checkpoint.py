@@ -89,6 +89,8 @@ class RunData(BaseModel):
         What the survey has of the tree's votes: "counts", "fractions", "fractions and totals".
     averaged : Averaged, optional
         Of a run that was not trained, but made of others.
+    parts : dict of str to int, optional
+        Galaxies, labelled or not, by the part of the sky that features were not to tell.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,6 +105,7 @@ class RunData(BaseModel):
     questions: Tree | None = None
     votes: str = ""
     averaged: Averaged | None = None
+    parts: dict[str, int] | None = None
 
 
 class RunResult(BaseModel):
@@ -196,18 +199,19 @@ def _short(value: object) -> str:
 
 
 def save_state(
-    path: Path, epochs: int, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+    path: Path, epochs: int, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
 ) -> None:
     """Keep where training stands after ``epochs`` epochs, atomically."""
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    tensors = {
+        f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()
+    }
     for index, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{k}": v for k, v in values.items()}
     write_tensors(path / STATE, tensors, {"epochs": str(epochs)})
 
 
 def load_state(
-    path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+    path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
 ) -> int:
     """Restore what `save_state` kept; return the number of epochs done, 0 without a state."""
     file = path / STATE
@@ -216,8 +220,8 @@ def load_state(
     tensors = read_tensors(file)
     with safetensors.safe_open(file, "pt") as stream:
         epochs = int((stream.metadata() or {}).get("epochs", "0"))
-    model.load_state_dict(_below(tensors, "model."))
-    average.load_state_dict(_below(tensors, "average."))
+    for name, module in modules.items():
+        module.load_state_dict(_below(tensors, f"{name}."))
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in _below(tensors, "optimiser.").items():
         index, name = key.split(".", 1)

@@ -26,6 +26,7 @@ from training.memory import keep_freed_memory
 from training.metrics import roc_auc
 from training.network import Classifier
 from training.objective import Objective, Sample
+from training.reversal import Adversary
 from training.settings import TrainSettings
 
 EVALUATION_BATCH = 128
@@ -39,6 +40,7 @@ def fit(
     reporter: Reporter,
     answers: AnswerLayer | None = None,
     theta: float | None = None,
+    sky: Sample | None = None,
 ) -> Classifier:
     """Train a classifier, or go on where an interrupted training of this run stopped.
 
@@ -57,6 +59,8 @@ def fit(
         What raw outputs mean; by default two classes.
     theta : float, optional
         The width of the labelling bias.
+    sky : Sample, optional
+        With the settings' table ``adversary``: galaxies whose targets are the parts of the sky.
 
     Returns
     -------
@@ -69,24 +73,33 @@ def fit(
         model = Classifier(settings, answers).to(device)
         model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(model).eval()
-        optimiser = _optimiser(model, settings)
+        modules: dict[str, nn.Module] = {"model": model, "average": average}
+        adversary = None
+        if settings.adversary is not None:
+            assert sky is not None
+            adversary = Adversary(model.network, sky, settings.adversary)
+            modules["adversary"] = adversary
+        trained = [model] if adversary is None else [model, adversary]
+        optimiser = _optimiser(nn.ModuleList(trained), settings)
         objective = Objective(model.answers, settings, train, theta)
         watched = Objective(model.answers, settings, validation, theta)
         colour = _colour(train, settings)
-        done = checkpoint.load_state(run, model, average, optimiser)
+        done = checkpoint.load_state(run, modules, optimiser)
         log = read_log(run)[:done]
         with board(run, done) as note:
             for epoch in range(done, settings.epochs):
                 if settings.patience and _waited(log) >= settings.patience:
                     break
-                loss = _epoch(model, average, optimiser, objective, settings, epoch, colour)
-                line: dict[str, float] = {"epoch": epoch + 1, "loss": loss}
+                losses = _epoch(
+                    model, average, optimiser, objective, settings, epoch, colour, adversary
+                )
+                line: dict[str, float] = {"epoch": epoch + 1, **losses}
                 line |= _watch(predict(average, validation.cutouts), watched)
                 log.append(line)
                 if settings.patience and _waited(log) == 0:
                     checkpoint.write_tensors(run / checkpoint.BEST, average.state_dict(), {})
                 write_log(run, log)
-                checkpoint.save_state(run, epoch + 1, model, average, optimiser)
+                checkpoint.save_state(run, epoch + 1, modules, optimiser)
                 note(line)
                 reporter.event("epoch", **line)
                 reporter.progress("train", epoch + 1, settings.epochs, "epochs")
@@ -152,36 +165,50 @@ def _epoch(
     settings: TrainSettings,
     epoch: int,
     colour: Tensor | None,
-) -> float:
-    """Train for one epoch; return the mean loss."""
+    adversary: Adversary | None = None,
+) -> dict[str, float]:
+    """Train for one epoch; return the mean loss, and with an adversary its own."""
     train = objective.sample
     # One generator for the data, and torch's own for dropout.
     generator = Generator().manual_seed(_seed(settings.seed, epoch))
     torch.manual_seed(_seed(settings.seed, epoch) + 1)
     model.train()
     network: nn.Module = model.network
-    if settings.device == "cuda" and torch.cuda.device_count() > 1:
+    # Features are taken from the network itself, not from copies of it on several cards.
+    if settings.device == "cuda" and torch.cuda.device_count() > 1 and adversary is None:
         network = nn.DataParallel(network)
     order = _order(train, generator)
     batches = [b for b in torch.split(order, settings.batch) if len(b) > 1] or [order]
-    losses = []
+    if adversary is not None:
+        other = Generator().manual_seed(_seed(settings.seed, epoch) + 2)
+        unlabelled = adversary.batches([len(batch) for batch in batches], other)
+    losses, told = [], []
     for number, batch in enumerate(batches):
         step = epoch * len(batches) + number
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, settings.epochs * len(batches), settings)
         images = _images(model, train, batch, settings, generator, colour)
+        if adversary is not None:
+            which = unlabelled[number]
+            views = _images(model, adversary.sky, which, settings, other, colour)
+            images = torch.cat([images, views])
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(settings.device, torch.bfloat16, enabled=settings.precision == "bf16"):
             raw = network(images)
         constrained = step * settings.batch >= settings.unconstrained
-        loss = objective(raw.float().cpu(), batch, constrained)
+        loss = objective(raw[: len(batch)].float().cpu(), batch, constrained)
+        losses.append(loss.item())
+        if adversary is not None:
+            parts = adversary.loss(which, step / (settings.epochs * len(batches)))
+            told.append(parts.item())
+            loss = loss + parts
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        losses.append(loss.item())
         # Early on the mean follows closely; it forgets the first, bad weights.
         _follow(average, model, min(settings.average, (step + 1) / (step + 20)))
-    return float(np.mean(losses))
+    found = {"loss": float(np.mean(losses))}
+    return found | {"parts_loss": float(np.mean(told))} if told else found
 
 
 def _order(train: Sample, generator: Generator) -> Tensor:

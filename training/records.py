@@ -172,12 +172,17 @@ def write_curves(run: Path) -> None:
     epochs = [line["epoch"] for line in log]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     losses, others = figure.subplots(1, 2)
-    for name, label in (("loss", "training, augmented"), ("validation_loss", "validation")):
+    shown = {
+        "loss": "training, augmented",
+        "validation_loss": "validation",
+        "parts_loss": "of the part of the sky",
+    }
+    for name, label in shown.items():
         if name in log[0]:
             losses.plot(epochs, [line[name] for line in log], label=label)
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend(frameon=False)
-    for name in set(log[0]) - {"epoch", "loss", "validation_loss"}:
+    for name in set(log[0]) - {"epoch", *shown}:
         others.plot(epochs, [line[name] for line in log])
         others.set(ylabel=WATCHED[name])
     others.set(xlabel="epoch")

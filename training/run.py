@@ -28,6 +28,7 @@ from training.labels import Labels, read_labels
 from training.metrics import Measured
 from training.models.registry import build
 from training.objective import Sample
+from training.reversal import draw_parts, read_parts
 from training.settings import TrainSettings
 from training.splits import (
     ROLE_NAMES,
@@ -97,6 +98,9 @@ def train(
     answers = answer_layer(labels.answers, tree, settings.normalisation)
     network = build(settings.model, settings.shape, answers.outputs)
     crop = crop_of(store, settings.crop, network.crop)
+    drawn = None
+    if settings.adversary is not None:
+        drawn = draw_parts(store.column("ra"), store.column("dec"), settings)
     data = RunData(
         survey=store.attributes.name,
         survey_uuid=store.attributes.uuid,
@@ -107,6 +111,7 @@ def train(
         code_version=code_version(),
         questions=tree,
         votes=told,
+        parts=None if drawn is None else drawn.counts,
     )
     complete = checkpoint.begin(to, settings, data)
     if complete:
@@ -125,7 +130,10 @@ def train(
     samples = {role: _sample(views, labels, kept, roles, role, settings) for role in ROLE_NAMES}
     records.write_sky(to, labels, kept[roles[kept] == TRAIN])
     width = None if theta is None else theta.value
-    model = fit(samples[TRAIN], samples[VALIDATION], settings, to, reporter, answers, width)
+    sky = None
+    if drawn is not None:
+        sky = read_parts(store, drawn, crop, network.size, reporter, settings.threads)
+    model = fit(samples[TRAIN], samples[VALIDATION], settings, to, reporter, answers, width, sky)
     raw = {role: predict(model, samples[role].cutouts) for role in (VALIDATION, TEST)}
     calibration = _calibration(answers, settings, raw[VALIDATION], samples[VALIDATION])
     probability = {role: probabilities(answers, calibration, z) for role, z in raw.items()}

@@ -127,6 +127,41 @@ class DebiasSettings:
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
+class AdversarySettings:
+    """Features that are not to tell the part of the sky; see `training.reversal`.
+
+    Parameters
+    ----------
+    order : int, optional
+        The parts are HEALPix tiles of this order.
+    regions : dict of str to str
+        Instead: name to ``RA0..RA1,DEC0..DEC1``, which must not overlap.
+    strength, gamma : float
+        lambda, the weight of the reversed gradient, rises from 0 to ``strength`` as
+        2 / (1 + exp(-gamma p)) - 1, where p is the share of training that is done.
+    hidden : int
+        Width of the layer between the features and the parts.
+    fewest, most : int
+        Parts with fewer galaxies in training tiles are left out; of each at most so many are
+        drawn, labelled or not.
+    """
+
+    order: Annotated[int, Field(ge=0, le=6)] | None = None
+    regions: dict[str, str] = Field(default_factory=dict)
+    strength: Positive = 1.0
+    gamma: Positive = 10.0
+    hidden: Annotated[int, Field(gt=0, le=4096)] = 64
+    fewest: Annotated[int, Field(ge=2)] = 50
+    most: Annotated[int, Field(ge=2)] = 1000
+
+    @model_validator(mode="after")
+    def _parts_are_named(self) -> Self:
+        if (self.order is None) == (not self.regions):
+            raise ValueError("adversary: give order, the HEALPix order of tiles, or regions")
+        return self
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class TrainSettings:
     """How a network is trained.
 
@@ -235,6 +270,7 @@ class TrainSettings:
     split: SplitSettings = Field(default_factory=SplitSettings)
     votes: VoteSettings = Field(default_factory=VoteSettings)
     debias: DebiasSettings | None = None
+    adversary: AdversarySettings | None = None
 
     @field_validator("shape", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ VALUES = {
     "seeds": 1,
     "order": 3,
     "labels": 60,
-    "remedies": ["none", "labels"],
+    "remedies": ["none", "reversal", "labels"],
+    "adversary": {"regions": REGIONS, "hidden": 16},
     "background": {"background": 100.0, "gain": 0.0, "noise": 0.0, "blur": 0.0},
     "train": {
         "epochs": 6,
@@ -65,8 +67,8 @@ def test_what_is_left_is_that_of_the_confusion_matrices(survey, tmp_path):
     product = lab.run("remedies", out, survey, parse(remedies.Settings, VALUES, "settings"))
     rows = {row["remedy"]: row for row in product.facts["remedies"]}
     matrices = pq.read_table(out / "matrices.parquet").to_pandas()
-    assert len(matrices) == 2 * 2
-    own = matrices.set_index(["training", "region"])
+    assert len(matrices) == 2 * 2 * 2
+    own = matrices[matrices["remedy"] == "none"].set_index(["training", "region"])
     said = (own["es"] + own["ss"]) / own[["ee", "es", "se", "ss"]].sum(axis=1)
     a, b = (said["a/b", r] - said["b/a", r] for r in "ab")
     none = rows["none"]
@@ -77,6 +79,7 @@ def test_what_is_left_is_that_of_the_confusion_matrices(survey, tmp_path):
     # One training calls b, which is bright, elliptical, and the other one spiral.
     assert none["anisotropy"] > 0.5
     assert rows["none"]["anisotropy_left"] == 1
+    assert rows["reversal"]["anisotropy"] < 0.5 * none["anisotropy"]
     assert abs(rows["labels"]["anisotropy"]) < 0.2
     assert rows["labels"]["accuracy"] is None
 
@@ -101,6 +104,9 @@ def test_each_remedy_is_a_training(survey, tmp_path):
     made = {name: remedies.remedied(settings, name) for name in remedies.TRAINED}
     assert made["none"].augment.background == 0
     assert made["background"].augment.background == 100
+    assert made["reversal"].adversary.hidden == 16
+    unsaid = replace(settings, adversary=None)
+    assert remedies.remedied(unsaid, "reversal").adversary.regions == REGIONS
     assert made["sky-balanced"].sampling == "sky"
     assert (made["equivariant"].model, made["equivariant"].shape.size) == ("equivariant", 16)
     assert made["debiased"].objective == "debiased"

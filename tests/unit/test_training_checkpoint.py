@@ -45,10 +45,10 @@ def test_state_comes_back_to_the_bit(tmp_path: Path) -> None:
     for _ in range(3):
         model(torch.randint(0, 256, (4, 120, 120, 3), dtype=torch.uint8)).sum().backward()
         optimiser.step()
-    checkpoint.save_state(tmp_path, 3, model, average, optimiser)
+    checkpoint.save_state(tmp_path, 3, {"model": model, "average": average}, optimiser)
     other, mean = Classifier(SMALL), Classifier(SMALL)
     restored = optimiser_of(other)
-    assert checkpoint.load_state(tmp_path, other, mean, restored) == 3
+    assert checkpoint.load_state(tmp_path, {"model": other, "average": mean}, restored) == 3
     for one, two in ((model, other), (average, mean)):
         for name, value in one.state_dict().items():
             assert torch.equal(value, two.state_dict()[name]), name
@@ -59,7 +59,7 @@ def test_state_comes_back_to_the_bit(tmp_path: Path) -> None:
 
 def test_without_a_state_training_starts(tmp_path: Path) -> None:
     model = Classifier(SMALL)
-    assert checkpoint.load_state(tmp_path, model, model, optimiser_of(model)) == 0
+    assert checkpoint.load_state(tmp_path, {"model": model}, optimiser_of(model)) == 0
 
 
 def test_a_complete_run_is_read_back(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from catalogs.errors import InputError
 from training.preprocess import Preprocess
 
 # Mean and standard deviation of SDSS cutouts in Galaxy Zoo's framing, grey levels.
@@ -71,6 +72,20 @@ class Plain(nn.Module):
     def plain(self) -> nn.Module:
         """Return an ordinary layer that computes the same in evaluation."""
         raise NotImplementedError
+
+
+def last_dense(network: nn.Module) -> nn.Linear:
+    """Return the last dense layer, whose input are the network's features.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    dense = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    if not dense:
+        raise InputError("the network has no dense layer, whose input are its features")
+    return dense[-1]
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -80,7 +80,7 @@ def _told(
     decided: verdict.Verdict, cause: str, found: Sequence[Attribution], reasons: Sequence[str]
 ) -> verdict.Verdict:
     places = tuple(
-        (label_document.where(one), one.cause) for one in found if one.cause != UNDETERMINED
+        (label_document.place(one), one.cause) for one in found if one.cause != UNDETERMINED
     )
     return replace(
         decided,

@@ -17,7 +17,8 @@ from catalogs.audit.comparison.paired import (
 )
 from catalogs.audit.comparison.swap import judge_swap
 from catalogs.audit.conditions.explained import explain
-from catalogs.audit.labels.correction import CorrectedTiles, correct, remedies
+from catalogs.audit.labels.correction import CorrectedTiles, correct
+from catalogs.audit.labels.remedies import remedies
 from catalogs.audit.reading import training_sky
 from catalogs.audit.reading.covariates import Covariates
 from catalogs.audit.reading.table import Read
@@ -112,9 +113,12 @@ def audit(
     if read.labelled is not None and read.matched is not None:
         part = label_document.build(read.labelled, read.matched, found)
         part["tiles"] = label_document.tiles_part(analysis.tables[0], corrected[0], settings)
-        if found:
-            blurring = label_document.blurring(document)
-            part["remedies"] = [asdict(remedy) for remedy in remedies(found[0], blurring)]
+        blurring = label_document.blurring(document)
+        part["remedies"] = [
+            asdict(remedy)
+            for one in found
+            for remedy in remedies(one, settings.answer, label_document.place(one), blurring)
+        ]
         document["labels"] = documents.plain(part)
     training, gallery = None, None
     if settings.training_sky is not None:

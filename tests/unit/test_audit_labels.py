@@ -16,13 +16,13 @@ import pytest
 from astropy.table import Table
 from ppi_py import ppi_mean_ci
 from sklearn.metrics import confusion_matrix
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from catalogs import sky
 from catalogs.audit.labels import labelled
 from catalogs.audit.labels.attribution import rates_test, sky_difference
-from catalogs.audit.labels.correction import remedies
 from catalogs.audit.labels.prediction_powered import Sample
+from catalogs.audit.labels.remedies import fall, remedies
 from catalogs.audit.reading.covariates import Covariates
 from catalogs.audit.reading.table import read as read_all
 from catalogs.audit.region import Cap, parse_part
@@ -253,6 +253,10 @@ def test_few_labels_correct_nothing(tmp_path: Path) -> None:
         run(tmp_path, masked(table, np.arange(99)), truth="truth", correct=True)
 
 
+SAID = ("spiral", "within 10° of RA 0.0°, Dec +0.0°")
+FEW = ([[50, 5], [30, 70]], [[300, 10], [20, 180]])
+
+
 @pytest.mark.parametrize(
     ("inside", "outside", "cause", "names"),
     [
@@ -260,7 +264,8 @@ def test_few_labels_correct_nothing(tmp_path: Path) -> None:
         ((0.8, 0.96), (0.95, 0.96), "both", ["sky", "de-biasing"]),
         ((0.8, 0.98), (0.95, 0.95), "classifier", ["sky", "de-biasing"]),
         ((0.98, 0.8), (0.95, 0.95), "classifier", ["sky", "de-biasing"]),
-        ((0.95, 0.9), (0.95, 0.95), "classifier", ["sky"]),
+        ((0.95, 0.9), (0.95, 0.95), "classifier", ["sky", "de-biasing"]),
+        ((0.92, 0.94), (0.95, 0.95), "classifier", ["sky", "more labels"]),
         ((0.95, 0.95), (0.95, 0.95), "sky", ["none"]),
         ((0.95, 0.95), (0.95, 0.95), "undetermined", ["more labels"]),
     ],
@@ -285,18 +290,33 @@ def test_remedies_follow_the_mistakes(
         (),
     )
     picked = replace(found, p_blind=1e-4, obstacles=("no blind draw",))
-    assert [remedy.name for remedy in remedies(picked)] == ["labels drawn blind"]
+    assert [remedy.name for remedy in remedies(picked, *SAID)] == ["labels drawn blind"]
     # A cap that the scan found on an even map names nothing, whatever its labels say.
     even = labelled.in_noise(found)
     assert even.cause == "undetermined"
     assert "the map does not alarm" in even.obstacles[-1]
-    assert [remedy.name for remedy in remedies(even)] == ["more labels"]
-    got = remedies(found, ("seeing",))
+    assert [remedy.name for remedy in remedies(even, *SAID)] == ["more labels"]
+    got = remedies(found, *SAID, ("seeing",))
     assert all(remedy.name.startswith(name) for remedy, name in zip(got, names, strict=True))
     assert ("seeing" in got[-1].why) == (names[-1] == "de-biasing")
+    assert SAID[1] in got[-1].why or names[-1] == "more labels"
+    if names == ["sky", "more labels"]:
+        assert "whether others are taken for spiral more often as well (by +0.0100" in got[-1].why
     # Without a blurring condition one kind of mistake more and one less is a leaning classifier.
     opposite = (inside[0] - outside[0]) * (inside[1] - outside[1]) < 0
-    assert (len(remedies(found)) < len(got)) == opposite
+    assert (len(remedies(found, *SAID)) < len(got)) == opposite
+
+
+def test_a_fall_of_a_rate_has_newcombes_interval() -> None:
+    rates = [labelled.confusion(Sample.of_labels(m, 0, 0), hard=True).tpr for m in FEW]
+    found = fall("true members", "missed", *rates)
+    assert found is not None
+    (a, b) = ((m[1][1], sum(m[1])) for m in FEW)
+    low, high = confint_proportions_2indep(*b, *a, method="newcomb", compare="diff")
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.sign == 1
+    assert found.spared(replace(found, value=0.7))
+    assert not found.spared(found)
 
 
 def test_few_labels_name_no_cause(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What to do about mistakes: corrected fractions of tiles, labels that are missing, remedies."""
+"""Fractions of tiles corrected for mistakes by labels, and the labels that are missing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from catalogs.audit.labels import attribution
-from catalogs.audit.labels.labelled import Attribution, Confusion, Labelled
+from catalogs.audit.labels.labelled import Labelled
 from catalogs.audit.labels.prediction_powered import (
     best_tuning,
     corrected_interval,
@@ -19,8 +17,6 @@ from catalogs.audit.settings import FEWEST_LABELS
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-_POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,92 +79,6 @@ def correct(labelled: Labelled, order: int, tiles: IntArray, precision: float) -
     if float(whole.labelled.n) >= FEWEST_LABELS:
         needed = labels_needed(whole, n + sample.unlabelled.n, precision)
     return CorrectedTiles(order, tiles, n.astype(np.int64), value, low, high, needed)
-
-
-@dataclass(frozen=True, slots=True)
-class Remedy:
-    """What the evidence asks for: a short name, and why."""
-
-    name: str
-    why: str
-
-
-def remedies(found: Attribution, blurring: tuple[str, ...] = ()) -> list[Remedy]:
-    """Return which remedies the labels ask for.
-
-    Parameters
-    ----------
-    found : Attribution
-    blurring : tuple of str
-        Covariates that hide structure and on which the answers depend.
-
-    Returns
-    -------
-    list of Remedy
-        Mistakes of both kinds more frequent: the images differ (background, noise). Members missed
-        and others answered no worse: structure is lost. Where others are answered even better, the
-        classifier may merely lean to one class, as after training on another mixture, so this is
-        said only if answers depend on what blurs.
-    """
-    if found.rates is None or found.sky is None:
-        return [Remedy("more labels", "; ".join(found.obstacles))]
-    if found.p_blind is not None and found.p_blind < attribution.BLIND_LEVEL:
-        return [Remedy("labels drawn blind", "; ".join(found.obstacles))]
-    if found.cause == attribution.SKY:
-        return [
-            Remedy("none for the classifier", "its mistakes are the same inside and outside"),
-        ]
-    if found.cause == attribution.UNDETERMINED:
-        reach = stats.norm.isf(attribution.LEVEL / 2) + stats.norm.ppf(_POWER)
-        smallest = float(reach * found.sky.error)
-        return [
-            Remedy(
-                "more labels",
-                f"with {found.inside.labels:,} inside and {found.outside.labels:,} outside the "
-                f"smallest difference of the sky found with {_POWER:.0%} power is {smallest:.4f}; "
-                "four times as many halve it",
-            )
-        ]
-    out = [
-        Remedy(
-            "sky-balanced training set",
-            "the classifier makes other mistakes inside than outside: train it on both in equal "
-            "parts",
-        )
-    ]
-    missed = _worse(found.inside, found.outside, "tpr")
-    confused = _worse(found.inside, found.outside, "tnr")
-    if missed * confused > 0:
-        where = "inside" if missed > 0 else "outside"
-        out.append(
-            Remedy(
-                "background augmentation",
-                f"both kinds of mistake are more frequent {where}: vary background, noise and "
-                "point spread in training",
-            )
-        )
-    elif missed and (blurring or not confused):
-        where = "inside" if missed > 0 else "outside"
-        why = (
-            f"true members are missed more often {where}, and others are not mistaken for them: "
-            "structure is lost"
-        )
-        if blurring:
-            why += f", and answers depend on {', '.join(blurring)}"
-        out.append(Remedy("de-biasing loss", why))
-    return out
-
-
-def _worse(inside: Confusion, outside: Confusion, rate: str) -> int:
-    """Return 1 where a rate is significantly lower inside, -1 where outside, else 0."""
-    a, b = getattr(inside, rate), getattr(outside, rate)
-    if a.value is None or b.value is None:
-        return 0
-    p = (a.n * a.value + b.n * b.value) / (a.n + b.n)
-    error = np.sqrt(p * (1 - p) * (1 / a.n + 1 / b.n))
-    if error == 0 or abs(a.value - b.value) < stats.norm.isf(attribution.LEVEL) * error:
-        return 0
-    return 1 if a.value < b.value else -1
 
 
 def wanting(tiles: CorrectedTiles, deviation: FloatArray) -> IntArray:

@@ -295,23 +295,18 @@ def cause_text(document: dict[str, Any]) -> str:
         return _CAUSES[cause]
     if document["cause_basis"] == "comparison":
         text = (
-            f"the classifier varies {_at(places[0])}, where another network shows less than "
+            f"the classifier varies {places[0]['where']}, where another network shows less than "
             "half of the effect on the same objects, for what it tells apart; whether the sky "
             "varies as well was not asked"
         )
     elif len(places) == 1 and cause != "undetermined":
         text = f"{_CAUSES[cause]} ({places[0]['where']} against the rest)"
     else:
-        each = [f"{_VARYING[place['cause']]} {_at(place)}" for place in places]
+        each = [f"{_VARYING[place['cause']]} {place['where']}" for place in places]
         text = f"labels show that {' and that '.join(each)}"
     if cause == "undetermined":
         text += "; the map alarms elsewhere as well, which that does not explain"
     return text
-
-
-def _at(place: dict[str, Any]) -> str:
-    where = str(place["where"])
-    return f"at {where}" if where.startswith("RA") else where
 
 
 def effect_text(test: dict[str, Any]) -> str:

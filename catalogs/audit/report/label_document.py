@@ -169,16 +169,22 @@ def where(found: Attribution) -> str:
     return in_words(found.part, cells=None if found.named else 2**CELL_ORDER)
 
 
+def place(found: Attribution) -> str:
+    """Return the region in words, to be read after a verb."""
+    words = where(found)
+    return f"at {words}" if words.startswith("RA") else words
+
+
 def reasons(found: Attribution, answer: str) -> list[str]:
     """Return why the cause is what it is, in words."""
-    place = where(found)
+    region = where(found)
     if found.rates is None or found.sky is None or found.p_rates is None:
-        return [f"no cause can be named: {'; '.join(found.obstacles)} ({place})"]
+        return [f"no cause can be named: {'; '.join(found.obstacles)} ({region})"]
     inside, outside = found.inside, found.outside
     low, high = (float(bound) for bound in found.sky.interval())
     differ = found.p_rates < attribution.LEVEL
     rates = (
-        f"{place} the classifier finds {_both(inside.tpr, outside.tpr)} of true {answer} objects "
+        f"{region} the classifier finds {_both(inside.tpr, outside.tpr)} of true {answer} objects "
         f"and clears {_both(inside.tnr, outside.tnr)} of the others (inside against outside; "
         f"p {found.p_rates:.2g}): its mistakes {'differ' if differ else 'do not differ'}"
     )

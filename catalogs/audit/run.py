@@ -19,7 +19,7 @@ from catalogs.audit.comparison.swap import judge_swap
 from catalogs.audit.conditions.explained import explain
 from catalogs.audit.labels.correction import CorrectedTiles, correct
 from catalogs.audit.labels.remedies import remedies
-from catalogs.audit.reading import training_sky
+from catalogs.audit.reading import inputs, training_sky
 from catalogs.audit.reading.covariates import Covariates
 from catalogs.audit.reading.table import Read
 from catalogs.audit.reading.table import read as read_table
@@ -102,6 +102,7 @@ def audit(
     analysis = by_others(analysis, read, settings)
     corrected = _corrected(analysis, read, settings)
     document = documents.build(analysis, counts, read.tally, read.columns, settings, str(source))
+    document["provenance"]["inputs"] = inputs.identify(source, settings, covariates)
     if read.gathered is not None:
         evidence = read.gathered.evidence
         explained = None if evidence is None else explain(evidence, analysis.order, settings)

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from catalogs.annotated import names
 from catalogs.cutouts.partition import Pixel
 from catalogs.errors import InputError, IntegrityError
+from catalogs.storage import digest
+from catalogs.storage.digest import Digest
 from catalogs.storage.place import Place, each
 from catalogs.survey.parquet_table import HatsCatalog
 
@@ -77,6 +79,10 @@ class AnnotatedCatalog(HatsCatalog):
     def row_count(self) -> int | None:
         """Return the number of rows of all receipts."""
         return sum(receipt.rows for receipt in self._receipts.values())
+
+    def digest(self) -> Digest:
+        """Return what identifies the catalog's content, by its receipts."""
+        return digest.of_list((file, receipt.sha256) for file, receipt in self._receipts.items())
 
     def open(self, file: str) -> Any:  # noqa: ANN401  (pyarrow has no types)
         """Return one of the files, opened by pyarrow: the very bytes that were compared."""

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalogs.errors import InputError, IntegrityError
+from catalogs.storage import digest
+from catalogs.storage.digest import Digest
 from catalogs.storage.place import Place, is_remote, open_place
 from catalogs.survey.table_source import Source, require_column
 
@@ -80,6 +82,12 @@ class ParquetTable(Source):
                         yield batch if batch.schema.equals(schema) else batch.cast(schema)
             except (pa.ArrowException, OSError) as error:
                 raise self.unreadable(error) from error
+
+    def digest(self) -> Digest:
+        """Return what identifies the table's content."""
+        if self._single is not None:
+            return digest.of_file(self.place, self._single)
+        return digest.of_files(self.place, self.files())
 
     def open(self, file: str) -> Any:  # noqa: ANN401  (pyarrow has no types)
         """Return one of the files, opened by pyarrow; only what is asked for is read."""

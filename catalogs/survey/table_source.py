@@ -10,6 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from catalogs.errors import InputError
+from catalogs.storage import digest
+from catalogs.storage.digest import Digest
+from catalogs.storage.place import open_place
 
 _SHOWN_COLUMNS = 20
 
@@ -61,6 +64,10 @@ class Source(ABC):
     def row_count(self) -> int | None:
         """Return the number of rows, or None when only reading all of them would tell."""
         return None
+
+    def digest(self) -> Digest:
+        """Return what identifies the table's content."""
+        return digest.of_file(open_place(self.path.parent), self.path.name)
 
     def unreadable(self, error: Exception) -> InputError:
         """Wrap a library's complaint into one line that names the file."""

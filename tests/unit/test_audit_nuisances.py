@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import healpy
@@ -301,5 +302,8 @@ def test_an_audit_says_what_conditions_explain(tmp_path: Path) -> None:
     assert "again: left out: it is a linear function of seeing" in said
     html = result.report.read_text(encoding="utf-8")
     assert "Observing conditions" in html
+    for one in result.document["provenance"]["inputs"]:
+        assert one["sha256"] == hashlib.sha256(Path(one["path"]).read_bytes()).hexdigest()
+        assert one["sha256"] in html
     assert "left out: it is a linear function of seeing" in html
     assert (result.folder / "covariates.png").stat().st_size > 10_000

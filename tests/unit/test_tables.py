@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from astropy.io.votable import from_table, writeto
 from astropy.table import MaskedColumn, Table
 
 from catalogs.errors import InputError, IntegrityError
+from catalogs.survey.table_formats import open_table
 from catalogs.survey.tables import (
     column_names,
     iter_batches,
@@ -272,6 +274,9 @@ def test_annotated_catalogs_are_the_files_of_their_receipts(tmp_path: Path) -> N
     pq.write_table(pa.table({"id": [0]}), catalog / "dataset/Norder=1/Dir=0/Npix=3.parquet")
     assert read_table(catalog)["id"].to_pylist() == [9, 9, 2, 2]
     assert row_count(catalog) == 4
+    alone = annotated(tmp_path / "alone")
+    shutil.rmtree(alone / "run")
+    assert open_table(catalog).digest() == open_table(alone).digest()
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "lost", "receipt", "plan", "escape", "garbage"])

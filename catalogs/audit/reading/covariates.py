@@ -80,6 +80,12 @@ class Covariates:
         return [name for of in self._of if not isinstance(of, SkyMap) for name in of]
 
     @property
+    def maps(self) -> dict[str, str]:
+        """Names and files of the maps."""
+        each = zip(self.names, self._of, strict=True)
+        return {name: of.path for name, of in each if isinstance(of, SkyMap)}
+
+    @property
     def sources(self) -> list[str]:
         """Where each comes from, in words."""
         return [

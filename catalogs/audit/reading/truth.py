@@ -256,6 +256,14 @@ class Truth:
             self._rows, self._truth = np.array([-1]), np.array([np.nan])
 
 
+def truth_table(source: str | Path, settings: AuditSettings) -> str | None:
+    """Return the table that holds the labels; None for a column of the catalog, or no labels."""
+    names = tables.column_names(source)
+    if settings.truth is None or settings.truth in names:
+        return None
+    return _table_and_column(settings.truth, names, str(source))[0]
+
+
 def _table_and_column(spec: str, names: list[str], where: str) -> tuple[str, str]:
     """Split ``TABLE[:COLUMN]``, and find the column where none is named.
 

@@ -1,10 +1,12 @@
-"""HEALPix maps as covariates, against healpy; and names with signs in them that mean something."""
+"""What an audit reads: HEALPix maps, against healpy, names of any kind, and digests of it all."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shlex
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from astropy.io import fits
 
 from catalogs import sky
 from catalogs.audit.reading.covariates import Covariates
+from catalogs.audit.reading.inputs import identify
 from catalogs.audit.reading.sky_map import read_map
 from catalogs.audit.reading.table import read
 from catalogs.audit.report.wording import again
@@ -201,3 +204,32 @@ def test_columns_and_files_of_any_name_are_read(odd: Path) -> None:
     words = shlex.split(again(document))
     assert names_in(words[words.index("--covariates") + 1]) == asked
     assert words[words.index("--truth") + 1] == settings.truth
+    roles = [(one["role"], one["path"]) for one in identify(table, settings, covariates)]
+    labels = settings.truth.removesuffix(f":{TRUTH}")
+    files = {"audited": str(table), "truth": labels, "map dust": str(odd / "m,a=b:C")}
+    assert dict(roles) == files
+
+
+# --------------------------------------------------------------------------------------- digests
+
+
+def test_inputs_are_known_by_their_digests(odd: Path, tmp_path: Path) -> None:
+    table, other = odd / "t,a=b.parquet", tmp_path / "other"
+    for pixel in (2, 10):
+        folder = other / "dataset" / "Norder=1" / "Dir=0"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"Npix={pixel}.parquet").write_bytes(table.read_bytes() + b"x" * pixel)
+    (other / "hats.properties").write_text("hats_nrows=12000\n")
+    settings = AuditSettings(compare=(str(other), str(table)), swap=(f"a={table}", f"b={other}"))
+    found = identify(table, settings, Covariates((), [], ""))
+    file = hashlib.sha256(table.read_bytes()).hexdigest()
+    assert [(one["role"], one["sha256"] == file) for one in found] == [
+        ("audited", True),
+        ("compared", False),
+        ("compared", True),
+        ("seed of a", True),
+        ("seed of b", False),
+    ]
+    sums = "find dataset -name '*.parquet' | LC_ALL=C sort | xargs sha256sum | sha256sum"
+    printed = subprocess.run(sums, cwd=other, shell=True, check=True, capture_output=True).stdout
+    assert found[1]["sha256"] == found[4]["sha256"] == printed.split()[0].decode()

@@ -165,7 +165,7 @@ def by_others(analysis: Analysis, read: Read, settings: AuditSettings) -> Analys
         blind = _drawn_blind(read, cap)
         swap = seeds_in_cap(read.seeds, groups, cap, settings.seed, blind=blind)
         seen += [] if swap is None else [(name, swap)]
-    reasons = [*decided.reasons, *(paired_document.reason(name, one) for name, one in seen)]
+    reasons = [*decided.reasons, *paired_document.reasons(seen)]
     explained = paired_document.explained([one for _, one in seen])
     if decided.cause != UNDETERMINED or decided.places or not explained:
         return replace(analysis, verdict=replace(decided, reasons=tuple(reasons)))

@@ -160,6 +160,7 @@ def compared(analysis: Analysis, read: Read, settings: AuditSettings) -> dict[st
         )
         for path, pairs, seen in zip(settings.compare, read.pairs, in_cap, strict=True)
     ]
+    paired_document.correct_for_number(catalogs)
     swap = None
     if read.seeds is not None:
         groups = [group for group, _ in settings.swapped]

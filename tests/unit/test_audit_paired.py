@@ -16,6 +16,7 @@ import pytest
 from astropy.io import fits
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportions_ztest
 
 from catalogs import sky
@@ -274,7 +275,11 @@ def test_seeds_are_the_unit_of_a_swap() -> None:
     assert cap.difference_p == pytest.approx(2 / 924)
     assert paired_document.explained([cap])
     # One of fifty comparisons is no longer rare.
-    assert not paired_document.explained([cap, *[replace(cap, difference_p=0.5)] * 49])
+    many = [cap, *[replace(cap, difference_p=0.5)] * 49]
+    assert not paired_document.explained(many)
+    assert paired_document.adjusted(many)[0] == pytest.approx(50 * 2 / 924)
+    (told, *_) = paired_document.reasons([("x", one) for one in many])
+    assert "(p of the difference 0.11 after Holm over 50)" in told
     cells = healpy.pix2ang(
         16,
         healpy.ang2pix(16, sky_["ra"], sky_["dec"], nest=True, lonlat=True),
@@ -393,6 +398,30 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
     )
     assert f'<td class="r">{np.sum(m[~t]):,}</td>' in page
     assert "true &lt;b&gt;" in page
+
+
+def test_several_comparisons_are_several_chances() -> None:
+    sky_ = objects(6000)
+    rows = stream(*(answers(sky_, seed) for seed in (2, 3, 4)), np.arange(6000) % 2, sky_=sky_)
+    found = []
+    for column in (1, 2, 0, 3):
+        pairs = gather_pairs(rows, column, None, 5)
+        tiles, sky_test = difference_tiles(pairs, 2, 100), difference_over_the_sky(pairs, 2, FAST)
+        found.append(paired_document.build_pair("other", pairs, tiles, sky_test, None))
+    paired_document.correct_for_number(found)
+    p = [pair["answers"]["mcnemar_p"] for pair in found]
+    after = [pair["answers"]["mcnemar_p_holm"] for pair in found]
+    np.testing.assert_allclose(after, multipletests(p, method="holm")[1])
+    varying = [pair["sky"] for pair in found if pair["sky"] is not None]
+    assert len(varying) == 3  # a network does not differ from itself
+    p = [one["scan_p"] for one in varying]
+    after = [one["scan_p_holm"] for one in varying]
+    np.testing.assert_allclose(after, multipletests(p, method="holm")[1])
+    told = paired_document.pair_lines(found[0], len(found))
+    assert (
+        f"after Holm over the 4 comparisons {found[0]['answers']['mcnemar_p_holm']:.3g}" in told[0]
+    )
+    assert "after Holm" not in "".join(paired_document.pair_lines(found[0]))
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:

@@ -87,6 +87,31 @@ def build_pair(
     return document
 
 
+_TESTS = (
+    ("answers", "mcnemar_p"),
+    ("members", "mcnemar_p"),
+    ("others", "mcnemar_p"),
+    ("sky", "dipole_p"),
+    ("sky", "scan_p"),
+)
+
+
+def correct_for_number(catalogs: list[dict[str, Any]]) -> None:
+    """Add to each test of each comparison its p after Holm over all catalogs (``..._holm``).
+
+    Each question (do the answers differ, does the difference vary) is one family: asked of several
+    catalogs it is several chances. Papers' tests stay as the papers make them.
+    """
+    for part, name in _TESTS:
+        asked = [found for pair in catalogs if (found := pair[part]) is not None]
+        tested = [found for found in asked if found[name] is not None]
+        adjusted = verdict.holm([found[name] for found in tested])
+        for found in asked:
+            found[f"{name}_holm"] = None
+        for found, p in zip(tested, adjusted.tolist(), strict=True):
+            found[f"{name}_holm"] = p
+
+
 def _shift(found: Shift | None) -> dict[str, Any] | None:
     return None if found is None else asdict(found)
 
@@ -132,26 +157,34 @@ def build_swap(found: Swap) -> dict[str, Any]:
 
 
 def explained(found: Sequence[InCap]) -> bool:
-    """Say whether some network on the same objects shows less than half of the cap's effect.
-
-    p of several comparisons are Holm's; those without a p, as nothing says J, are none.
-    """
-    tested = [(one.difference_p, one) for one in found if one.difference_p is not None]
-    adjusted = verdict.holm([p for p, _ in tested])
+    """Say whether some network on the same objects shows less than half of the cap's effect."""
     return any(
-        p < attribution.LEVEL and not one.shared
-        for p, (_, one) in zip(adjusted.tolist(), tested, strict=True)
+        p is not None and p < attribution.LEVEL and not one.shared
+        for p, one in zip(adjusted(found), found, strict=True)
     )
 
 
-def reason(path: str, cap: InCap) -> str:
-    """Return in words what another catalog shows in the audited map's cap."""
+def adjusted(found: Sequence[InCap]) -> list[float | None]:
+    """Return p of each comparison after Holm over all; None where nothing says J."""
+    tested = [one.difference_p for one in found if one.difference_p is not None]
+    after = iter(verdict.holm(tested).tolist())
+    return [None if one.difference_p is None else next(after) for one in found]
+
+
+def reasons(seen: Sequence[tuple[str, InCap]]) -> list[str]:
+    """Return in words what other catalogs, each with its name, show in the audited map's cap."""
+    after = adjusted([one for _, one in seen])
+    number = sum(p is not None for p in after)
+    return [_reason(name, one, p, number) for (name, one), p in zip(seen, after, strict=True)]
+
+
+def _reason(path: str, cap: InCap, p: float | None, number: int) -> str:
     low, high = cap.other_interval
     told = (
         f"in the cap where the fraction differs by {cap.audited:+.4f}, {path} differs by "
         f"{cap.other:+.4f} [{low:+.4f}, {high:+.4f}] on the same objects"
     )
-    if cap.true_audited is None or cap.true_interval is None or cap.difference_p is None:
+    if cap.true_audited is None or cap.true_interval is None or p is None:
         return (
             f"{told}; a poorer classifier shows less of a real effect, and no labels show both to "
             "be better than chance, so nothing follows"
@@ -159,8 +192,12 @@ def reason(path: str, cap: InCap) -> str:
     low, high = cap.true_interval
     return (
         f"{told}; divided by TPR + TNR - 1 of each these are {cap.true_audited:+.4f} and "
-        f"[{low:+.4f}, {high:+.4f}] (p of the difference {cap.difference_p:.2g})"
+        f"[{low:+.4f}, {high:+.4f}] (p of the difference {p:.2g}{_holm(number)})"
     )
+
+
+def _holm(number: int) -> str:
+    return f" after Holm over {number}" if number > 1 else ""
 
 
 def lines(document: dict[str, Any]) -> list[str]:
@@ -169,16 +206,17 @@ def lines(document: dict[str, Any]) -> list[str]:
     if part is None:
         return []
     out = []
+    number = len(part["catalogs"])
     for pair in part["catalogs"]:
         out.append(f"Compared with {pair['catalog']}: {pair['objects']:,.0f} objects in both")
-        out += [f"  {text}" for text in pair_lines(pair)]
+        out += [f"  {text}" for text in pair_lines(pair, number)]
     if part["swap"] is not None:
         out += swap_lines(part["swap"])
     return out
 
 
-def pair_lines(pair: dict[str, Any]) -> list[str]:
-    """Return what a comparison found, in sentences."""
+def pair_lines(pair: dict[str, Any], number: int = 1) -> list[str]:
+    """Return what a comparison, of ``number``, found, in sentences."""
     if not pair["objects"]:
         return ["no object is in both"]
     out = []
@@ -199,7 +237,7 @@ def pair_lines(pair: dict[str, Any]) -> list[str]:
         exact = f"{p:.3g}" if p else "< 1e-300"
         out.append(
             f"{what}; McNemar p {exact} ({found['only_audited']:,} and "
-            f"{found['only_other']:,} differ)"
+            f"{found['only_other']:,} differ){_after(found['mcnemar_p_holm'], number)}"
         )
     found = pair["sky"]
     if found is None:
@@ -211,7 +249,15 @@ def pair_lines(pair: dict[str, Any]) -> list[str]:
             f"difference over the sky: dipole p {dipole}, scan p {found['scan_p']:.3g} "
             f"({found['cap_difference']:+.4f} [{low:+.4f}, {high:+.4f}] {found['cap_in_words']})"
         )
+        if number > 1:
+            both = [found[f"{name}_p_holm"] for name in ("dipole", "scan")]
+            told = " and ".join("none" if p is None else f"{p:.3g}" for p in both)
+            out[-1] += f"; after Holm over the {number} comparisons p {told}"
     return out
+
+
+def _after(p: float, number: int) -> str:
+    return f", after Holm over the {number} comparisons {p:.3g}" if number > 1 else ""
 
 
 def swap_lines(swap: dict[str, Any]) -> list[str]:

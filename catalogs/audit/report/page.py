@@ -13,7 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from catalogs.audit.report import document as sentences
-from catalogs.audit.report import label_document, paired_document, wording
+from catalogs.audit.report import label_document, method, paired_document, wording
 from catalogs.audit.report.cutouts import SIDE, Gallery
 from catalogs.audit.report.figures import (
     confusion,
@@ -73,6 +73,7 @@ def render(
     script = (here / "page.js").read_text(encoding="utf-8")
     simulations = document["settings"]["simulations"]
     figures = _figures(document, analysis, training_sky)
+    taken = method.steps(document)
     return (
         environment()
         .get_template("page.html.j2")
@@ -101,8 +102,9 @@ def render(
             side=SIDE,
             with_cutouts=wording.with_cutouts(document),
             contents=_contents(document, figures),
-            method=wording.method(document),
-            references=wording.references(),
+            method=[step.text for step in taken],
+            references=method.references(taken),
+            not_asked=method.not_asked(document),
             again=wording.again(document),
             settings=wording.settings_rows(document),
             **figures,

@@ -1,4 +1,4 @@
-"""What the report says beside its numbers: findings, method, references, and the command."""
+"""What the report says beside its numbers: findings, settings, and the command."""
 
 from __future__ import annotations
 
@@ -11,23 +11,6 @@ from catalogs.audit.report import document as sentences
 from catalogs.audit.report import nuisance_document
 from catalogs.audit.settings import AuditSettings
 from catalogs.config import list_of
-
-_REFERENCES = (
-    "Dhar & Shamir 2022, Astronomy and Computing 38, 100545: the training sky shifts fractions",
-    "Górski et al. 2005, ApJ 622, 759: HEALPix",
-    "Wilson 1927, JASA 22, 209; Brown, Cai & DasGupta 2001, Statistical Science 16, 101: intervals",
-    "Clopper & Pearson 1934, Biometrika 26, 404: exact intervals (in the tables)",
-    "Lancaster 1961, JASA 56, 223: mid-p",
-    "Benjamini & Hochberg 1995, JRSS B 57, 289: false discovery rate",
-    "DerSimonian & Laird 1986, Controlled Clinical Trials 7, 177: extra variance",
-    "Kulldorff 1997, Communications in Statistics 26, 1481: the scan",
-    "Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9, 39: Monte Carlo p values",
-    "Holm 1979, Scandinavian Journal of Statistics 6, 65: the alarm",
-    "Patterson & Thompson 1971, Biometrika 58, 545: restricted likelihood of the clustered sky",
-    "Spiegelhalter 2005, Statistics in Medicine 24, 1185: funnel plot",
-    "Cabrera-Vives, Miller & Schneider 2018, AJ 156, 284: resolution bias (with covariate alpha)",
-    "Angelopoulos et al. 2023, Science 382, 669: prediction-powered inference (with labels)",
-)
 
 
 def findings(document: dict[str, Any]) -> list[str]:
@@ -103,42 +86,6 @@ def conditions(document: dict[str, Any]) -> list[str]:
     """Return what is said of observing conditions; nothing where none were named."""
     said = nuisance_document.beside_the_table(document)
     return [sentence(typeset(line)) for line in said]
-
-
-def method(document: dict[str, Any]) -> list[str]:
-    """Return the steps of this audit, in order."""
-    s, sky = document["settings"], document["sky"]
-    doubles = (
-        "Positions that occur more than once were kept."
-        if s["keep_duplicates"]
-        else "Of objects at the same position only the first counts."
-    )
-    radii = ", ".join(f"{radius:g}" for radius in s["radii"])
-    steps = f"""
-        Rows without a valid position or answer, or not ok, were left out. {doubles}
-        Answers were counted in nested HEALPix tiles (ICRS); nside {sky["nside"]} is tested, tiles \
-with {s["min_n"]} answers or more. Intervals of tiles are Wilson's.
-        Global uniformity: Pearson's X² of the tiles; the scatter of true fractions after \
-DerSimonian & Laird.
-        Dipole: weighted least squares of f = p + A·d; χ² with three degrees of freedom. An \
-amplitude is absolute, not relative to the fraction.
-        Cap scan: caps of {radii} degrees against the rest of the sky; the largest |z|.
-        Single tiles: each against the rest of the sky (mid-p), Benjamini-Hochberg q. Flagged: q \
-below {s["alpha"]:g} and a difference of at least {s["min_difference"]:g}.
-        p of the first three from {s["simulations"]:,} permutations of the answers over fixed \
-positions (seed {s["seed"]}).
-        Alarm: {document["alarm"]["method"]}, level {document["alarm"]["alpha"]:g}. Without one, \
-the sky is uniform if the dipole test alone would find a dipole of {s["effect"]:g} with 80% power, \
-averaged over its direction, else the data are insufficient.
-        p, clustered: dipole and scan again under the Gaussian likelihood of a clustered sky; it \
-informs, and does not raise the alarm.
-    """
-    return [step.strip() for step in steps.strip().splitlines()]
-
-
-def references() -> tuple[str, ...]:
-    """Return the papers of the method."""
-    return _REFERENCES
 
 
 def again(document: dict[str, Any]) -> str:

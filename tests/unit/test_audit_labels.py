@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,24 @@ def test_the_scan_finds_the_region_and_tiles_with_labels_are_corrected(tmp_path:
     lacking = (tiles.labels_needed - tiles.labels).clip(lower=0)
     assert part["labels_missing"] == lacking.sum()
     assert part["most_wanting"][0]["needed"] > part["most_wanting"][0]["labels"]
+    drawn = part["map"]
+    assert [row["tile"] for row in drawn] == tiles.index[tiles.corrected.notna()].tolist()
+    for row in drawn:
+        mine = tiles.loc[row["tile"]]
+        assert (row["corrected"], row["low"], row["high"]) == pytest.approx(
+            (mine.corrected, mine.corrected_low, mine.corrected_high)
+        )
+        assert (row["labels"], row["objects"]) == (mine.labels, mine.n)
+    page = result.report.read_text(encoding="utf-8")
+    shown = re.search(r'aria-labelledby="corrected-t".*?</svg>', page, re.DOTALL)
+    assert shown is not None
+    paths = re.findall(r'<path class="(u|d\w)" d=', shown[0])
+    # A tile across the map's edge has two outlines.
+    assert compared <= sum(name != "u" for name in paths) <= compared + 4
+    assert f"Corrected fraction in {compared} tiles" in shown[0]
+    assert "prediction-powered, tuned from all labels" in page
+    assert "Newcombe 1998" in page
+    assert "McNemar" not in page
     names = [remedy["name"] for remedy in result.document["labels"]["remedies"]]
     assert names == ["sky-balanced training set"]
 

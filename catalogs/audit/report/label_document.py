@@ -125,6 +125,20 @@ def tiles_part(
         "labels_missing": float(missing[rows].sum()),
         "tiles_missing_labels": len(rows),
         "tiles_too_small": int(np.isnan(corrected.needed).sum()),
+        "map": [
+            {
+                "tile": table.tiles[i],
+                "ra": ra[i],
+                "dec": dec[i],
+                "objects": table.n[i],
+                "labels": corrected.labels[i],
+                "fraction": table.fraction[i],
+                "corrected": corrected.value[i],
+                "low": corrected.low[i],
+                "high": corrected.high[i],
+            }
+            for i in np.flatnonzero(have & settings.correct)
+        ],
         "most_wanting": [
             {
                 "tile": table.tiles[i],

@@ -17,6 +17,7 @@ from catalogs.audit.report import label_document, method, paired_document, wordi
 from catalogs.audit.report.cutouts import SIDE, Gallery
 from catalogs.audit.report.figures import (
     confusion,
+    corrected,
     covariates,
     differences,
     funnel,
@@ -137,6 +138,7 @@ def _figures(
         "funnel_sentence": "",
         "curves": [],
         "confusion": [],
+        "corrected": None,
         "differences": [],
     }
     answer = document["settings"]["answer"]
@@ -144,6 +146,8 @@ def _figures(
         figures["curves"] = covariates.draw(document["nuisances"], answer)
     if document["labels"] is not None:
         figures["confusion"] = confusion.draw(document["labels"], answer)
+        rows = document["labels"]["tiles"]["map"]
+        figures["corrected"] = corrected.draw(rows, analysis.tables[0], centre)
     if document["compared"] is not None:
         figures["differences"] = differences.draw(document["compared"]["catalogs"], centre)
     by_name = {test["name"]: test for test in document["tests"]}

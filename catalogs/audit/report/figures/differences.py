@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import log2
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from catalogs import sky
-from catalogs.audit.report.figures import levels
-from catalogs.audit.report.figures.frame import SkyFrame, svg
-from catalogs.audit.report.figures.projection import Mollweide
-
-_HALF, _MARGIN = 480, 30
+from catalogs.audit.report.figures import half, levels
 
 
-@dataclass(frozen=True, slots=True)
-class DifferenceMap:
-    """A map with its legend, and a sentence that says what it shows; nothing without tiles."""
-
-    drawing: Markup | None
-    legend: list[tuple[str, str]]
-    sentence: str
-
-
-def draw(catalogs: list[dict[str, Any]], centre: float) -> list[DifferenceMap]:
+def draw(catalogs: list[dict[str, Any]], centre: float) -> list[half.HalfMap]:
     """Draw the difference in each tile, beyond that of the whole sky, for each other catalog.
 
     Parameters
@@ -39,15 +24,14 @@ def draw(catalogs: list[dict[str, Any]], centre: float) -> list[DifferenceMap]:
     return [_draw(number, catalog, centre) for number, catalog in enumerate(catalogs)]
 
 
-def _draw(number: int, catalog: dict[str, Any], centre: float) -> DifferenceMap:
+def _draw(number: int, catalog: dict[str, Any], centre: float) -> half.HalfMap:
     part = catalog["tiles"]
     tiles, z = np.asarray(part["tile"], np.int64), np.asarray(part["z"], np.float64)
     if not len(tiles):
-        return DifferenceMap(None, [], "No tile holds enough objects that both have answered.")
+        return half.HalfMap(None, [], "No tile holds enough objects that both have answered.")
     order = int(log2(part["nside"]))
     beyond = np.asarray(part["difference"], np.float64) - catalog["difference"]
     scale = levels.excess(beyond)
-    frame = SkyFrame(Mollweide(centre), _HALF, _MARGIN)
     most = int(np.argmax(np.abs(z)))
     ra, dec = (float(x[0]) for x in sky.tile_centres(tiles[most : most + 1], order))
     sentence = (
@@ -58,16 +42,4 @@ def _draw(number: int, catalog: dict[str, Any], centre: float) -> DifferenceMap:
         f"{beyond[most]:+.4f} at RA {ra:.1f}°, Dec {dec:+.1f}° (z {z[most]:+.1f}, the largest of "
         f"{len(tiles):,})."
     )
-    parts = [
-        frame.ellipse("space"),
-        frame.grid(),
-        '<g class="tiles">',
-        *frame.tiles(tiles, order, scale.codes(beyond), "d"),
-        "</g>",
-        frame.plane(),
-        frame.ellipse("edge"),
-        *frame.degrees(),
-    ]
-    return DifferenceMap(
-        svg(frame, f"difference{number}", "half", sentence, parts), scale.legend, sentence
-    )
+    return half.draw(f"difference{number}", tiles, order, beyond, scale, centre, sentence)

@@ -49,10 +49,11 @@ class FitsTable(Source):
                 with heeded():
                     hdus = stack.enter_context(fits.open(self.path, memmap=memmap))
                     found = next((hdu for hdu in hdus if isinstance(hdu, _FITS_TABLES)), None)
+                    _ = None if found is None else found.columns  # parsed now, and kept
                 if found is None:
                     raise InputError(f"{self.path}: the FITS file holds no table extension")
                 stack.pop_all()
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, fits.VerifyError) as error:
             raise self.unreadable(error) from error
         return hdus, found
 
@@ -83,20 +84,22 @@ class FitsTable(Source):
                 try:
                     with heeded():
                         part = table.data[start : start + rows]
-                        arrays = [self._column(part, table.columns[name]) for name in columns]
+                        arrays = [self._column(part, table, name) for name in columns]
                 except SkytallyError:
                     raise
-                except (OSError, ValueError, TypeError, KeyError) as error:
+                except (OSError, ValueError, TypeError, KeyError, fits.VerifyError) as error:
                     raise self.unreadable(error) from error
                 yield pa.record_batch(arrays, names=columns)
 
-    def _column(self, part: fits.FITS_rec, column: fits.Column) -> pa.Array:
-        values = np.asarray(part.field(column.name))
+    def _column(self, part: fits.FITS_rec, table: Any, name: str) -> pa.Array:  # noqa: ANN401
+        values, column = np.asarray(part.field(name)), table.columns[name]
         mask = None
-        if column.null not in (None, "") and values.dtype.kind in "iuf":
+        # The standard knows TNULL of whole numbers only, and so does astropy; its writers mean it.
+        null = table.header.get(f"TNULL{table.columns.names.index(name) + 1}", "")
+        if null != "" and values.dtype.kind in "iuf":
             scale, zero = column.bscale or 1, column.bzero or 0
-            mask = values == int(column.null) * scale + zero
-        return self._arrow(column.name, values, mask)
+            mask = values == _number(null) * scale + zero
+        return self._arrow(name, values, mask)
 
     def _arrow(
         self, name: str, values: NDArray[Any], mask: NDArray[np.bool_] | None = None
@@ -121,6 +124,11 @@ class FitsTable(Source):
             return pa.array(native, mask=mask)
         flat = pa.array(native.ravel(), mask=None if mask is None else mask.ravel())
         return pa.FixedSizeListArray.from_arrays(flat, native.shape[1])
+
+
+def _number(null: object) -> float:
+    """Return what TNULL says; a whole number stays one, as it may have more than 53 bits."""
+    return null if isinstance(null, int | float) else int(str(null))
 
 
 def _is_read(column: fits.Column) -> bool:

@@ -143,6 +143,12 @@ def test_damaged_maps_and_huge_values_warn_of_nothing(tmp_path: Path, values: np
     zipped = tmp_path / "map.fits.gz"
     zipped.write_bytes(gzip.compress(whole))
     np.testing.assert_array_equal(read_map(str(zipped)).values, read_map(str(path)).values)
+    for card in (b"NSIDE   = 'sixteen", b"TFORM1  = 'ZZ'"):
+        at = whole.index(card[:8])
+        path.write_bytes(whole[:at] + card.ljust(80) + whole[at + 80 :])
+        with pytest.raises(InputError, match=r"cannot be read as a HEALPix map") as caught:
+            read_map(str(path))
+        assert "\n" not in str(caught.value)
     for length in (100, 3000, 9000, len(whole) // 2, len(whole) - 2880):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"map\.fits: "):

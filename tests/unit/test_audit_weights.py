@@ -217,7 +217,8 @@ def test_weights_that_scatter_unevenly_are_told() -> None:
 @pytest.mark.parametrize(
     ("weights", "settings", "message"),
     [
-        (-1.0, {}, "weights 'w' holds -1; expected 0 or more"),
+        (-1.0, {}, "weights 'w' holds -1; expected 0, or 1e-100 and more"),
+        (1e-300, {}, "weights 'w' holds 1e-300; expected 0, or 1e-100 and more"),
         (float("nan"), {}, "10 without a weight"),
         ("x", {}, "column 'w' holds string; expected numbers"),
         (1.0, {"weights": "v"}, "no column 'v'"),

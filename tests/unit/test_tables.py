@@ -228,6 +228,28 @@ def test_fits_unsigned_nulls_vectors_and_padding(tmp_path: Path) -> None:
     assert table["v"].to_pylist() == [[0, 1, 2], [3, 4, 5]]
 
 
+def test_odd_fits_headers_warn_of_nothing(tmp_path: Path) -> None:
+    """Warnings are errors in these tests; astropy has one for each of these."""
+    path, x = tmp_path / "t.fits", np.array([-999.0, 4.5])
+    whole = fits.BinTableHDU.from_columns([fits.Column("x", "D", array=x)])
+    for keyword, value in {"TDISP1": "Q99", "TDIM1": "(7,7)", "TNULL1": -999}.items():
+        odd = whole.copy()
+        odd.header[keyword] = value
+        odd.writeto(path, overwrite=True, output_verify="ignore")
+        first = None if keyword == "TNULL1" else -999.0
+        assert read_table(path)["x"].to_pylist() == [first, 4.5]
+    whole.writeto(path, overwrite=True)
+    content = path.read_bytes()
+    for card in (b"TFORM1  = 'K   unclosed", b"TFORM1  = 'ZZ'", b"TTYPE1  = 'x"):
+        at = content.index(card[:8])
+        path.write_bytes(content[:at] + card.ljust(80) + content[at + 80 :])
+        with pytest.raises(InputError, match=r"t\.fits: cannot be read: ") as caught:
+            read_table(path)
+        assert "\n" not in str(caught.value)
+    path.write_bytes(content + b"junk")
+    assert read_table(path)["x"].to_pylist() == [-999.0, 4.5]
+
+
 def test_columns_that_are_not_read_are_named_and_left_out(tmp_path: Path) -> None:
     table = tmp_path / "t.fits"
     Table(

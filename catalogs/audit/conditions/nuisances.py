@@ -30,6 +30,7 @@ IntArray = NDArray[np.int64]
 
 SAMPLE_ROWS = 1 << 18
 _KEY_ORDER = 29
+_NONE = slice(0, 0)
 
 
 class Sample:
@@ -274,7 +275,8 @@ class Gathered:
     """How many rows have all covariates, how many lack each, and what the complete ones say.
 
     Without ``evidence`` there is a ``reason``, in words. ``sample`` holds complete rows, shape
-    (m, 1 + d), answers first.
+    (m, 1 + d), answers first; ``others`` what other catalogs say of them, shape (m, c), NaN where
+    one says nothing; ``weights`` their weights, shape (m,), None without.
     """
 
     rows: int
@@ -283,6 +285,8 @@ class Gathered:
     evidence: Evidence | None
     reason: str | None
     sample: FloatArray
+    others: FloatArray
+    weights: FloatArray | None
 
 
 def gather(
@@ -290,6 +294,7 @@ def gather(
     names: Sequence[str],
     order: int,
     unit: float | FloatArray | None = None,
+    others: slice = _NONE,
 ) -> Gathered:
     """Go over the rows twice, for the sample and for the step.
 
@@ -304,30 +309,44 @@ def gather(
     unit : float or ndarray, optional
         The weight that counts as one answer (see `counted_by`); a row's weight is
         its last value then. Weights over the unit are prior weights of the regression.
+    others : slice, optional
+        Those of a row's values that are answers of other catalogs.
     """
     last = 1 + len(names)
+    beside = others.stop - others.start
 
-    def complete_rows(pixels: IntArray, values: FloatArray) -> tuple[IntArray, FloatArray]:
+    def complete(pixels: IntArray, values: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
         there = np.isfinite(values[:, 1:last]).all(axis=1)
-        weights = counted_by(values[there, -1], pixels[there], unit)
-        return pixels[there], np.column_stack([values[there, :last], weights])
+        pixels, values = pixels[there], values[there]
+        return pixels, values, counted_by(values[:, -1], pixels, unit)
 
-    sample = Sample(last + 1)
+    sample = Sample(last + 2 + beside)
     missing = np.zeros(len(names), np.int64)
-    total = complete = 0
+    total = used = 0
     for pixels, values in rows():
         missing += np.sum(~np.isfinite(values[:, 1:last]), axis=0)
-        whole = complete_rows(pixels, values)
-        total, complete = total + len(values), complete + len(whole[0])
-        sample.add(*whole)
+        total += len(values)
+        where, there, weights = complete(pixels, values)
+        used += len(there)
+        kept = [there[:, :last], weights, there[:, others], there[:, -1]]
+        sample.add(where, np.column_stack(kept))
     evidence, reason, chosen = None, None, sample.values()
     try:
-        gathering = Gathering(chosen, names, order)
+        gathering = Gathering(chosen[:, : last + 1], names, order)
     except NotFittedError as error:
         reason = str(error)
     else:
         for pixels, values in rows():
-            where, whole_rows = complete_rows(pixels, values)
-            gathering.add(where, whole_rows[:, 0], whole_rows[:, 1:last], whole_rows[:, last])
+            where, there, weights = complete(pixels, values)
+            gathering.add(where, there[:, 0], there[:, 1:last], weights)
         evidence = gathering.evidence()
-    return Gathered(total, complete, tuple(missing.tolist()), evidence, reason, chosen[:, :last])
+    return Gathered(
+        total,
+        used,
+        tuple(missing.tolist()),
+        evidence,
+        reason,
+        chosen[:, :last],
+        chosen[:, last + 1 : last + 1 + beside],
+        None if unit is None else chosen[:, -1],
+    )

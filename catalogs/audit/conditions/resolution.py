@@ -52,6 +52,7 @@ def resolution_bias(
     intrinsic: ArrayLike | None,
     rng: np.random.Generator,
     *,
+    weights: ArrayLike | None = None,
     depth: int = 0,
     bins: int = BINS,
     per_bin: int = PER_BIN,
@@ -68,6 +69,9 @@ def resolution_bias(
     intrinsic : array_like of float, shape (m, d), or None
         Intrinsic properties, needed for a ``depth`` above 0.
     rng : numpy.random.Generator
+    weights : array_like of float, shape (m,), optional
+        For how many objects each stands: bootstraps draw it as often. L is that of the sky which
+        the weights make.
     depth : int
         b. One leaf, b = 0, is the measure of Cabrera-Vives et al. 2014 as we reconstruct it.
     bins, per_bin : int
@@ -78,22 +82,27 @@ def resolution_bias(
     -------
     ResolutionBias
         The floor counts in that a bootstrap draws from a finite table: the variance of a bin's
-        fraction is p(1 - p)(1/n)(1 + size of a bootstrap/m).
+        fraction is p(1 - p)(1/n)(1 + size of a bootstrap/m), m = (sum w)^2/sum w^2 with weights.
 
     Raises
     ------
     TooFewError
-        Fewer objects than a bootstrap draws.
+        Fewer objects, with weights fewer effective ones, than a bootstrap draws.
     """
     y, alpha = np.asarray(answers, np.float64), np.asarray(alpha, np.float64)
-    size = per_bin * bins * 2**depth
-    if len(y) < size:
+    w = None if weights is None else np.asarray(weights, np.float64)
+    size, effective = per_bin * bins * 2**depth, effective_number(len(y), w)
+    if effective < size:
         raise TooFewError(
-            f"{len(y)} objects; {2**depth} leaves of {bins} bins of {per_bin} need {size}"
+            f"{effective:.0f} objects; {2**depth} leaves of {bins} bins of {per_bin} need {size}"
         )
+    up_to = None if w is None else np.cumsum(w) / w.sum()
     squared, floor = np.empty(bootstraps), np.empty(bootstraps)
     for b in range(bootstraps):
-        drawn = rng.integers(0, len(y), size)
+        if up_to is None:
+            drawn = rng.integers(0, len(y), size)
+        else:
+            drawn = np.searchsorted(up_to[:-1], rng.random(size), side="right")
         # Equal values, of which a bootstrap has many, must not be sorted by anything else.
         drawn = drawn[np.lexsort((rng.random(size), alpha[drawn]))]
         leaves = _leaves(drawn, None if intrinsic is None else np.asarray(intrinsic), depth)
@@ -102,7 +111,7 @@ def resolution_bias(
         # Two classes have the same squares.
         squared[b] = np.mean((r - r[:, -1:]) ** 2)
         variance = np.mean(y[leaves].var(axis=1))
-        floor[b] = 2 * variance * (bins - 1) / (bins * per_bin) * (1 + size / len(y))
+        floor[b] = 2 * variance * (bins - 1) / (bins * per_bin) * (1 + size / effective)
     each = np.sqrt(squared)
     noise = float(floor.mean())
     value = float(each.mean())
@@ -118,21 +127,33 @@ def resolution_bias(
     )
 
 
+def effective_number(rows: int, weights: FloatArray | None) -> float:
+    """Return (sum w)^2/sum w^2 (Kish 1965, Survey Sampling, section 11.7); the rows without."""
+    if weights is None or rows == 0:
+        return float(rows)
+    return float(weights.sum() ** 2 / (weights @ weights))
+
+
 def of_sample(
-    sample: FloatArray, names: Sequence[str], intrinsic: Sequence[str], seed: int
+    sample: FloatArray,
+    names: Sequence[str],
+    intrinsic: Sequence[str],
+    seed: int,
+    weights: FloatArray | None = None,
 ) -> ResolutionBias:
     """Return L of an audit's sample, with as many leaves, up to 256, as it has rows for.
 
     Parameters
     ----------
     sample : ndarray of float64, shape (m, 1 + d)
-        Answers and covariates.
+        Answers and covariates. Rows whose answer is NaN are left out.
     names : sequence of str, length d
         One of them is ``alpha``.
     intrinsic : sequence of str
         Covariates that are properties of the galaxies; none for one leaf.
     seed : int
         Of the bootstraps.
+    weights : ndarray of float64, shape (m,), optional
 
     Raises
     ------
@@ -141,15 +162,18 @@ def of_sample(
     """
     if ALPHA not in names:
         raise TooFewError(f"no covariate is called {ALPHA}")
+    there = np.isfinite(sample[:, 0])
+    sample, weights = sample[there], None if weights is None else weights[there]
     columns = [1 + list(names).index(name) for name in intrinsic]
-    depth = 0
-    while columns and depth < _DEEPEST and len(sample) >= PER_BIN * BINS * 2 ** (depth + 1):
+    rows, depth = effective_number(len(sample), weights), 0
+    while columns and depth < _DEEPEST and rows >= PER_BIN * BINS * 2 ** (depth + 1):
         depth += 1
     return resolution_bias(
         sample[:, 0],
         sample[:, 1 + list(names).index(ALPHA)],
         sample[:, columns] if columns else None,
         np.random.default_rng(seed),
+        weights=weights,
         depth=depth,
     )
 

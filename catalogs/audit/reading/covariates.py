@@ -17,6 +17,7 @@ from catalogs.survey import tables
 FloatArray = NDArray[np.float64]
 
 _PETROSIAN, _SEEING = "petrorad", ("fwhm", "psffwhm", "psf_fwhm", "seeing")
+_SMALLEST = 1e-100  # of a weight
 SIGMA_PER_FWHM = 1 / (2 * np.sqrt(2 * np.log(2)))
 
 
@@ -109,7 +110,9 @@ class Covariates:
             else:
                 size, fwhm = (numbers(batch.column(name), name) for name in of)
                 ok = (size > 0) & (fwhm > 0)
-                found[ok, at] = size[ok] / (fwhm[ok] * SIGMA_PER_FWHM)
+                with np.errstate(over="ignore"):  # what is no number is missing
+                    ratio = size[ok] / (fwhm[ok] * SIGMA_PER_FWHM)
+                found[ok, at] = np.where(ratio < LARGEST, ratio, np.nan)
         return found
 
 
@@ -176,10 +179,14 @@ class Weights:
         Raises
         ------
         InputError
-            The column does not hold numbers, or a negative one.
+            The column does not hold numbers, or a negative one, or one whose square is 0.
         """
         name = self.columns[0]
         found = numbers(batch.column(name), name)
-        if np.any(found < 0):
-            raise InputError(f"weights {name!r} holds {found[found < 0][0]:g}; expected 0 or more")
+        strange = (found < 0) | ((found > 0) & (found < _SMALLEST))
+        if np.any(strange):
+            raise InputError(
+                f"weights {name!r} holds {found[strange][0]:g}; expected 0, or {_SMALLEST:g} and "
+                "more"
+            )
         return np.where(found > 0, found, np.nan)[:, None]

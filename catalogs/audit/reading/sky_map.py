@@ -80,11 +80,11 @@ def read_map(path: str, coordinates: str | None = None) -> SkyMap:
             explicit = _is_explicit(path, header, table.columns.names)
             found = np.asarray(table.data.field(1 if explicit else 0)).ravel()
             place = np.asarray(table.data.field(0)).ravel() if explicit else None
-    except (OSError, IndexError, ValueError, TypeError, KeyError) as error:
+    except (OSError, IndexError, ValueError, TypeError, KeyError, fits.VerifyError) as error:
         raise InputError(
             f"{path}: cannot be read as a HEALPix map in FITS: {' '.join(str(error).split())}"
         ) from error
-    if found.dtype.kind not in "iuf":
+    if found.dtype.kind not in "iufb":
         raise InputError(f"{path}: its values are {found.dtype}; expected numbers")
     # Compared before they are made shorter, so that none overflows.
     known = np.where(np.abs(found) < LARGEST, found, np.nan).astype(np.float32)

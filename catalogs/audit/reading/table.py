@@ -95,14 +95,16 @@ def read(
         for pixels, values in kept.unique():
             tiles.add(pixels, values[:, 0], values[:, -1] if weighted else None)
         unit = tiles.unit if weighted and tiles.rows else None
+        compared = slice(start, start + len(settings.compare))
         if covariates.names:
-            gathered = gather(kept.unique, covariates.names, order, unit)
+            gathered = gather(kept.unique, covariates.names, order, unit, compared)
         if truth is not None:
             named = None if settings.region is None else parse_part(settings.region)
             labels = labelled.gather(kept.unique, width, order, named, unit)
-        swaps = slice(start + len(settings.compare), start + len(others))
+        swaps = slice(compared.stop, start + len(others))
         pairs = [
-            gather_pairs(kept.unique, at, truth_at, order, unit) for at in range(start, swaps.start)
+            gather_pairs(kept.unique, at, truth_at, order, unit)
+            for at in range(compared.start, compared.stop)
         ]
         if swapped:
             seeds = gather_seeds(kept.unique, swaps, truth_at, order)

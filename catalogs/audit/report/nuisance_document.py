@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from catalogs.audit.conditions import resolution
 from catalogs.audit.conditions.explained import Effect, Explained
 from catalogs.audit.conditions.nuisances import Gathered
@@ -13,6 +16,8 @@ from catalogs.audit.reading.covariates import Covariates
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity import fractions
 from catalogs.audit.uniformity.dipole import Dipole
+
+FloatArray = NDArray[np.float64]
 
 _TESTS = ("global", "dipole", "scan", "tiles")
 MODEL = "logit p = b0 + sum of b z + c (z^2 - 1), z = (covariate - mean)/sd; quasi-binomial"
@@ -42,7 +47,14 @@ def build(
         "covariates": [],
         "tests": [],
         "alarm": None,
-        "resolution_bias": _resolution(gathered, covariates, settings),
+        "resolution_bias": _resolution(gathered.sample, gathered, covariates, settings),
+        "resolution_bias_compared": [
+            {"catalog": path}
+            | _resolution(
+                np.column_stack([answers, gathered.sample[:, 1:]]), gathered, covariates, settings
+            )
+            for path, answers in zip(settings.compare, gathered.others.T, strict=True)
+        ],
     }
     if explained is None:
         return document
@@ -64,16 +76,17 @@ def build(
 
 
 def _resolution(
-    gathered: Gathered, covariates: Covariates, settings: AuditSettings
+    sample: FloatArray, gathered: Gathered, covariates: Covariates, settings: AuditSettings
 ) -> dict[str, Any]:
     """Return L, or why there is none: never a zero in its place."""
     names, intrinsic = covariates.names, settings.intrinsic
     try:
-        found = resolution.of_sample(gathered.sample, names, intrinsic, settings.seed)
+        found = resolution.of_sample(sample, names, intrinsic, settings.seed, gathered.weights)
     except resolution.TooFewError as error:
         return {"absent": str(error)}
     leaves = f"{found.leaves} leaves of {', '.join(intrinsic)}"
     method = f"CV18, {leaves}" if intrinsic else "CV14 (reconstructed), one leaf"
+    method += "" if gathered.weights is None else ", weighted"
     return {"absent": None, "method": method} | asdict(found)
 
 
@@ -152,15 +165,17 @@ def beside_the_table(document: dict[str, Any]) -> list[str]:
 
 def _further(part: dict[str, Any]) -> list[str]:
     """Return the resolution bias, and the rows that the regression does without."""
-    said, bias = [], part["resolution_bias"]
-    if bias["absent"] is None:
-        said.append(
-            f"Resolution bias L = {bias['value']:.4f} ± {bias['sd']:.4f}, without its noise "
-            f"({bias['noise']:.4f}) {bias['denoised']:.4f}: {bias['method']}, {bias['bins']} bins "
-            f"of {bias['per_bin']}"
-        )
-    elif "alpha" in part["sources"]:
-        said.append(f"No resolution bias L: {bias['absent']}")
+    said = []
+    for bias in (part["resolution_bias"], *part["resolution_bias_compared"]):
+        whose = f" of {bias['catalog']}" if "catalog" in bias else ""
+        if bias["absent"] is None:
+            said.append(
+                f"Resolution bias L{whose} = {bias['value']:.4f} ± {bias['sd']:.4f}, without its "
+                f"noise ({bias['noise']:.4f}) {bias['denoised']:.4f}: {bias['method']}, "
+                f"{bias['bins']} bins of {bias['per_bin']}"
+            )
+        elif "alpha" in part["sources"]:
+            said.append(f"No resolution bias L{whose}: {bias['absent']}")
     if part["complete"] < part["rows"]:
         said.append(
             f"Without all covariates, and so not in the regression: "

@@ -25,7 +25,7 @@ from catalogs.audit.report import label_document, paired_document
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity import verdict
 from catalogs.audit.uniformity.analysis import Analysis, analyse
-from catalogs.audit.uniformity.battery import CELL_ORDER, HALF_SKY
+from catalogs.audit.uniformity.battery import HALF_SKY
 
 BoolArray = NDArray[np.bool_]
 
@@ -177,7 +177,7 @@ def by_others(analysis: Analysis, read: Read, settings: AuditSettings) -> Analys
         cause=CLASSIFIER if even else UNDETERMINED,
         reasons=tuple(reasons),
         basis="comparison",
-        places=((in_words(cap, cells=2**CELL_ORDER), CLASSIFIER),),
+        places=((in_words(cap), CLASSIFIER),),
     )
     return replace(analysis, verdict=told)
 

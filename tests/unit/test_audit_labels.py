@@ -26,7 +26,7 @@ from catalogs.audit.labels.prediction_powered import Sample
 from catalogs.audit.labels.remedies import fall, remedies
 from catalogs.audit.reading.covariates import Covariates
 from catalogs.audit.reading.table import read as read_all
-from catalogs.audit.region import Cap, parse_part
+from catalogs.audit.region import Cap, in_words, parse_part
 from catalogs.audit.report import label_document
 from catalogs.audit.report.document import headline
 from catalogs.audit.run import AuditResult, audit, summary_lines
@@ -169,10 +169,11 @@ def test_a_cause_speaks_of_its_place_only(tmp_path: Path) -> None:
     assert document["cause"] == "both"
     assert [place["cause"] for place in document["cause_places"]] == ["classifier", "sky"]
     other = document["labels"]["elsewhere"][0]
+    found = in_words(parse_part(other["region"]))
     assert parse_part(other["region"]).contains(51, -9).all()
     told = headline(document)
     assert "the classifier varies at RA 0° to 20°" in told
-    assert f"the sky varies {other['region_in_words']}" in told
+    assert f"the sky varies {found}" in told
     # Without labels there its alarm stays unexplained, and no cause is named.
     rows = rows[~Cap(51, -9, 22).contains(ra[rows], dec[rows])]
     document = run(tmp_path, masked(table, rows), truth="truth", region=NAMED).document

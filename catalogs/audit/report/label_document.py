@@ -184,8 +184,8 @@ def where(found: Attribution) -> str:
 
 
 def place(found: Attribution) -> str:
-    """Return the region in words, to be read after a verb."""
-    words = where(found)
+    """Return the region in short, to be read after a verb."""
+    words = in_words(found.part)
     return f"at {words}" if words.startswith("RA") else words
 
 

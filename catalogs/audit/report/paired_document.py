@@ -233,10 +233,9 @@ def pair_lines(pair: dict[str, Any], number: int = 1) -> list[str]:
         if name != "answers":
             what = f"{what}, answered yes: {found['audited']:,} against {found['other']:,}"
             what += f" of {found['n']:,}"
-        p = found["mcnemar_p"]
-        exact = f"{p:.3g}" if p else "< 1e-300"
+        p = _exact(found["mcnemar_p"])
         out.append(
-            f"{what}; McNemar p {exact} ({found['only_audited']:,} and "
+            f"{what}; McNemar p {p} ({found['only_audited']:,} and "
             f"{found['only_other']:,} differ){_after(found['mcnemar_p_holm'], number)}"
         )
     found = pair["sky"]
@@ -257,7 +256,12 @@ def pair_lines(pair: dict[str, Any], number: int = 1) -> list[str]:
 
 
 def _after(p: float, number: int) -> str:
-    return f", after Holm over the {number} comparisons {p:.3g}" if number > 1 else ""
+    return f", after Holm over the {number} comparisons {_exact(p)}" if number > 1 else ""
+
+
+def _exact(p: float) -> str:
+    """Return a p that may be too small for a double."""
+    return f"{p:.3g}" if p else "< 1e-300"
 
 
 def swap_lines(swap: dict[str, Any]) -> list[str]:

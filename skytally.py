@@ -276,6 +276,10 @@ def audit(
         list[str] | None,
         typer.Option(help="GROUP=CATALOG for every seed of two training skies; repeatable."),
     ] = None,
+    experiments: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of blank-sky or sky-probe, shown, not judged; repeatable."),
+    ] = None,
     cutouts: Annotated[
         str | None, typer.Option(help="Survey store, to show galaxies of deviant tiles.")
     ] = None,
@@ -314,6 +318,7 @@ def audit(
         precision=precision,
         compare=tuple(compare or ()),
         swap=tuple(swap or ()),
+        experiments=tuple(experiments or ()),
         cutouts=cutouts,
         training_sky=training_sky or training_sky_of(source),
     )

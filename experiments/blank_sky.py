@@ -19,8 +19,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 from scipy import stats
 
+from catalogs.audit.comparison.chance import LEVEL, against_chance
 from catalogs.errors import InputError
-from experiments.chance import LEVEL, against_chance, confusion
+from experiments.chance import confusion
 from experiments.lab import Experiment, Lab
 from experiments.networks import CHEAP, Store, based_on
 from experiments.patches import SMALLEST, Geometry, Place, geometry, patches_step

@@ -21,12 +21,13 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 from torch import Tensor, nn
 
+from catalogs.audit.comparison.chance import LEVEL
 from catalogs.cutouts.chosen import crop_of
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter
 from catalogs.sky import Region, tile_of
-from experiments.chance import LEVEL, Permuted, confusion, permuted_blocks
+from experiments.chance import Permuted, confusion, permuted_blocks
 from experiments.lab import Experiment, Lab
 from experiments.networks import CHEAP, RUN, Store, based_on, train_step
 from experiments.pictures import Answered, Pictures, check, folded, labelling, network_step, told

@@ -19,13 +19,14 @@ from catalogs.audit.comparison.swap import judge_swap
 from catalogs.audit.conditions.explained import explain
 from catalogs.audit.labels.correction import CorrectedTiles, correct
 from catalogs.audit.labels.remedies import remedies
-from catalogs.audit.reading import inputs, training_sky
+from catalogs.audit.reading import experiments, inputs, training_sky
 from catalogs.audit.reading.covariates import Covariates
 from catalogs.audit.reading.table import Read
 from catalogs.audit.reading.table import read as read_table
 from catalogs.audit.report import (
     covariate_plots,
     cutouts,
+    experiment_document,
     label_document,
     nuisance_document,
     paired_document,
@@ -95,6 +96,7 @@ def audit(
     _refuse_foreign(to)
     names = tables.column_names(source)
     covariates = Covariates(settings.covariates, names, str(source), settings.intrinsic)
+    beside = [experiments.read_experiment(folder, source) for folder in settings.experiments]
     read = read_table(source, settings, covariates, reporter)
     counts = read.counts
     reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))
@@ -111,6 +113,8 @@ def audit(
         )
     if read.pairs or read.seeds is not None:
         document["compared"] = documents.plain(compared(analysis, read, settings))
+    if beside:
+        document["experiments"] = documents.plain(experiment_document.build(beside))
     if read.labelled is not None and read.matched is not None:
         part = label_document.build(read.labelled, read.matched, found)
         part["tiles"] = label_document.tiles_part(analysis.tables[0], corrected[0], settings)

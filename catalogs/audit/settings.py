@@ -14,6 +14,7 @@ LARGEST_ORDER = 6
 MEDIAN_N = 200
 MOST_COVARIATES = 20
 MOST_OTHERS = 50
+MOST_EXPERIMENTS = 10
 DEFAULT_ANSWER = "spiral"
 EVERY_ANSWER = "all"
 NO_SHAPE = (
@@ -87,6 +88,9 @@ class AuditSettings:
         Catalogs in which other networks answered the same objects; paired by id.
     swap : tuple of str
         ``GROUP=CATALOG`` for every seed of two groups, such as two training skies.
+    experiments : tuple of str
+        Folders of the experiments ``blank-sky`` and ``sky-probe`` on the same survey, shown beside
+        the audit; they decide nothing.
     cutouts : str, optional
         Survey store from which the report shows galaxies of deviant tiles; nothing else depends
         on it.
@@ -123,6 +127,7 @@ class AuditSettings:
     precision: float = 0.01
     compare: tuple[str, ...] = ()
     swap: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = ()
     cutouts: str | None = None
     training_sky: str | None = None
 
@@ -196,6 +201,10 @@ class AuditSettings:
         named = (*self.compare, *(path for _, path in self.swapped))
         if len(named) > MOST_OTHERS:
             raise InputError(f"{len(named)} other catalogs: expected at most {MOST_OTHERS}")
+        if len(self.experiments) > MOST_EXPERIMENTS:
+            raise InputError(
+                f"{len(self.experiments)} experiments: expected at most {MOST_EXPERIMENTS}"
+            )
         if not 0 < self.precision < 0.5:
             raise InputError(f"precision {self.precision}: expected a number between 0 and 0.5")
         if self.seed < 0:

@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from surveys import encode, scattered
 
+from catalogs.audit.reading.experiments import read_experiment
 from catalogs.config import parse
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
@@ -80,6 +81,8 @@ def test_blank_sky_says_what_its_networks_told(blank, survey):
     assert "corner patches" in document["headline"]
     assert document["settings"]["train"]["augment"]["noise"] == 0
     assert any("only corners" in finding for finding in document["findings"])
+    (told,) = read_experiment(str(blank), survey).told  # as an audit reads it
+    assert (told.what, told.test.right, told.tells) == ("corner", right, True)
     # Each galaxy is tested once, and its label is the survey's.
     store = Survey.open(survey)
     assert len(set(answers["row"])) == n
@@ -118,6 +121,9 @@ def test_the_probes_tell_the_half_of_the_sky(survey, tmp_path):
         assert row["balanced_accuracy"] == pytest.approx(np.mean(by_fold), abs=1e-12)
         assert row["p"] >= 1 / 2000
         assert own.groupby("block")["fold"].nunique().max() == 1
+    found = read_experiment(str(tmp_path / "out"), survey)  # as an audit reads it
+    assert (found.survey_name, found.label) == ("telling", "label")
+    assert found.told[0].tells
     network = document["tables"]["probes"]["rows"][0]
     assert network["balanced_accuracy"] > 0.9
     assert network["p"] < 0.01

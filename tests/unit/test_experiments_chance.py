@@ -10,7 +10,8 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from statsmodels.stats.proportion import proportion_confint
 
-from experiments.chance import against_chance, balanced_accuracy, confusion, permuted_blocks
+from catalogs.audit.comparison.chance import against_chance
+from experiments.chance import balanced_accuracy, confusion, permuted_blocks
 from experiments.patches import Geometry
 
 

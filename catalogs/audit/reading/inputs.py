@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.audit.reading.covariates import Covariates
+from catalogs.audit.reading.experiments import RESULTS
 from catalogs.audit.reading.lineage import lineage
 from catalogs.audit.reading.truth import truth_table
 from catalogs.audit.settings import AuditSettings
@@ -41,9 +42,10 @@ def identify(
         *(("compared", path) for path in settings.compare),
         *((f"seed of {group}", path) for group, path in settings.swapped),
     ]
-    maps = [(f"map {name}", path) for name, path in covariates.maps.items()]
+    files = [(f"map {name}", path) for name, path in covariates.maps.items()]
+    files += [("experiment", f"{folder}/{RESULTS}") for folder in settings.experiments]
     return [_input(role, path, open_table(path).digest()) for role, path in tables] + [
-        _input(role, path, of_single(path)) for role, path in maps
+        _input(role, path, of_single(path)) for role, path in files
     ]
 
 

@@ -13,7 +13,12 @@ import numpy as np
 
 from catalogs.audit.reading.answers import Columns, Tally
 from catalogs.audit.reading.lineage import lineage
-from catalogs.audit.report import label_document, nuisance_document, paired_document
+from catalogs.audit.report import (
+    experiment_document,
+    label_document,
+    nuisance_document,
+    paired_document,
+)
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity import verdict
 from catalogs.audit.uniformity.analysis import Analysis, TileTable, tile_positions
@@ -131,6 +136,7 @@ def build(
             "nuisances": None,
             "labels": None,
             "compared": None,
+            "experiments": None,
             "counts": {
                 "rows": tally.rows,
                 "not_ok": tally.not_ok,
@@ -383,6 +389,7 @@ def summary(document: dict[str, Any]) -> list[str]:
     lines += nuisance_document.lines(document)
     lines += label_document.lines(document)
     lines += paired_document.lines(document)
+    lines += experiment_document.lines(document)
     usual = (CORRELATED_NOTE, NOT_CORRELATED_NOTE, CAUSE_NOTE)
     lines += [note for note in document["notes"] if note not in usual]
     out = left_out(document)

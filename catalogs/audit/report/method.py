@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from catalogs.audit.comparison.chance import LEVEL
 from catalogs.audit.labels import attribution
 from catalogs.audit.settings import FEWEST_LABELS
 
@@ -33,6 +34,7 @@ _PAPERS = {
     "Cancer 3, 32: what a true difference shows as in answers",
     "shamir": "Dhar & Shamir 2022, Astronomy and Computing 38, 100545: the training sky shifts "
     "fractions",
+    "shamir 2023": "Shamir 2023: the class told from sky that does not show the galaxy",
     "mcnemar": "McNemar 1947, Psychometrika 12, 153: two classifiers on the same objects",
     "welch": "Welch 1947, Biometrika 34, 28: means of groups of seeds",
     "newcombe": "Newcombe 1998, Statistics in Medicine 17, 873: intervals of differences of rates",
@@ -63,6 +65,7 @@ def steps(document: dict[str, Any]) -> list[Step]:
         *_of_conditions(document),
         *_of_labels(document),
         *_of_others(document),
+        *_of_experiments(document),
     ]
 
 
@@ -77,6 +80,8 @@ def not_asked(document: dict[str, Any]) -> list[str]:
         missing.append("corrected fractions (--correct)")
     if document["compared"] is None:
         missing.append("other networks on the same objects (--compare, --swap)")
+    if document["experiments"] is None:
+        missing.append("blank sky and sky probes (--experiments)")
     return missing
 
 
@@ -245,3 +250,18 @@ def _of_others(document: dict[str, Any]) -> list[Step]:
         )
     )
     return made
+
+
+def _of_experiments(document: dict[str, Any]) -> list[Step]:
+    found = document["experiments"]
+    if found is None:
+        return []
+    return [
+        Step(
+            "Experiments on the survey, from their counts: one-sided exact binomial tests against "
+            f"the largest class's share, at {LEVEL:g}, and Clopper & Pearson's intervals; of a sky "
+            "probe the p by exchanging blocks of sky, as the experiment found it. They decide "
+            "nothing.",
+            ("exact", "shamir 2023"),
+        )
+    ]

@@ -13,7 +13,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from catalogs.audit.report import document as sentences
-from catalogs.audit.report import label_document, method, paired_document, wording
+from catalogs.audit.report import (
+    experiment_document,
+    label_document,
+    method,
+    paired_document,
+    wording,
+)
 from catalogs.audit.report.cutouts import SIDE, Gallery
 from catalogs.audit.report.figures import (
     confusion,
@@ -95,6 +101,7 @@ def render(
             conditions=wording.conditions(document),
             pair_lines=paired_document.pair_lines,
             swap_lines=paired_document.swap_lines,
+            experiment_headline=lambda part: wording.sentence(experiment_document.headline(part)),
             labels_text=_labels_text(document),
             key=_key(document, training_sky),
             tiles=_tiles(analysis.tables[0]),
@@ -189,6 +196,7 @@ def _contents(document: dict[str, Any], figures: dict[str, Any]) -> list[tuple[s
         *([("conditions", "Observing conditions")] if document["nuisances"] else []),
         *([("labels", "Labels")] if document["labels"] else []),
         *([("compared", "Other networks")] if document["compared"] else []),
+        *([("experiments", "Experiments")] if document["experiments"] else []),
         *([("power", "Power")] if able else []),
         ("flagged", "Flagged tiles"),
         ("cutouts", "Cutouts"),

@@ -140,11 +140,11 @@ COMMAND_OPTIONS = frozenset(
         "seed",
     }
     | {"covariates", "intrinsic", "truth", "region", "correct", "precision", "compare", "swap"}
-    | {"cutouts", "training_sky"}
+    | {"experiments", "cutouts", "training_sky"}
 )
 
 
-_REPEATED = ("compare", "swap")
+_REPEATED = ("compare", "swap", "experiments")
 
 
 def settings_rows(document: dict[str, Any]) -> list[tuple[str, str]]:

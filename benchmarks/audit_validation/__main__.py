@@ -39,7 +39,7 @@ ROWS: dict[str, tuple[Callable[[int], Row], int]] = {
     "seeing-dipole-half": (partial(conditions.seeing_skies, 0.05, 0.005), 1000),
     "seeing-dipole-one": (partial(conditions.seeing_skies, 0.05, 0.01, at_least=0.95), 1000),
     **{f"cause-{name}": (partial(causes.attribution, name), 1000) for name in causes.CASES},
-    **{f"compared-{name}": (partial(causes.compared, name), 1000) for name in causes.COMPARED},
+    **{f"compared-{name}": (partial(causes.compared, name), 2000) for name in causes.COMPARED},
     "discoveries": (detection.discoveries, 1000),
     "theta": (bias.theta, 40),
     "noise-floor": (bias.noise_floor, 100),

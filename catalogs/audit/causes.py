@@ -24,7 +24,7 @@ from catalogs.audit.region import Cap, Part, in_words, parse_part
 from catalogs.audit.report import label_document, paired_document
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity import verdict
-from catalogs.audit.uniformity.analysis import Analysis, analyse
+from catalogs.audit.uniformity.analysis import Analysis, Outcome, analyse
 from catalogs.audit.uniformity.battery import HALF_SKY
 
 BoolArray = NDArray[np.bool_]
@@ -156,7 +156,7 @@ def by_others(analysis: Analysis, read: Read, settings: AuditSettings) -> Analys
         return analysis
     seen = [
         (path, pair)
-        for path, pair in zip(settings.compare, pairs_in_cap(read, cap), strict=True)
+        for path, pair in zip(settings.compare, pairs_in_cap(analysis, read), strict=True)
         if pair is not None
     ]
     if read.seeds is not None:
@@ -182,10 +182,13 @@ def by_others(analysis: Analysis, read: Read, settings: AuditSettings) -> Analys
     return replace(analysis, verdict=told)
 
 
-def pairs_in_cap(read: Read, cap: Cap) -> list[InCap | None]:
-    """Compare the effect inside a cap with every other catalog's."""
-    blind = _drawn_blind(read, cap)
-    return [in_cap(pairs, cap, blind=blind) for pairs in read.pairs]
+def pairs_in_cap(analysis: Analysis, read: Read) -> list[InCap | None]:
+    """Compare the effect inside the scan's cap with every other catalog's; None without a scan."""
+    cap = scanned_cap(analysis)
+    if cap is None:
+        return [None] * len(read.pairs)
+    blind, among = _drawn_blind(read, cap), _scan(analysis).details["caps"]
+    return [in_cap(pairs, cap, blind=blind, among=among) for pairs in read.pairs]
 
 
 def _drawn_blind(read: Read, cap: Cap) -> bool:
@@ -197,5 +200,8 @@ def _drawn_blind(read: Read, cap: Cap) -> bool:
 
 def scanned_cap(analysis: Analysis) -> Cap | None:
     """Return the cap of the scan; None where there was no scan."""
-    scan = next(outcome for outcome in analysis.outcomes if outcome.name == "scan")
-    return labelled.scanned_part(scan.details)
+    return labelled.scanned_part(_scan(analysis).details)
+
+
+def _scan(analysis: Analysis) -> Outcome:
+    return next(outcome for outcome in analysis.outcomes if outcome.name == "scan")

@@ -152,8 +152,7 @@ def summary_lines(result: AuditResult) -> list[str]:
 
 def compared(analysis: Analysis, read: Read, settings: AuditSettings) -> dict[str, Any]:
     """Return the part of the document on other catalogs."""
-    cap = scanned_cap(analysis)
-    in_cap = [None] * len(read.pairs) if cap is None else pairs_in_cap(read, cap)
+    in_cap = pairs_in_cap(analysis, read)
     catalogs = [
         paired_document.build_pair(
             path,

@@ -216,6 +216,10 @@ def test_a_poorer_network_or_a_coin_explains_no_real_patch(rates: tuple[float, f
     assert found is not None
     assert found.other == pytest.approx(sum(rates) - 1, abs=4 * found.errors[1])
     assert found.usable == (sum(rates) > 1.1)
+    if found.usable:
+        assert seen.difference_p is not None
+        picked = in_cap(pairs, Cap(10, 10, 12), among=3)
+        assert picked == replace(seen, difference_p=min(1.0, 3 * seen.difference_p))
     # The same by labels drawn anew: a and b are independent given the truth.
     drawn = rng.binomial(np.array([[2000], [2000]]), [[rates[0]], [1 - rates[1]]], (2, 4000))
     spread = (drawn[0] - drawn[1]).std() / 2000

@@ -93,9 +93,10 @@ def test_causes_are_named(case: str) -> None:
         assert by_name["called classifier, region found"] <= 0.04 + 0.04
 
 
-@pytest.mark.parametrize("case", causes.COMPARED)
+@pytest.mark.parametrize("case", ["poorer", "coin", "lost"])
 def test_comparisons_name_no_real_sky(case: str) -> None:
-    assert causes.compared(case, 40).checks[0].value >= 0.94 - 3 * np.sqrt(0.06 * 0.94 / 40)
+    for check in causes.compared(case, 40).checks:
+        assert check.value >= 0.94 - 3 * np.sqrt(0.06 * 0.94 / 40)
 
 
 def test_rows_are_resumed_and_misses_are_told(tmp_path, monkeypatch, capsys) -> None:

@@ -314,7 +314,7 @@ class InCap:
         return reach >= abs(self.true_audited) / 2
 
 
-def in_cap(pairs: Pairs, cap: Cap, *, blind: bool = True) -> InCap | None:
+def in_cap(pairs: Pairs, cap: Cap, *, blind: bool = True, among: int = 1) -> InCap | None:
     """Compare the effect inside a cap between both; None where one side is empty.
 
     Parameters
@@ -323,6 +323,9 @@ def in_cap(pairs: Pairs, cap: Cap, *, blind: bool = True) -> InCap | None:
     cap : Cap
     blind : bool
         Whether the labels were drawn blind; else they do not say J.
+    among : int
+        Of how many caps this one was picked by the audited answers: chance that they have and the
+        other does not is a difference, too, so p is Bonferroni's.
 
     Returns
     -------
@@ -351,7 +354,7 @@ def in_cap(pairs: Pairs, cap: Cap, *, blind: bool = True) -> InCap | None:
         audited,
         other,
         interval,
-        float(2 * stats.norm.sf(abs(z))),
+        float(min(1.0, among * 2 * stats.norm.sf(abs(z)))),
         audited / j.audited,
         effect.true_interval(other, mean, j.other, j.errors[1]),
     )

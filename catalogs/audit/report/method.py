@@ -243,8 +243,10 @@ def _of_others(document: dict[str, Any]) -> list[Step]:
         Step(
             "Cause by comparison: a true difference d shows as d (TPR + TNR - 1) in answers "
             "(Rogan & Gladen; Youden), so effects in the scan's cap are divided by that of each "
-            f"network, from labels. Classifier, if they differ (p < {attribution.LEVEL:g} after "
-            "Holm over all comparisons) and the other's 95% interval stays below half of the "
+            "network, from labels. Classifier, if they differ "
+            f"(p < {attribution.LEVEL:g} after Bonferroni over the scan's caps, of which this one "
+            "was picked, and Holm over all comparisons; of a swap by permutation of seeds) and "
+            "the other's 95% interval stays below half of the "
             "audited one's. Without labels comparisons name no cause.",
             ("misclassified", "holm"),
         )

@@ -31,6 +31,10 @@ WEIGHTED_NOTE = (
     "Fractions and their difference are weighted means, and numbers of objects effective ones; "
     "McNemar's and the papers' tests count objects, so there are none of them."
 )
+SCANNED_NOTE = (
+    "The cap was picked by the scan on the audited answers, so the p by which both networks differ "
+    "in it is Bonferroni's over all of its caps."
+)
 PAPERS_NOTE = (
     "The papers' binomial test takes the other fraction as known, so that its 5% are about 17%; "
     "the two-sample test takes the objects for different ones. McNemar's test is of pairs, as "
@@ -69,7 +73,11 @@ def build_pair(
             "difference": tiles.difference.tolist(),
             "z": tiles.z.tolist(),
         },
-        "notes": [UNIT_NOTE, *([WEIGHTED_NOTE] if pairs.weighted else [])],
+        "notes": [
+            UNIT_NOTE,
+            *([SCANNED_NOTE] if cap is not None and cap.difference_p is not None else []),
+            *([WEIGHTED_NOTE] if pairs.weighted else []),
+        ],
     }
     if pairs.counts is None:
         return document

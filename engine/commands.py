@@ -39,8 +39,11 @@ def simulate(
         float | None, typer.Option(help="Of the sample, r band, 14 to 18; 17 by default.")
     ] = None,
     imitate: Annotated[
-        str | None, typer.Option(help="dipole:…, patch:… or clustered:… that seeing follows.")
+        str | None, typer.Option(help="dipole:…, patch:… or clustered:… that a condition follows.")
     ] = None,
+    imitated: Annotated[
+        str, typer.Option(help="That condition: seeing (by a share), background or depth.")
+    ] = "seeing",
     training_region: Annotated[
         str | None,
         typer.Option(help="REGION:seeing|background|depth:DIFFERENCE between the classes there."),
@@ -99,6 +102,7 @@ def simulate(
         neighbours=REAL_DENSITY if neighbours is None else neighbours,
         quality=quality,
         imitate=_read(words.read_pattern, imitate),
+        imitated=imitated,  # type: ignore[arg-type]
         training=_read(words.read_training, training_region),
         labels=LabelSettings(theta, voters),
         pixel_scale=pixel_scale,

@@ -258,8 +258,9 @@ def _power_in_words(mean: float, best: float, settings: Settings) -> str:
 
 _WHAT = (
     "null: the truth is isotropic and the sky observed evenly. sky: the true spiral fraction has a "
-    "dipole. classifier: the truth is isotropic, but where the audited network learns, seeing goes "
-    "with the class, and over the whole sky seeing varies as a dipole. both: both, the same way. "
+    "dipole. classifier: the truth is isotropic, but where the audited network learns, a condition "
+    "(seeing, unless the settings say otherwise) goes with the class, and over the whole sky it "
+    "varies as a dipole. both: both, the same way. "
     "The galaxies of a seed are drawn from the same random numbers in all four."
 )
 _LEARNT = (

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as settings_class
 from catalogs import sky
 from catalogs.audit.uniformity.dipole import Detectable, DipoleDesign, detectable_amplitude
 from catalogs.sky import Region
-from catalogs.synthetic.biases import TrainingRegion
+from catalogs.synthetic.biases import ConditionName, TrainingRegion
 from catalogs.synthetic.conditions import ObservationSettings
 from catalogs.synthetic.settings import SimulationSettings
 from catalogs.synthetic.truth import Dipole
@@ -85,11 +85,14 @@ class Settings:
         Amplitude of the true spiral fraction where the sky varies.
     seeing : float
         Where nothing is injected [arcsec].
+    condition : {"seeing", "background", "depth"}
+        By which the classifier is led astray; depth is how noise is injected.
     difference : float
-        Seeing of ellipticals minus that of spirals in the training region where the classifier is
-        led astray [arcsec].
+        By how much it is worse for ellipticals than for spirals in the training region, in its
+        unit: arcsec, nanomaggies per square arcsec, mag.
     imitation : float
-        There the seeing of the whole sky varies by this share, as a dipole along the same axis.
+        There it varies over the whole sky as a dipole along the same axis: seeing by this share,
+        the others by so many of their unit.
     learnt_from, compared_from : str
         Regions ``RA0..RA1,DEC0..DEC1`` in which the audited network and the other one learn; the
         condition goes with the class in the first. Without a second, there is no other network.
@@ -107,8 +110,9 @@ class Settings:
     magnitude_limit: float = 18.0
     dipole: Annotated[float, Field(gt=0, lt=0.45)] = 0.15
     seeing: float = 1.5
-    difference: Annotated[float, Field(gt=0, lt=2)] = 1.0
-    imitation: Annotated[float, Field(gt=0, lt=0.5)] = 0.3
+    condition: ConditionName = "seeing"
+    difference: Annotated[float, Field(gt=0, lt=3)] = 1.0
+    imitation: Annotated[float, Field(gt=0, lt=0.9)] = 0.3
     learnt_from: str = "110..187.5,-4..65"
     compared_from: str = "187.5..265,-4..65"
     labels: Annotated[int, Field(ge=200)] = 2000
@@ -154,10 +158,12 @@ def training_sky(settings: Settings, seed: int, *, bias: bool) -> SimulationSett
 def _observed(made: SimulationSettings, settings: Settings) -> SimulationSettings:
     """Add the conditions that lead a classifier astray: they add to a true dipole."""
     region = Region.parse(settings.learnt_from)
+    worse = -settings.difference if settings.condition == "depth" else settings.difference
     return replace(
         made,
-        training=TrainingRegion(region, "seeing", settings.difference),
-        imitate=Dipole(-settings.imitation, *AXIS),  # sharper where spirals are to seem frequent
+        training=TrainingRegion(region, settings.condition, worse),
+        imitate=Dipole(-settings.imitation, *AXIS),  # better where spirals are to seem frequent
+        imitated=settings.condition,
     )
 
 

@@ -1,9 +1,9 @@
 """Conditions that a classifier takes for morphology; the galaxies stay what they are.
 
-``imitate``: seeing follows a pattern over the sky, so that galaxies seem smoother along it, as if
-the truth had that pattern. ``TrainingRegion``: in a part of the sky a condition goes with the
-class, by which a network trained there can tell the classes without looking at the galaxy: what
-Dhar & Shamir 2022 suspect.
+``imitate``: seeing, background or depth follows a pattern over the sky; where seeing is worse
+galaxies seem smoother, as if the truth had that pattern. ``TrainingRegion``: in a part of the sky a
+condition goes with the class, by which a network trained there can tell the classes without looking
+at the galaxy: what Dhar & Shamir 2022 suspect.
 """
 
 from __future__ import annotations
@@ -79,8 +79,13 @@ def lattice(region: Region) -> tuple[FloatArray, FloatArray]:
     return ra[inside], dec[inside]
 
 
-def check_imitation(pattern: Pattern | None) -> None:
-    """Raise ``InputError`` when seeing cannot follow a pattern of that strength."""
+def check_imitation(pattern: Pattern | None, imitated: ConditionName) -> None:
+    """Raise ``InputError`` when a condition cannot follow a pattern of that strength."""
+    if imitated not in get_args(ConditionName):
+        raise InputError(
+            f"condition {imitated!r} that is to imitate: expected "
+            f"{', '.join(get_args(ConditionName))}"
+        )
     if pattern is None:
         return
     if isinstance(pattern, Clustered):
@@ -89,7 +94,7 @@ def check_imitation(pattern: Pattern | None) -> None:
         strength = abs(pattern.excess if isinstance(pattern, Patch) else pattern.amplitude)
     if not strength < 0.9:
         raise InputError(
-            f"seeing that follows a pattern of strength {strength:g}: expected less than .9"
+            f"{imitated} that follows a pattern of strength {strength:g}: expected less than .9"
         )
 
 
@@ -97,6 +102,7 @@ def check_training(
     training: TrainingRegion | None,
     settings: ObservationSettings | str,
     imitate: Pattern | None,
+    imitated: ConditionName,
     seed: int,
 ) -> None:
     """Raise ``InputError`` when a condition cannot be moved as far as a training region asks.
@@ -109,7 +115,8 @@ def check_training(
     both = np.array([True, False]).repeat(len(ra))
     ra, dec = np.tile(ra, 2), np.tile(dec, 2)
     conditions = conditions_at(ra, dec, settings, seed)
-    moved = getattr(bias(conditions, ra, dec, both, imitate, training, seed), training.condition)
+    biased = bias(conditions, ra, dec, both, imitate, imitated, training, seed)
+    moved = getattr(biased, training.condition)
     low, high = LIMITS[training.condition]
     if not (moved.min() >= low and moved.max() <= high):
         raise InputError(
@@ -125,6 +132,7 @@ def bias(
     dec: FloatArray,
     spiral: NDArray[np.bool_],
     imitate: Pattern | None,
+    imitated: ConditionName,
     training: TrainingRegion | None,
     seed: int,
 ) -> Observed:
@@ -137,13 +145,21 @@ def bias(
         deg.
     spiral : ndarray of bool, shape (n,)
     imitate : Dipole, Patch or Clustered, optional
-        Relative change of the seeing.
+        How much worse ``imitated`` is.
+    imitated : {"seeing", "background", "depth"}
+        Seeing is wider by this share; background is brighter, depth is less, by so many of their
+        units.
     training : TrainingRegion, optional
     seed : int
     """
     if imitate is not None:
-        worse = 1 + pattern_at(imitate, ra, dec, seed, "imitation")
-        conditions = replace(conditions, seeing=conditions.seeing * worse)
+        worse = pattern_at(imitate, ra, dec, seed, "imitation")
+        moved = {
+            "seeing": conditions.seeing * (1 + worse),
+            "background": conditions.background + worse,
+            "depth": conditions.depth - worse,
+        }
+        conditions = replace(conditions, **{imitated: moved[imitated]})
     if training is not None:
         name = training.condition
         side = np.where(spiral, -0.5, 0.5) * training.region.contains(ra, dec)

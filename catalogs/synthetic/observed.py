@@ -68,6 +68,7 @@ def observe_sky(galaxies: Galaxies, settings: SimulationSettings) -> Observation
         galaxies["dec"],
         galaxies["spiral"],
         settings.imitate,
+        settings.imitated,
         settings.training,
         settings.seed,
     )

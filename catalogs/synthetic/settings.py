@@ -8,7 +8,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from catalogs.errors import InputError
-from catalogs.synthetic.biases import TrainingRegion, check_imitation, check_training, lattice
+from catalogs.synthetic.biases import (
+    ConditionName,
+    TrainingRegion,
+    check_imitation,
+    check_training,
+    lattice,
+)
 from catalogs.synthetic.conditions import ConditionsName, ObservationSettings, settings_of
 from catalogs.synthetic.frame import FRAME, Frame
 from catalogs.synthetic.labels import LabelSettings
@@ -52,7 +58,9 @@ class SimulationSettings:
     quality : int
         JPEG quality, 1 to 100.
     imitate : Dipole, Patch or Clustered, optional
-        Seeing is worse by this share: conditions that imitate a varying truth.
+        A condition is worse by this much: conditions that imitate a varying truth.
+    imitated : {"seeing", "background", "depth"}
+        Which one: seeing by this share, background and depth by so many of their units.
     training : TrainingRegion, optional
         A region where a condition goes with the class.
     labels : LabelSettings
@@ -83,6 +91,7 @@ class SimulationSettings:
     neighbours: float = REAL_DENSITY
     quality: int = 90
     imitate: Pattern | None = None
+    imitated: ConditionName = "seeing"
     training: TrainingRegion | None = None
     labels: LabelSettings = field(default_factory=LabelSettings)
     pixel_scale: float | None = None
@@ -92,7 +101,7 @@ class SimulationSettings:
 
     def __post_init__(self) -> None:
         settings_of(self.conditions)  # says what is no name
-        check_imitation(self.imitate)
+        check_imitation(self.imitate, self.imitated)
         if not 1 <= self.galaxies <= MOST_GALAXIES:
             raise InputError(f"galaxies {self.galaxies}: expected 1 to {MOST_GALAXIES:,}")
         if not 0 <= self.neighbours <= MOST_NEIGHBOURS:
@@ -119,7 +128,7 @@ class SimulationSettings:
         for pattern in (self.patch, self.imitate):
             if isinstance(pattern, Patch):
                 lattice(pattern.region)
-        check_training(self.training, self.conditions, self.imitate, self.seed)
+        check_training(self.training, self.conditions, self.imitate, self.imitated, self.seed)
 
     @property
     def population(self) -> PopulationSettings:
@@ -166,8 +175,11 @@ class SimulationSettings:
 
     def record(self) -> dict[str, Any]:
         """Return all that changes the result, for the store's provenance."""
-        fields = {name: value for name, value in asdict(self).items() if name != "workers"}
+        left_out = ("workers", "imitated")
+        fields = {name: value for name, value in asdict(self).items() if name not in left_out}
         if self.imitate is not None:  # its kind, which its numbers alone do not tell
             fields["imitate"] = {"kind": type(self.imitate).__name__.lower(), **fields["imitate"]}
+            if self.imitated != "seeing":  # the only one there was; its skies stay what they are
+                fields["imitate"]["condition"] = self.imitated
         fields["observation"] = asdict(settings_of(self.conditions))  # what their name stands for
         return {"sky_version": SKY_VERSION, **fields}

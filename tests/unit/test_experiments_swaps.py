@@ -153,6 +153,15 @@ def test_a_training_of_no_region_is_refused():
         swap_plan.audited(Settings(audited=("1/9", "2/1")))
 
 
+@pytest.mark.parametrize(("condition", "sign"), [("seeing", 1), ("background", 1), ("depth", -1)])
+def test_a_condition_is_worse_for_ellipticals_and_where_few_spirals_are_to_seem(condition, sign):
+    settings = worlds.Settings(condition=condition, difference=0.2, imitation=0.1)
+    seen = worlds.survey(settings, worlds.WORLDS["classifier"], 0)
+    assert (seen.training.condition, seen.imitated) == (condition, condition)
+    assert seen.training.difference == sign * 0.2
+    assert (seen.imitate.amplitude, seen.imitate.ra) == (-0.1, worlds.AXIS[0])
+
+
 def test_the_worlds_are_what_they_say():
     settings = worlds.Settings()
     rights = {name: world.right for name, world in worlds.WORLDS.items()}

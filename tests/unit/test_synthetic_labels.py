@@ -197,6 +197,21 @@ def test_conditions_imitate_morphology(pattern):
     assert settings.record()["imitate"]["kind"] == type(pattern).__name__.lower()
 
 
+@pytest.mark.parametrize("condition", ["background", "depth"])
+def test_other_conditions_imitate_a_pattern_too(condition):
+    settings = SimulationSettings(seed=7, imitate=Dipole(0.2, 185.0, 30.0), imitated=condition)
+    table, even = table_of(settings, 3000), table_of(replace(settings, imitate=None), 3000)
+    cosine = unit_vectors(table["ra"], table["dec"]) @ unit_vectors(185.0, 30.0)[0]
+    sign = -1 if condition == "depth" else 1
+    np.testing.assert_allclose(table[condition] - even[condition], 0.2 * sign * cosine, atol=1e-12)
+    assert np.array_equal(table["seeing"], even["seeing"])
+    assert np.array_equal(table["truth"], even["truth"])
+    assert settings.record()["imitate"]["condition"] == condition
+    assert "condition" not in replace(settings, imitated="seeing").record()["imitate"]
+    with pytest.raises(InputError, match="expected seeing, background, depth"):
+        replace(settings, imitated="moon")
+
+
 @pytest.mark.parametrize(
     ("condition", "difference"), [("seeing", 0.4), ("background", 0.02), ("depth", -0.5)]
 )
@@ -206,7 +221,7 @@ def test_in_a_training_region_a_condition_goes_with_the_class(condition, differe
     spiral = rng.random(5000) < 0.5
     plain = conditions_at(ra, dec, "uneven", 3)
     region = TrainingRegion(REGION, condition, difference)
-    biased = bias(plain, ra, dec, spiral, None, region, 3)
+    biased = bias(plain, ra, dec, spiral, None, "seeing", region, 3)
     moved = getattr(biased, condition) - getattr(plain, condition)
     inside = REGION.contains(ra, dec)
     assert not moved[~inside].any()

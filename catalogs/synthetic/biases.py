@@ -154,12 +154,12 @@ def bias(
     """
     if imitate is not None:
         worse = pattern_at(imitate, ra, dec, seed, "imitation")
-        moved = {
-            "seeing": conditions.seeing * (1 + worse),
-            "background": conditions.background + worse,
-            "depth": conditions.depth - worse,
-        }
-        conditions = replace(conditions, **{imitated: moved[imitated]})
+        if imitated == "seeing":
+            conditions = replace(conditions, seeing=conditions.seeing * (1 + worse))
+        elif imitated == "background":
+            conditions = replace(conditions, background=conditions.background + worse)
+        else:
+            conditions = replace(conditions, depth=conditions.depth - worse)
     if training is not None:
         name = training.condition
         side = np.where(spiral, -0.5, 0.5) * training.region.contains(ra, dec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from catalogs.schema import PROBABILITY_PREFIX
 from export.manifest import (
     PARITY_TILES,
     SKY,
@@ -96,8 +97,9 @@ def _answers(manifest: Manifest) -> str:
             f"| {q.name} | {text.text} | {', '.join(f'`{a}`' for a in q.answers)} |"
             for q, text in zip(manifest.questions, manifest.tree.questions, strict=True)
         )
-        summed = " + ".join(f"`p_{name}`" for name in manifest.tree.spiral)
-        summed = f"`{manifest.spiral}` is {summed}. " if manifest.spiral and summed else ""
+        parts = [f"{PROBABILITY_PREFIX}{name}" for name in manifest.tree.spiral]
+        summed = f"`{manifest.spiral}` is {' + '.join(f'`{part}`' for part in parts)}. "
+        summed = summed if parts and manifest.spiral not in (None, *parts) else ""
         return f"""\
 Each is the share of all volunteers that gives the answer: a question is asked of those whom the
 answer before it leads there. {summed}{spiral}

@@ -125,6 +125,7 @@ class ForeignOutput(_Part):
             raise ValueError("give answers, or a tree")
         if self.tree is None and len(self.answers) < 2:
             raise ValueError("answers are fewer than two")
+        _unique("answers", self.answers)
         if self.activation == "sigmoid" and len(self.answers) != 2:
             raise ValueError("a sigmoid is of one number and two answers")
         return self
@@ -140,15 +141,35 @@ class Contract(_Part):
     training: Text = ""
     credit: Text = ""
 
+    @model_validator(mode="after")
+    def _spiral_is_one_thing(self) -> Contract:
+        _unique("spiral", self.spiral or ())
+        names = self.output.answers
+        for name in self.spiral or ():
+            if self.output.tree is None and name not in names:
+                raise ValueError(f"spiral names {name}; the answers are {', '.join(names)}")
+        if "spiral" in names and (self.spiral or ("spiral",)) != ("spiral",):
+            raise ValueError("an answer is called spiral, so spiral can name no other")
+        return self
+
     def tree(self) -> Tree | None:
-        """Return the decision tree that the contract names.
+        """Return the decision tree that the contract names, spiral as the contract says.
 
         Raises
         ------
         InputError
-            There is none of this name.
+            There is none of this name, or its answers do not add up to spiral.
         """
-        return None if self.output.tree is None else read_tree(self.output.tree)
+        if self.output.tree is None:
+            return None
+        tree = read_tree(self.output.tree)
+        return tree if self.spiral is None else tree.with_spiral(self.spiral)
+
+
+def _unique(what: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{what} names {name} twice")
 
 
 def read_contract(path: Path) -> Contract:

@@ -275,16 +275,9 @@ def _manifest(name: str, original: Original, tree: Tree | None) -> Manifest:
     said = original.contract
     names = said.output.answers if tree is None else tree.names
     answers = [f"{PROBABILITY_PREFIX}{name}" for name in names]
-    try:
-        chosen = spirals(said, tree)
-    except ValueError as error:
-        raise InputError(
-            f"the contract's spiral: {error}; the answers are {', '.join(names)}"
-        ) from None
+    chosen = spirals(said, tree)
     spiral = answers[chosen[0]] if len(chosen) == 1 else None
     if len(chosen) > 1:
-        if SPIRAL in answers:
-            raise InputError("the contract's spiral adds several answers, but one is called spiral")
         answers, spiral = [*answers, SPIRAL], SPIRAL
     if SPIRAL in answers and spiral is None:
         spiral = SPIRAL

@@ -182,17 +182,9 @@ def _behind(
 
 
 def spirals(contract: Contract, tree: Tree | None) -> list[int]:
-    """Return which answers together mean spiral.
-
-    Raises
-    ------
-    ValueError
-        One of them is no answer.
-    """
+    """Return which answers together mean spiral."""
     names = list(contract.output.answers if tree is None else tree.names)
-    chosen = contract.spiral
-    if chosen is None:
-        chosen = () if tree is None else tree.spiral
+    chosen = (contract.spiral or ()) if tree is None else tree.spiral
     return [names.index(name) for name in chosen]
 
 

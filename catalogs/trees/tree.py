@@ -99,6 +99,7 @@ class Tree(_Part):
             if name not in known:
                 raise ValueError(f"unscaled names {name}, which is no question")
         _unique("answer", list(self.names))
+        _unique("spiral answer", list(self.spiral))
         for name in self.spiral:
             if name not in self.names:
                 raise ValueError(f"spiral names {name}, which is no answer")
@@ -196,6 +197,16 @@ class Tree(_Part):
             One of them is no question of this tree.
         """
         return _validated({**self.model_dump(), "unscaled": names}, f"tree {self.name}")
+
+    def with_spiral(self, names: tuple[str, ...]) -> Tree:
+        """Return the tree with other answers that together mean spiral.
+
+        Raises
+        ------
+        InputError
+            One of them is no answer, is there twice, or a volunteer can give two of them.
+        """
+        return _validated({**self.model_dump(), "spiral": names}, f"tree {self.name}")
 
     def cumulative(self, conditional: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the share of all volunteers that gave each answer.

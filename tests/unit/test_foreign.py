@@ -27,7 +27,7 @@ from catalogs.trees.tree import read_tree
 from engine.run import AnnotateSettings, annotate
 from export.bundle import Bundle
 from export.commands import ExportOptions, check, export
-from export.contract import ForeignInput, read_contract
+from export.contract import Contract, ForeignInput, read_contract
 from export.foreign import export_foreign, prepared
 from export.manifest import CARD, SKY, Foreign
 from export.parity.gate import Gate
@@ -261,6 +261,26 @@ tree = "gz2"
     np.testing.assert_allclose(found["p_spiral"], summed, atol=1e-5)
 
 
+def test_the_contracts_spiral_is_checked_and_told_as_the_trees_is(tmp_path: Path) -> None:
+    def contract(*spiral: str) -> Contract:
+        said = f"spiral = {list(spiral)}\n" + BY_HAND.replace("sigmoid", "softmax")
+        path = tmp_path / "c.toml"
+        path.write_text(said.replace('answers = ["elliptical", "spiral"]', 'tree = "gz2"'))
+        return read_contract(path)
+
+    for faulty, message in (
+        (("q01_features_or_disk", "q04_spiral"), "volunteer can give both"),
+        (("q04_spiral", "q04_spiral"), "spiral names q04_spiral twice"),
+        (("q04_spirale",), "q04_spirale, which is no answer"),
+    ):
+        with pytest.raises(InputError, match=message):
+            contract(*faulty).tree()
+    tree = contract("q02_yes", "q04_spiral").tree()
+    assert tree is not None
+    assert tree.spiral == ("q02_yes", "q04_spiral")
+    assert contract().tree() == read_tree("gz2").with_spiral(())
+
+
 def test_a_network_of_one_batch_size_is_refused(tmp_path: Path, survey: Path) -> None:
     with pytest.raises(
         InputError, match=r"takes 4 images at a time .* with a free batch"
@@ -282,7 +302,16 @@ def test_a_wrong_activation_is_no_probability(tmp_path: Path, survey: Path) -> N
         (("size = 8", "size = 9"), "images of"),
         (('"NHWC"', '"NCHW"'), "images of"),
         (("[output]", '[output]\nname = "z"'), "no output z"),
-        (("[input]", 'spiral = ["sa"]\n[input]'), "spiral"),
+        (
+            ("[input]", 'spiral = ["sa"]\n[input]'),
+            "spiral names sa; the answers are elliptical, sp",
+        ),
+        (
+            ("[input]", 'spiral = ["elliptical", "elliptical"]\n[input]'),
+            "spiral names elliptical tw",
+        ),
+        (("[input]", 'spiral = ["elliptical"]\n[input]'), "an answer is called spiral"),
+        (('"elliptical", "spiral"', '"spiral", "spiral"'), "answers names spiral twice"),
         (("crop = 24", "crop = 0"), "greater than 0"),
         (("crop = 24", "crp = 24"), "input.crop: Field required; input.crp"),
         (("range = [-1.0, 1.0]", "sd = [1.0, 2.0]"), "sd has 2 numbers for 3 channels"),

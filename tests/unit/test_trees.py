@@ -142,6 +142,10 @@ def test_plain_classes_are_a_tree_of_one_question(tmp_path: Path) -> None:
         (('"spiral" }', '"spiral", next = "q9" }'), "shape leads to q9, which is not there"),
         (('"spiral" }', '"spiral", next = "shape" }'), "shape can follow upon itself"),
         (('spiral = ["spiral"]', 'spiral = ["disk"]'), "spiral names disk, which is no answer"),
+        (
+            ('spiral = ["spiral"]', 'spiral = ["spiral", "spiral"]'),
+            "spiral answer spiral is there tw",
+        ),
         (('name = "shapes"', 'name = "a/b"'), "name: String should match"),
         (('name = "shapes"', 'name = "x"\nunscaled = ["z"]'), "z, which is no question"),
         (('name = "shapes"', 'name = "x"\ncolour = 1'), "colour: Extra inputs"),

@@ -39,6 +39,12 @@ def heeded() -> Iterator[None]:
         raise ValueError(cut)
 
 
+def complaint(error: Exception) -> str:
+    """Return what astropy says of a file, without what it tells programmers to call."""
+    said = " ".join(str(error).split())
+    return said.split(", fix it first")[0].split(". If this is really")[0]
+
+
 class FitsTable(Source):
     """The first table extension of a FITS file."""
 
@@ -56,6 +62,10 @@ class FitsTable(Source):
         except (OSError, ValueError, TypeError, fits.VerifyError) as error:
             raise self.unreadable(error) from error
         return hdus, found
+
+    def unreadable(self, error: Exception) -> InputError:
+        """Wrap astropy's complaint into one line that names the file."""
+        return super().unreadable(ValueError(complaint(error)))
 
     def names(self) -> list[str]:
         """Return the column names in the file's order."""

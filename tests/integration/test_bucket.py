@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import healpy
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from surveys import encode, scattered, small_image, tree, write_small_survey
 
 from catalogs.annotated.convert import convert
 from catalogs.audit.run import audit
+from catalogs.audit.settings import AuditSettings
 from catalogs.cutouts.writer import SurveyTable, append_survey
 from catalogs.errors import BusyError, InputError, IntegrityError
 from catalogs.survey.tables import column_names, read_table, row_count
@@ -347,7 +349,22 @@ def test_tables_of_others_in_a_bucket(catalog, endpoint, tmp_path):
     s3.put_object(Bucket=BUCKET, Key="plain/table.csv", Body=b"ra,dec\n1,2\n")
     rows = read_table(catalog).num_rows
     assert read_table(f"s3://{BUCKET}/foreign").num_rows == rows
-    assert audit(f"s3://{BUCKET}/foreign", tmp_path / "foreign.audit").report.is_file()
+    healpy.write_map(tmp_path / "map.fits", np.arange(48.0), dtype=np.float64)
+    s3.upload_file(str(tmp_path / "map.fits"), BUCKET, "plain/map.fits")
+    asked = AuditSettings(
+        covariates=(f"m=s3://{BUCKET}/plain/map.fits:G",),
+        truth=f"s3://{BUCKET}/plain/part.parquet:label",
+        compare=(catalog,),
+    )
+    beside = audit(f"s3://{BUCKET}/foreign", tmp_path / "foreign.audit", asked)
+    assert beside.report.is_file()
+    inputs = {one["role"]: one for one in beside.document["provenance"]["inputs"]}
+    assert inputs["audited"]["of"].startswith("sizes and names")
+    assert inputs["compared"]["of"].startswith("sha256sum of the files")
+    assert inputs["truth"]["sha256"] == hashlib.sha256(found[one]).hexdigest()
+    content = (tmp_path / "map.fits").read_bytes()
+    assert inputs["map m"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert beside.document["nuisances"]["complete"] == rows
     assert read_table(f"s3://{BUCKET}/plain").equals(
         read_table(f"s3://{BUCKET}/plain/part.parquet")
     )

@@ -213,6 +213,27 @@ def test_a_sample_is_the_same_in_any_order_and_even() -> None:
     assert np.sum((counts - 200) ** 2 / 200) < 30
 
 
+@pytest.mark.parametrize("tile", [None, 300])
+def test_few_rows_have_the_errors_of_single_answers(tile: int | None) -> None:
+    """No tile is full, or one holds all: there is no overdispersion. Oracle: statsmodels."""
+    rng = np.random.default_rng(64)
+    pixels = rng.integers(0, 4**29, 600) if tile is None else rng.integers(0, 4**26, 600)
+    pixels += 0 if tile is None else tile * 4**26
+    x = rng.normal(size=600)
+    y = rng.random(600) < 1 / (1 + np.exp(-0.3 * x))
+    evidence = gather(in_parts(pixels, np.column_stack([y, x])), ["x"], 5).evidence
+    assert evidence is not None
+    found = explain(evidence, 3, FAST)
+    assert found.dispersion == (1.0, np.inf)
+    (effect,) = found.effects
+    covariate = effect.covariate
+    z = (np.clip(x, covariate.low, covariate.high) - covariate.mean) / covariate.sd
+    fitted = sm.Logit(y, np.column_stack([np.ones(600), z, z**2 - 1])).fit(disp=0)
+    test = fitted.wald_test(np.eye(3)[1:], use_f=False, scalar=True)
+    assert effect.coefficient == pytest.approx((fitted.params[1], fitted.bse[1]), rel=1e-3)
+    assert effect.p == pytest.approx(float(test.pvalue), rel=1e-2)
+
+
 def test_perfect_covariates_are_told() -> None:
     x = np.column_stack([np.ones(200), np.linspace(-1, 1, 200)])
     with pytest.raises(NotFittedError, match="without error"):

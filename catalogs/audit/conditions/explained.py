@@ -30,7 +30,7 @@ class Effect:
     per_sd : float or None
         The first as a change of the fraction.
     p : float or None
-        F test of both terms.
+        F test of both terms; chi^2 where no overdispersion could be estimated.
     deviance_alone, deviance_beyond : float or None
         By which it lowers the deviance by itself, and beyond the other covariates.
     dipole_alone : float or None
@@ -53,7 +53,8 @@ class Explained:
     """What all covariates explain together, and the tests on the rows that have them all.
 
     ``dispersion`` is the overdispersion between tiles that the errors allow for, with its
-    degrees of freedom; ``null_deviance`` that of one fraction for all rows.
+    degrees of freedom (`Residuals.dispersion`); ``null_deviance`` that of one fraction for all
+    rows.
     """
 
     rows: int
@@ -147,7 +148,10 @@ def _effect(
     wald = float(beta @ np.linalg.solve(own, beta))
     # Of rows, not of tiles: probabilities scatter less than labels do.
     errors = np.sqrt(np.diag(own) * excess * evidence.dispersion)
-    f = wald / (len(columns) * excess * evidence.dispersion)
+    statistic = wald / (excess * evidence.dispersion)
+    p = stats.chi2.sf(statistic, len(columns))
+    if np.isfinite(freedom):
+        p = stats.f.sf(statistic / len(columns), len(columns), freedom)
     tests, residual = _tests(evidence, alone, cells, order, settings)
     mean_variance = float(whole.variance.sum() / cells.total)
     return Effect(
@@ -156,7 +160,7 @@ def _effect(
         (float(beta[0]), float(errors[0])),
         (float(beta[1]), float(errors[1])) if len(columns) > 1 else None,
         float(beta[0]) * mean_variance,
-        float(stats.f.sf(f, len(columns), max(freedom, 1.0))),
+        float(p),
         evidence.null_deviance - alone.deviance,
         wald,
         tests.vector(residual).amplitude if tests.dipole.solvable else None,

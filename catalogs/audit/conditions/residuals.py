@@ -133,11 +133,12 @@ class Residuals:
     def dispersion(self, residual: FloatArray) -> tuple[float, float]:
         """Return the overdispersion between tiles, and its degrees of freedom.
 
-        Pearson's X^2 over what it is expected to be (McCullagh & Nelder 1989, section 4.5.2).
+        Pearson's X^2 over what it is expected to be (McCullagh & Nelder 1989, section 4.5.2); 1,
+        with degrees without end, where less than one is left in tested tiles to estimate it from.
         """
         x2 = float(np.sum(self._sum_tiles(residual) ** 2 / self.tile_variance))
         expected = float(np.sum(self.tile_left / self.tile_variance))
-        return x2 / expected, expected
+        return (x2 / expected, expected) if expected >= 1 else (1.0, np.inf)
 
 
 class _Sums:

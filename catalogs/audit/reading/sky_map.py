@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from catalogs import sky
 from catalogs.errors import InputError
 from catalogs.storage.place import is_remote, open_place
-from catalogs.survey.fits_table import heeded
+from catalogs.survey.fits_table import complaint, heeded
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -82,7 +82,8 @@ def read_map(path: str, coordinates: str | None = None) -> SkyMap:
             place = np.asarray(table.data.field(0)).ravel() if explicit else None
     except (OSError, IndexError, ValueError, TypeError, KeyError, fits.VerifyError) as error:
         raise InputError(
-            f"{path}: cannot be read as a HEALPix map in FITS: {' '.join(str(error).split())}"
+            f"{path}: cannot be read as a HEALPix map in FITS: {complaint(error)}; name another, "
+            "or write it again"
         ) from error
     if found.dtype.kind not in "iufb":
         raise InputError(f"{path}: its values are {found.dtype}; expected numbers")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,6 +222,56 @@ def test_more_seeds_keep_the_steps_that_are_there(sizes, bright):
     lab.run("training-size", out, bright, replace(settings, sizes=(8,)))
     after = {path: path.stat().st_mtime_ns for path in (out / "steps").rglob("*.safetensors")}
     assert before == after
+
+
+TOML = """seeds = 1
+sizes = [100]
+[train]
+epochs = 4
+batch = 16
+warmup = 2
+average = 0.5
+learning_rate = 0.01
+shape = {size = 16, widths = [4, 4, 4, 4, 4], dense = 8, dropout = 0.0}
+"""
+
+
+def made_by(out: Path) -> dict[str, object]:
+    """All data of an experiment: files whole, but for how long steps took, and the command."""
+    document = json.loads((out / "results.json").read_text())
+    del document["again"]
+    files = [*out.glob("*.parquet"), *out.glob("*.svg"), *out.glob("*.png")]
+    for step, record in document["steps"].items():
+        del record["seconds"]
+        run = out / "steps" / step / "network.run"
+        files += [path for path in run.iterdir() if path.is_file()]
+    found = {str(path.relative_to(out)): path.read_bytes() for path in files}
+    return {**found, "results.json": document}
+
+
+def test_killed_in_the_middle_and_run_again_it_writes_the_same(sizes, bright, tmp_path):
+    """SIGKILL while a network learns; the same network, not interrupted, is among those above."""
+    out, whole, config = (tmp_path / name for name in ("out", "whole", "sizes.toml"))
+    config.write_text(TOML)
+    shutil.copytree(sizes[0], whole)
+    settings = parse(training_size.Settings, tomllib.loads(TOML), "settings")
+    lab.run("training-size", whole, bright, settings)
+    said = ["experiment", "training-size", "--survey", str(bright), "--to", str(out)]
+    said += ["--config", str(config)]
+    command = [sys.executable, "-m", "skytally", *said]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        events = (json.loads(line) for line in running.stderr if line.startswith("{"))
+        epochs = (event for event in events if event["event"] == "epoch")
+        assert [next(epochs)["epoch"] for _ in range(2)] == [1, 2]
+        running.kill()
+    assert running.returncode == -signal.SIGKILL
+    assert [path.suffix for path in (out / "steps").iterdir()] == [UNFINISHED]
+    assert not (out / "results.json").exists()
+    again = CliRunner().invoke(app, said)
+    assert again.exit_code == 0, again.output
+    assert '"resumed": true' in again.stderr
+    assert made_by(out) == made_by(whole)
 
 
 WORLD = {

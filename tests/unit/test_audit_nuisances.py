@@ -243,6 +243,9 @@ def test_perfect_covariates_are_told() -> None:
     none = gather(in_parts(np.arange(9), np.full((9, 2), np.nan)), ["x"], 5)
     assert (none.complete, none.missing, none.evidence) == (0, (9,), None)
     assert none.reason == "no row has all covariates"
+    few = gather(in_parts(np.arange(49), np.arange(147.0).reshape(49, 3) % 2), ["x", "y"], 5)
+    assert (few.complete, few.evidence) == (49, None)
+    assert few.reason == "49 rows have all covariates, 50 are needed"
 
 
 # -------------------------------------------------------------------------------------- columns

@@ -31,6 +31,7 @@ IntArray = NDArray[np.int64]
 SAMPLE_ROWS = 1 << 18
 _KEY_ORDER = 29
 _NONE = slice(0, 0)
+_ROWS_PER_TERM = 10  # Peduzzi et al. 1996, Journal of Clinical Epidemiology 49, 1373
 
 
 class Sample:
@@ -149,12 +150,15 @@ class Gathering:
     Raises
     ------
     NotFittedError
-        The sample has no maximum likelihood.
+        The sample has fewer rows than ten for each term, or no maximum likelihood.
     """
 
     def __init__(self, sample: FloatArray, names: Sequence[str], order: int) -> None:
         if len(sample) == 0:
             raise NotFittedError("no row has all covariates")
+        needed = _ROWS_PER_TERM * (1 + 2 * len(names))
+        if len(sample) < needed:
+            raise NotFittedError(f"{len(sample)} rows have all covariates, {needed} are needed")
         answers, values, weights = sample[:, 0], sample[:, 1:-1], sample[:, -1]
         self.design = design(values, names)
         self.order = order

@@ -152,6 +152,7 @@ def _of_conditions(document: dict[str, Any]) -> list[Step]:
         return []
     names = ", ".join(found["missing"])
     bias = found["resolution_bias"]
+    whose = ", of every compared catalog, too" if found["resolution_bias_compared"] else ""
     return [
         Step(
             f"Observing conditions ({names}): quasi-binomial regression of the answers, linear and "
@@ -164,7 +165,7 @@ def _of_conditions(document: dict[str, Any]) -> list[Step]:
             [
                 Step(
                     f"Resolution bias L ({bias['method']}) with its noise floor, from bootstraps "
-                    "of fixed size (Cabrera-Vives, Miller & Schneider).",
+                    f"of fixed size (Cabrera-Vives, Miller & Schneider){whose}.",
                     ("bias",),
                 )
             ]

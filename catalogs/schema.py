@@ -16,6 +16,10 @@ LABEL_COLUMN = "label"
 NIGHT_COLUMN = "night"  # which append of the survey brought the object
 PROBABILITY_PREFIX = "p_"
 
+# Classes become columns of catalogs and words on terminals: one line, printable.
+LABEL_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+LONGEST_LABEL = 64
+
 OK = "ok"
 DECODE_ERROR = "decode_error"
 CHECKSUM_ERROR = "checksum_error"

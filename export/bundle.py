@@ -30,7 +30,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from catalogs.errors import InputError, IntegrityError
-from export.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, Manifest
+from export.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, Manifest, first_fault
 from export.older import OLDEST, upgraded
 from export.verify import verify_model
 
@@ -182,9 +182,7 @@ def _parse(raw: bytes, folder: Path) -> Manifest:
     except (KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"{folder / MANIFEST} lacks {error}; make the bundle again") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise IntegrityError(f"{folder / MANIFEST}: {where}: {first['msg']}") from error
+        raise IntegrityError(f"{folder / MANIFEST}: {first_fault(error)}") from error
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401  (any JSON value)

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter, Silent
 from catalogs.schema import PROBABILITY_PREFIX
 from catalogs.trees.tree import Tree
 from export.bundle import Bundle
+from export.kept import held_out, kept_examples, training_sky
 from export.manifest import (
     MANIFEST,
     MODEL,
@@ -38,20 +38,19 @@ from export.manifest import (
     Manifest,
     Metric,
     Provenance,
+    in_one_line,
 )
 from export.parity.gate import Gate, Reference
-from export.parity.views import Galaxies, Views, of_survey
+from export.parity.views import Views, of_survey
 from export.proven import write_proven
 from export.quantize import add_variant
 from export.turns import over_turns
-from training import checkpoint
 from training.averaging import Average, annotator_of, transformations
 from training.checkpoint import Run
 from training.memory import keep_freed_memory
 from training.models.base import Plain
 from training.network import Annotator
 from training.settings import dump
-from training.splits import TRAIN, sky_blocked
 
 OPSET = 20
 INPUT, TURN = "cutouts", "turn"
@@ -142,14 +141,16 @@ def _export_run(
 ) -> Bundle:
     trained = Run.open(run)
     module = Exported(annotator_of(trained), trained.data.questions).eval()
+    with in_one_line(f"{to} cannot be made of {run}"):
+        manifest = _manifest(to.name, trained, module)
+    sky = training_sky(trained)
     model = to_onnx(module, module.answers)
     reporter.event("converted", run=str(run), opset=OPSET, bytes=len(model))
-    files = {MODEL: model, SKY: (run / checkpoint.SKY).read_bytes()}
-    manifest = _manifest(to.name, trained, module)
+    files = {MODEL: model, SKY: sky}
     galaxies = (
-        _kept(trained)
+        kept_examples(trained)
         if survey is None
-        else of_survey(survey, trained.data.crop, gate.cutouts, _held_out(survey, trained))
+        else of_survey(survey, trained.data.crop, gate.cutouts, held_out(survey, trained))
     )
     views = Views(galaxies, gate.cutouts)
     return write_proven(
@@ -181,22 +182,6 @@ def reference_of(module: Exported) -> Reference:
             return [output.numpy() for output in module(torch.from_numpy(cutouts))]
 
     return Reference(f"torch {torch.__version__}", answer)
-
-
-def _kept(run: Run) -> Galaxies:
-    """Return the held-out cutouts that a run kept."""
-    kept = checkpoint.read_tensors(run.path / checkpoint.EXAMPLES)
-    cutouts = kept["cutouts"].numpy()
-    nowhere = np.full(len(cutouts), np.nan)
-    ra, dec = (kept[name].numpy() if name in kept else nowhere for name in ("ra", "dec"))
-    return Galaxies(cutouts, ra, dec, run.data.survey)
-
-
-def _held_out(survey: Path, run: Run) -> NDArray[np.bool_]:
-    """Return which rows of a survey lie on sky from which the run was not trained."""
-    store = Survey.open(survey)
-    roles = sky_blocked(store.column("ra"), store.column("dec"), run.settings.split)
-    return np.asarray(roles != TRAIN, dtype=np.bool_)
 
 
 class Exported(nn.Module):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, inliner
 from PIL import Image
@@ -28,15 +27,25 @@ from catalogs.trees.tree import Tree
 from export.bundle import Bundle
 from export.contract import Contract, ForeignInput, read_contract
 from export.graft import INPUT, grafted, spirals
-from export.manifest import MAX_BYTES, MODEL, SPIRAL, Foreign, InputContract, Manifest
+from export.manifest import (
+    MAX_BYTES,
+    MODEL,
+    SPIRAL,
+    Foreign,
+    InputContract,
+    Manifest,
+    in_one_line,
+)
 from export.parity.gate import Gate, Reference
 from export.parity.views import Galaxies, Views, of_survey
 from export.proven import write_proven
-from export.providers import runtime
+from export.providers import runtime, told
 from export.verify import graphs, parsed, tensors, verify_graph
 
 SIMULATED = 512
 ROUNDING = 1e-3  # of a sum of probabilities, in half precision
+AGAIN = "export it again as standard ONNX"
+FREE = "see to the model and its contract; if it takes one number of images only, to a free batch"
 TAKEN = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 Pixels = NDArray[Any]
@@ -106,12 +115,10 @@ def export_foreign(
         raise InputError(f"{to} exists already; choose another name or remove it")
     original = read_original(source, read_contract(contract))
     said, tree = original.contract, original.contract.tree()
-    manifest = _manifest(to.name, original, tree)
-    try:
+    with in_one_line(f"{to} cannot be made of {source}"):
+        manifest = _manifest(to.name, original, tree)
+    with told(f"{source} cannot be joined to its preprocessing", AGAIN, InputError):
         model = grafted(original.model, said, manifest.answers, tree)
-    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{source} cannot be joined to its preprocessing: {reason}") from error
     reporter.event("grafted", model=str(source), bytes=len(model))
     with _galaxies(survey, said.input.crop, gate.cutouts, reporter) as galaxies:
         views = Views(galaxies, gate.cutouts)
@@ -164,7 +171,7 @@ def read_original(path: Path, contract: Contract) -> Original:
             model = inliner.inline_local_functions(model)
         verify_graph(model, path)
     except IntegrityError as error:
-        raise InputError(f"{error}; export it again as standard ONNX") from error
+        raise InputError(f"{error}; {AGAIN}") from error
     _select(model, path, contract)
     return Original(path, model, digest.hexdigest(), contract)
 
@@ -172,9 +179,10 @@ def read_original(path: Path, contract: Contract) -> Original:
 def reference_of(original: Original, manifest: Manifest, tree: Tree | None) -> Reference:
     """Return what answers cutouts with the original, prepared without a graph."""
     ort = runtime()
-    session = ort.InferenceSession(
-        original.model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    with told(f"{original.path} does not open", AGAIN, InputError):
+        session = ort.InferenceSession(
+            original.model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
     (taken,), (given,) = session.get_inputs(), session.get_outputs()
     kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(taken.type, np.float32)
 
@@ -185,8 +193,12 @@ def reference_of(original: Original, manifest: Manifest, tree: Tree | None) -> R
         for start in range(0, len(images), size):
             some = images[start : start + size]
             full = np.concatenate([some, np.zeros((size - len(some), *some.shape[1:]), kind)])
-            parts.append(session.run([given.name], {taken.name: full})[0][: len(some)])
-        raw = np.concatenate(parts).astype(np.float64).reshape(len(cutouts), -1)
+            with told(f"{original.path} fails on {size} images", FREE, InputError):
+                (found,) = session.run([given.name], {taken.name: full})
+            if found.shape[:1] != (size,):
+                raise InputError(f"{original.path} answers {size} images by {found.shape}; {FREE}")
+            parts.append(found[: len(some)].reshape(len(some), -1))
+        raw = np.concatenate(parts).astype(np.float64)
         _check_columns(raw.shape[1], original, tree)
         found = probabilities(raw, original.contract, tree)
         if not _are_probabilities(found, manifest):
@@ -359,6 +371,9 @@ def _select(model: ModelProto, path: Path, contract: Contract) -> None:
     kind = taken.type.tensor_type
     if kind.elem_type not in TAKEN:
         raise InputError(f"{path} takes {TensorProto.DataType.Name(kind.elem_type)}, not floats")
+    said = given.type.tensor_type.elem_type
+    if said not in TAKEN:
+        raise InputError(f"{path} answers {TensorProto.DataType.Name(said)}, not floats")
     planes, size = contract.input.planes, contract.input.size
     sides = [planes, size, size] if contract.input.layout == "NCHW" else [size, size, planes]
     has = [dim.dim_value for dim in kind.shape.dim]

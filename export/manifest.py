@@ -6,12 +6,15 @@ The schema has a version. Version 1 knew two classes and one comparison; it is r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from catalogs.schema import PROBABILITY_PREFIX
+from catalogs.errors import InputError
+from catalogs.schema import LABEL_PATTERN, LONGEST_LABEL, PROBABILITY_PREFIX
 from catalogs.trees.tree import Tree
 
 SCHEMA_VERSION = 2
@@ -21,9 +24,9 @@ MAX_BYTES = 1 << 30
 SPIRAL = f"{PROBABILITY_PREFIX}spiral"
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# Answers become columns of catalogs and words on terminals: one line, printable.
-Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$", max_length=64)]
-Answer = Annotated[str, Field(pattern=r"^p_[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$", max_length=130)]
+Label = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=LONGEST_LABEL)]
+# A tree's are p_QUESTION_ANSWER.
+Answer = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=3 + 2 * LONGEST_LABEL)]
 Number = int | float | str | bool | None
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -310,3 +313,25 @@ class Manifest(_Part):
         """Files without which the bundle is not whole."""
         found = {*self.precisions.values(), CARD}
         return found | {SKY} if isinstance(self.provenance, Provenance) else found
+
+
+@contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """Tell what a manifest that is being made cannot say.
+
+    Raises
+    ------
+    InputError
+        Names the first field that is at fault.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise InputError(f"{what}: {first_fault(error)}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first of pydantic's faults: where, and what was expected."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "manifest"
+    return f"{where}: {first['msg']}"

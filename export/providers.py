@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal, get_args
 
-from catalogs.errors import InputError
+from catalogs.errors import InputError, SkytallyError
 
 ProviderName = Literal["cpu", "openvino", "cuda", "tensorrt"]
 
 PROVIDERS: tuple[ProviderName, ...] = get_args(ProviderName)
 INTEL = 0x8086  # PCI vendor
+LONGEST_SAYING = 300  # of ONNX Runtime, in the line of an error
 
 _NAMES: dict[ProviderName, str] = {
     "cpu": "CPUExecutionProvider",
@@ -56,6 +59,18 @@ def runtime() -> ModuleType:
             "no ONNX Runtime is installed; install one of its builds with "
             "pip install 'skytally[cpu]' or 'skytally[gpu]'"
         ) from error
+
+
+@contextmanager
+def told(what: str, remedy: str, kind: type[SkytallyError]) -> Iterator[None]:
+    """Tell in one line what onnx or ONNX Runtime says; their errors have no base of their own."""
+    try:
+        yield
+    except SkytallyError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:LONGEST_SAYING]
+        raise kind(f"{what}: {said}; {remedy}") from error
 
 
 def available() -> list[Provider]:

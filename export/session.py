@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -16,9 +14,9 @@ from numpy.typing import NDArray
 from catalogs.cutouts.card import CardPixels
 from catalogs.errors import InputError, IntegrityError, SkytallyError
 from export.bundle import Bundle
-from export.providers import Provider, ProviderName, resolve, runtime
+from export.providers import Provider, ProviderName, resolve, runtime, told
 
-LONGEST_SAYING = 300  # of ONNX Runtime, in the line of an error
+REMEDY = "see to the bundle, or choose another provider"
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS_OF: dict[ProviderName, tuple[Precision, ...]] = {
@@ -78,7 +76,7 @@ class Session:
         self.bundle = bundle
         self._answers = bundle.manifest.answers
         self._input = bundle.manifest.input
-        with _told(f"{bundle.path} cannot run on provider {provider!r}", InputError):
+        with told(f"{bundle.path} cannot run on provider {provider!r}", REMEDY, InputError):
             self._session = _open(ort, bundle, chosen, precision, threads)
         self.provider: str = self._session.get_providers()[0]
         self.runtime_version: str = ort.__version__
@@ -121,7 +119,7 @@ class Session:
         if len(cutouts) == 0:
             # No provider has to know what a product of no matrices is.
             return {name: np.zeros(0, dtype=np.float32) for name in self._answers}
-        with _told(f"{self.bundle.path} fails on {len(cutouts)} cutouts", SkytallyError):
+        with told(f"{self.bundle.path} fails on {len(cutouts)} cutouts", REMEDY, SkytallyError):
             if isinstance(cutouts, CardPixels):
                 found = self._run_in_place(cutouts)
             else:
@@ -144,18 +142,6 @@ class Session:
             binding.bind_output(answer)
         self._session.run_with_iobinding(binding)
         return list(binding.copy_outputs_to_cpu())
-
-
-@contextmanager
-def _told(what: str, kind: type[SkytallyError]) -> Iterator[None]:
-    """Tell in one line what ONNX Runtime says, whose errors have no base of their own."""
-    try:
-        yield
-    except SkytallyError:
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())[:LONGEST_SAYING]
-        raise kind(f"{what}: {said}; see to the bundle, or choose another provider") from error
 
 
 def _open(

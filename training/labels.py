@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
+from catalogs.schema import LABEL_PATTERN, LONGEST_LABEL
 from catalogs.sky import FloatArray
 from catalogs.trees.tree import Tree, read_tree
 from training.settings import DebiasSettings, TrainSettings, VoteSettings
@@ -138,6 +140,13 @@ def read_labels(survey: Survey, settings: TrainSettings) -> Labels:
                 f"column {settings.label!r} of {survey.url} has {len(names)} classes ({shown}); "
                 "training needs two or more: name them with `skytally ingest --classes`"
             )
+        for name in names:
+            if len(name) > LONGEST_LABEL or not re.fullmatch(LABEL_PATTERN, name):
+                raise InputError(
+                    f"column {settings.label!r} of {survey.url} has the class {name[:80]!r}; a "
+                    f"class is of 1 to {LONGEST_LABEL} printable characters: name it with "
+                    "`skytally ingest --classes`"
+                )
     else:
         tree = read_tree(settings.tree).with_unscaled(settings.unscaled)
         every = _read_votes(survey, tree, settings.votes)

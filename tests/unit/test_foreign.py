@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx.numpy_helper import from_array
 from surveys import write_small_survey
 from torch import nn
 from torch.nn import functional
@@ -288,6 +289,41 @@ def test_a_network_of_one_batch_size_is_refused(tmp_path: Path, survey: Path) ->
         made(tmp_path, by_hand(batch=4), BY_HAND, survey)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "hand.bundle").exists()
+
+
+@pytest.mark.parametrize("rows", [1, -1])
+def test_a_batch_of_one_behind_a_free_one_is_told_in_one_line(
+    tmp_path: Path, survey: Path, rows: int
+) -> None:
+    model = by_hand()
+    if rows == 1:  # torch traces so with one example: the batch is in a reshape
+        model.graph.initializer[0].CopyFrom(from_array(np.asarray([1, 192]), "flat"))
+    else:  # or the answers are of all images together
+        model.graph.node.append(helper.make_node("ReduceMean", ["y"], ["m"], axes=[0]))
+        model.graph.output[0].name = "m"
+    with pytest.raises(InputError, match=r"hand\.onnx .* 64 images.*to a free batch") as caught:
+        made(tmp_path, model, BY_HAND, survey)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_graph_or_answers_no_numbers_is_told_in_one_line(
+    tmp_path: Path, survey: Path
+) -> None:
+    faulty = by_hand()
+    faulty.graph.node[1].input[1] = "x"  # a product of images with themselves
+    labels = by_hand()
+    labels.graph.node.append(helper.make_node("ArgMax", ["y"], ["label"], axis=1))
+    labels.graph.output[0].name = "label"
+    labels.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    nameless = by_hand(opset=99)
+    for model, message in (
+        (faulty, r"hand\.onnx (does not open|cannot be joined)"),
+        (labels, "answers INT64, not floats"),
+        (nameless, r"hand\.onnx (does not open|cannot be joined)"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            made(tmp_path, model, BY_HAND, survey)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_wrong_activation_is_no_probability(tmp_path: Path, survey: Path) -> None:

@@ -85,6 +85,8 @@ def columns() -> dict[str, NDArray]:
     kinds = ["merger" if i % 8 == 3 else ("round", "flat")[i % 2] for i in range(ROWS)]
     found["kind"] = np.asarray(kinds, dtype=object)
     found["two"] = np.asarray([("round", "flat")[i % 2] for i in range(ROWS)], dtype=object)
+    for name, flat in (("long", "f" * 65), ("odd", "flat\x1b[2J"), ("just", "f" * 64)):
+        found[name] = np.where(np.arange(ROWS) % 2, flat, "round").astype(object)
     found["sure"] = np.where(np.arange(ROWS) < 200, 0.95, 0.6)
     found["radius"] = random.uniform(3, 20, ROWS)
     found["fwhm"] = np.full(ROWS, 1.3)
@@ -113,6 +115,18 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def settings(tree: str, **given: object):
     return read_settings("default", None, {**SMALL, "tree": tree, **given})
+
+
+def test_a_class_that_no_bundle_can_name_is_refused_before_training(store: Path) -> None:
+    survey = Survey.open(store)
+    for column in ("long", "odd"):
+        with pytest.raises(
+            InputError, match="a class is of 1 to 64 printable characters"
+        ) as caught:
+            read_labels(survey, read_settings("default", None, {**SMALL, "label": column}))
+        assert "\x1b" not in str(caught.value)
+    fits = read_labels(survey, read_settings("default", None, {**SMALL, "label": "just"}))
+    assert fits.names == ("f" * 64, "round")
 
 
 def test_counts_fractions_and_totals_say_the_same(store: Path, tree: str) -> None:

@@ -76,8 +76,13 @@ class Settings:
     def relabel(self) -> Relabel:
         """What decides which galaxies are used, and their de-biased labels."""
         columns = tuple(n for n in (self.truth, self.corrected) if n) + self.intrinsic
-        labels = replace(self.train, loss="debiased", debias=self.debias)
+        labels = debiased(self.train, self.debias)
         return Relabel(labels, self.corrected, columns, self.galaxies)
+
+
+def debiased(train: TrainSettings, debias: DebiasSettings) -> TrainSettings:
+    """Return a training with the de-biasing loss, which weighs no class."""
+    return replace(train, loss="debiased", debias=debias, balanced=None)
 
 
 def trainings(settings: Settings) -> dict[str, TrainSettings]:
@@ -86,7 +91,7 @@ def trainings(settings: Settings) -> dict[str, TrainSettings]:
     found = {BIASED: train}
     if settings.corrected or settings.debias.features:
         found[CORRECTED] = replace(train, label=settings.corrected or DEBIASED)
-    return found | {DDB: replace(train, loss="debiased", debias=settings.debias)}
+    return found | {DDB: debiased(train, settings.debias)}
 
 
 @dataclass(frozen=True, slots=True)

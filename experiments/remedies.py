@@ -130,7 +130,7 @@ def remedied(settings: Settings, remedy: Remedy) -> TrainSettings:
     if remedy == "debiased":
         if settings.debias is None:
             raise InputError('remedies: "debiased" needs the table [debias]')
-        return replace(train, loss="debiased", debias=settings.debias)
+        return replace(train, loss="debiased", debias=settings.debias, balanced=None)
     return train
 
 

@@ -38,14 +38,13 @@ def softmax_cross_entropy(raw: Tensor, targets: Tensor, weights: Tensor) -> Tens
     return (functional.cross_entropy(raw, targets, reduction="none") * weights[targets]).mean()
 
 
-def debiased(
-    logits: Tensor, targets: Tensor, resolution: Tensor, theta: float, weights: Tensor
-) -> Tensor:
+def debiased(logits: Tensor, targets: Tensor, resolution: Tensor, theta: float) -> Tensor:
     """Return minus the mean log of the marginal likelihood of the observed labels.
 
     Medina-Rosales & Cabrera-Vives 2021, equations 1 to 4: sum_y p(observed | y, alpha) p(y | x),
     where a disk is called smooth with probability exp(-alpha^2 / (2 theta^2)), and a smooth
-    galaxy never a disk.
+    galaxy never a disk. It says how many were missed as long as the observed classes weigh as
+    many galaxies as they have.
 
     Parameters
     ----------
@@ -56,14 +55,12 @@ def debiased(
     resolution : Tensor, shape (n,)
         alpha > 0.
     theta : float
-    weights : Tensor, shape (2,)
-        Of the observed classes, smooth and disk.
     """
     half = resolution.to(logits.dtype) ** 2 / (2.0 * theta**2)
     disk, smooth = functional.logsigmoid(logits), functional.logsigmoid(-logits)
     seen = disk + torch.log(-torch.expm1(-half))
     missed = torch.logaddexp(smooth, disk - half)
-    return -(torch.where(targets == 1, seen, missed) * weights[targets]).mean()
+    return -torch.where(targets == 1, seen, missed).mean()
 
 
 def squared_error(

@@ -67,7 +67,7 @@ class Objective:
         self.weights = (
             torch.ones(1)
             if isinstance(answers, TreeAnswers)
-            else losses.class_weights(sample.targets, settings.balanced, len(answers.names))
+            else losses.class_weights(sample.targets, settings.weighted, len(answers.names))
         )
 
     def __call__(self, raw: Tensor, chosen: Tensor | slice, constrained: bool = True) -> Tensor:
@@ -97,7 +97,6 @@ class Objective:
             return losses.weighted_cross_entropy(logits, targets, self.weights)
         assert self.sample.resolution is not None
         assert self.theta is not None
-        weights, resolution = self.weights, self.sample.resolution[chosen]
         if self.disk_first:
-            logits, targets, weights = -logits, 1 - targets, weights.flip(0)
-        return losses.debiased(logits, targets, resolution, self.theta, weights)
+            logits, targets = -logits, 1 - targets
+        return losses.debiased(logits, targets, self.sample.resolution[chosen], self.theta)

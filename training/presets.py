@@ -62,7 +62,7 @@ def paper_settings(model: registry.ModelName = "shamir") -> TrainSettings:
     )
     if model == "shamir":
         shape = ShamirShape(dropout=0.0, batch_norm=False)
-        return replace(plain, epochs=250, balanced=True, shape=shape)
+        return replace(plain, epochs=250, balanced=None, shape=shape)
     if model == "dieleman":
         return replace(
             plain,

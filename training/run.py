@@ -89,7 +89,7 @@ def train(
     store = Survey.open(survey)
     labels = read_labels(store, settings)
     device_of(settings)  # says what is not there, before images are read
-    settings = _with_order(settings, labels)
+    settings = _settled(settings, labels)
     roles = roles_of(labels, settings)
     counts = _counts(labels, roles)
     _check_counts(counts)
@@ -179,12 +179,12 @@ def code_version() -> str:
     return f"{importlib.metadata.version('skytally')}+{digest.hexdigest()[:12]}"
 
 
-def _with_order(settings: TrainSettings, labels: Labels) -> TrainSettings:
-    """Settle the order of the sky blocks, so that the run's settings name it."""
-    if settings.split.order is not None:
-        return settings
-    order = block_order(labels.ra, labels.dec)
-    return replace(settings, split=replace(settings.split, order=order))
+def _settled(settings: TrainSettings, labels: Labels) -> TrainSettings:
+    """Settle what depends on the rest, so that the run's settings name it."""
+    split = settings.split
+    if split.order is None:
+        split = replace(split, order=block_order(labels.ra, labels.dec))
+    return replace(settings, split=split, balanced=settings.weighted)
 
 
 def roles_of(labels: Labels, settings: TrainSettings) -> Roles:

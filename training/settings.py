@@ -209,8 +209,10 @@ class TrainSettings:
     sampling : {"plain", "sky"}
         Every galaxy once an epoch; or drawn so that every tile of the split weighs the same
         within each class.
-    balanced : bool
-        Weight the classes equally in the loss, however many galaxies each has.
+    balanced : bool, optional
+        Weight the classes equally in the loss, however many galaxies each has. By default so in
+        the cross-entropy of classes; never in the de-biasing likelihood, which weights would
+        bias; a tree has one class.
     precision : {"bf16", "fp32"}
         Arithmetic of convolutions and dense layers in training; weights are fp32 in both.
     device : {"cpu", "cuda"}
@@ -256,7 +258,7 @@ class TrainSettings:
     average: Fraction = 0.998
     patience: Annotated[int, Field(ge=0)] = 0
     sampling: Literal["plain", "sky"] = "plain"
-    balanced: bool = True
+    balanced: bool | None = None
     precision: Literal["bf16", "fp32"] = "bf16"
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(gt=0)] = 1
@@ -306,6 +308,11 @@ class TrainSettings:
             raise ValueError(f"loss: {self.objective} is not for {what}; {', '.join(fitting)} are")
         if (self.debias is None) == (self.objective == "debiased"):
             raise ValueError("loss: debiased and the table [debias] go together")
+        if self.objective == "debiased" and self.balanced:
+            raise ValueError(
+                "balanced: true with the loss debiased would bias its likelihood; leave it out "
+                "(a run that was trained so is to be trained again)"
+            )
         if self.objective == "cross_entropy" and self.normalisation == "rectify" and self.tree:
             raise ValueError('loss: the cross-entropy of a tree needs normalise = "softmax"')
         votes = self.votes
@@ -320,6 +327,12 @@ class TrainSettings:
     def objective(self) -> Loss:
         """The loss, settled."""
         return self.loss or ("cross_entropy" if self.tree is None else "squared_error")
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the classes have the same weight in the loss, settled."""
+        classes = self.objective == "cross_entropy" and self.tree is None
+        return classes and self.balanced is not False
 
     @property
     def normalisation(self) -> Normalise:

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from mpmath import mp, mpf
+from scipy.optimize import minimize
 from scipy.special import expit, softmax
 from scipy.stats import dirichlet_multinomial, multinomial
 from sklearn.metrics import log_loss, mean_squared_error
 
+from catalogs.errors import InputError
 from catalogs.trees.tree import read_tree
-from training.answers import TreeAnswers
+from training.answers import TreeAnswers, TwoClasses
 from training.losses import (
     class_weights,
     debiased,
@@ -22,6 +24,9 @@ from training.losses import (
 from training.losses import (
     dirichlet_multinomial as dirichlet_loss,
 )
+from training.objective import Objective, Sample
+from training.presets import read_settings
+from training.settings import dump, parse_settings
 
 TREE = read_tree("gz2")
 
@@ -113,7 +118,7 @@ def test_debiasing_is_its_marginal_likelihood_in_many_digits(
         expected = float(-mp.log(likelihood))
     logits = torch.tensor([z], dtype=torch.float64, requires_grad=True)
     resolution = torch.tensor([alpha], dtype=torch.float64)
-    got = debiased(logits, torch.tensor([seen]), resolution, theta, torch.ones(2))
+    got = debiased(logits, torch.tensor([seen]), resolution, theta)
     assert float(got.detach()) == pytest.approx(expected, rel=1e-9, abs=1e-12)
     got.backward()
     assert torch.isfinite(logits.grad).all()
@@ -123,5 +128,58 @@ def test_debiasing_well_resolved_galaxies_is_the_cross_entropy() -> None:
     random = np.random.default_rng(4)
     logits, targets = random.normal(0, 2, 40), random.integers(0, 2, 40)
     far = torch.full((40,), 1e3, dtype=torch.float64)
-    got = debiased(torch.from_numpy(logits), torch.from_numpy(targets), far, 9.18, torch.ones(2))
+    got = debiased(torch.from_numpy(logits), torch.from_numpy(targets), far, 9.18)
     assert float(got) == pytest.approx(log_loss(targets, expit(logits)), rel=1e-9)
+
+
+def fitted(settings, targets, alpha, x, names=("elliptical", "spiral")) -> np.ndarray:
+    """The probabilities of the second class that a logistic model learns from labels."""
+    few = torch.zeros((len(x), 1, 1, 3), dtype=torch.uint8)
+    sample = Sample(
+        few, few, torch.from_numpy(targets), resolution=torch.from_numpy(alpha).float()
+    )
+    objective = Objective(TwoClasses(names), settings, sample, settings.debias.theta)
+    design = torch.from_numpy(np.column_stack([np.ones(len(x)), x]))
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = torch.tensor(values[:, None], requires_grad=True)
+        value = objective(design @ weights, slice(None))
+        value.backward()
+        return float(value.detach()), weights.grad.numpy()[:, 0]
+
+    return expit(design.numpy() @ minimize(loss, np.zeros(2), jac=True).x)
+
+
+@pytest.mark.parametrize("disk", ["spiral", "another"])
+def test_debiasing_as_a_user_asks_for_it_recovers_the_number_of_disks(disk: str, tmp_path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(f'''loss = "debiased"
+[debias]
+disk = "{disk}"
+resolution = "alpha"
+theta = 9.18
+''')
+    settings = read_settings("default", file)
+    assert not settings.weighted
+    random = np.random.default_rng(0)
+    x, alpha = random.normal(size=30_000), random.uniform(1, 15, 30_000)
+    true = random.random(30_000) < expit(2 * x - 1)
+    seen = true & (random.random(30_000) >= np.exp(-(alpha**2) / (2 * 9.18**2)))
+    second = disk == "spiral"
+    names = ("elliptical", "spiral") if second else ("another", "elliptical")
+    p = fitted(settings, (seen == second).astype(np.int64), alpha, x, names)
+    assert seen.mean() < 0.13
+    assert (p if second else 1 - p).mean() == pytest.approx(true.mean(), abs=0.02)
+    assert 0.3 < true.mean() < 0.4
+
+
+def test_classes_are_never_weighted_in_the_debiasing_likelihood() -> None:
+    given = {"loss": "debiased", "debias": {"resolution": "alpha", "theta": 9.18}}
+    for preset in ("default", "paper"):
+        assert not read_settings(preset, None, given).weighted
+        assert read_settings(preset).weighted
+    with pytest.raises(InputError, match=r"^x: .*balanced: true with the loss debiased [^\n]*$"):
+        parse_settings({**given, "balanced": True}, "x")
+    assert not read_settings("default", None, {"balanced": False}).weighted
+    old = dump(read_settings("default", None, {"tree": "gz2"})) | {"balanced": True}
+    assert not parse_settings(old, "an old run").weighted

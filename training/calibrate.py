@@ -35,7 +35,27 @@ class Calibration:
         return np.asarray(expit(self.scale * logits + self.bias), dtype=np.float64)
 
 
-def fit_calibration(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> Calibration:
+def of_mix(targets: NDArray[np.int64], mix: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Return weights under which galaxies have a survey's mix of classes, float64 (n,).
+
+    Parameters
+    ----------
+    targets : ndarray of int64, shape (n,)
+        Indices of classes.
+    mix : ndarray of float64, shape (classes,), optional
+        Share of each class; without, every galaxy weighs one.
+    """
+    if mix is None:
+        return np.ones(len(targets))
+    counts = np.bincount(targets, minlength=len(mix))
+    return np.asarray((mix * len(targets) / np.maximum(counts, 1))[targets], dtype=np.float64)
+
+
+def fit_calibration(
+    logits: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    weights: NDArray[np.float64] | None = None,
+) -> Calibration:
     """Fit scale and bias by maximum likelihood (Platt 1999), with his smoothed targets.
 
     Probabilities are those of a galaxy drawn from the survey, with its mix of classes, whatever
@@ -46,6 +66,8 @@ def fit_calibration(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> 
     logits : ndarray of float64, shape (n,)
     targets : ndarray of int64, shape (n,)
         0 or 1.
+    weights : ndarray of float64, shape (n,), optional
+        Of galaxies that were chosen by class; see `of_mix`.
 
     Returns
     -------
@@ -56,12 +78,13 @@ def fit_calibration(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> 
     positive, negative = int(targets.sum()), int((1 - targets).sum())
     if positive == 0 or negative == 0:
         return Calibration()
+    each = np.ones(len(logits)) if weights is None else weights
     soft = np.where(targets == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
 
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         z = parameters[0] * logits + parameters[1]
-        value = np.mean(np.logaddexp(0.0, z) - soft * z)
-        slope = (expit(z) - soft) / len(z)
+        value = np.mean(each * (np.logaddexp(0.0, z) - soft * z))
+        slope = each * (expit(z) - soft) / len(z)
         return float(value), np.asarray([np.sum(slope * logits), np.sum(slope)])
 
     found = minimize(loss, np.asarray([1.0, 0.0]), jac=True, method="BFGS")
@@ -69,7 +92,11 @@ def fit_calibration(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> 
     return Calibration(scale, bias) if scale > 0 else Calibration()
 
 
-def fit_temperature(raw: NDArray[np.float64], targets: NDArray[np.int64]) -> Calibration:
+def fit_temperature(
+    raw: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    weights: NDArray[np.float64] | None = None,
+) -> Calibration:
     """Fit the scale of several classes' raw outputs by maximum likelihood (Guo et al. 2017).
 
     Parameters
@@ -77,6 +104,8 @@ def fit_temperature(raw: NDArray[np.float64], targets: NDArray[np.int64]) -> Cal
     raw : ndarray of float64, shape (n, classes)
     targets : ndarray of int64, shape (n,)
         Indices of classes.
+    weights : ndarray of float64, shape (n,), optional
+        Of galaxies that were chosen by class; see `of_mix`.
 
     Returns
     -------
@@ -86,7 +115,7 @@ def fit_temperature(raw: NDArray[np.float64], targets: NDArray[np.int64]) -> Cal
 
     def loss(log_scale: float) -> float:
         likelihood = log_softmax(np.exp(log_scale) * raw, axis=1)
-        return -float(likelihood[np.arange(len(raw)), targets].mean())
+        return -float(np.average(likelihood[np.arange(len(raw)), targets], weights=weights))
 
     return Calibration(float(np.exp(minimize_scalar(loss, bounds=(-5.0, 5.0)).x)))
 

@@ -173,10 +173,8 @@ def _epoch(
     generator = Generator().manual_seed(_seed(settings.seed, epoch))
     torch.manual_seed(_seed(settings.seed, epoch) + 1)
     model.train()
-    network: nn.Module = model.network
     # Features are taken from the network itself, not from copies of it on several cards.
-    if settings.device == "cuda" and torch.cuda.device_count() > 1 and adversary is None:
-        network = nn.DataParallel(network)
+    network = _spread(model.network, settings, several=adversary is None)
     order = _order(train, generator)
     batches = [b for b in torch.split(order, settings.batch) if len(b) > 1] or [order]
     if adversary is not None:
@@ -193,8 +191,7 @@ def _epoch(
             views = _images(model, adversary.sky, which, settings, other, colour)
             images = torch.cat([images, views])
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.precision == "bf16"):
-            raw = network(images)
+        raw = network(images)
         constrained = step * settings.batch >= settings.unconstrained
         loss = objective(raw[: len(batch)].float().cpu(), batch, constrained)
         losses.append(loss.item())
@@ -209,6 +206,33 @@ def _epoch(
         _follow(average, model, min(settings.average, (step + 1) / (step + 20)))
     found = {"loss": float(np.mean(losses))}
     return found | {"parts_loss": float(np.mean(told))} if told else found
+
+
+class Precise(nn.Module):
+    """A network in the arithmetic that the settings ask for.
+
+    What autocast is told holds in its thread only, and each of several cards has its own
+    (`torch.nn.DataParallel`), so it is told inside.
+    """
+
+    def __init__(self, network: nn.Module, settings: TrainSettings) -> None:
+        super().__init__()
+        self.network, self.device = network, settings.device
+        self.half = settings.precision == "bf16"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return what the network returns."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
+            raw: Tensor = self.network(images)
+        return raw
+
+
+def _spread(network: nn.Module, settings: TrainSettings, *, several: bool) -> nn.Module:
+    """Return the network as it is trained: on all cards, if ``several`` may be used."""
+    precise = Precise(network, settings)
+    if several and settings.device == "cuda" and torch.cuda.device_count() > 1:
+        return nn.DataParallel(precise)
+    return precise
 
 
 def _order(train: Sample, generator: Generator) -> Tensor:

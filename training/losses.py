@@ -38,13 +38,16 @@ def softmax_cross_entropy(raw: Tensor, targets: Tensor, weights: Tensor) -> Tens
     return (functional.cross_entropy(raw, targets, reduction="none") * weights[targets]).mean()
 
 
-def debiased(logits: Tensor, targets: Tensor, resolution: Tensor, theta: float) -> Tensor:
+def debiased(
+    logits: Tensor, targets: Tensor, resolution: Tensor, theta: float, odds: float = 0.0
+) -> Tensor:
     """Return minus the mean log of the marginal likelihood of the observed labels.
 
     Medina-Rosales & Cabrera-Vives 2021, equations 1 to 4: sum_y p(observed | y, alpha) p(y | x),
     where a disk is called smooth with probability exp(-alpha^2 / (2 theta^2)), and a smooth
-    galaxy never a disk. It says how many were missed as long as the observed classes weigh as
-    many galaxies as they have.
+    galaxy never a disk. It says how many were missed because no observed class weighs more than
+    its galaxies; where they were chosen by observed class, their likelihood is the one given that
+    they were chosen (Manski & McFadden 1981).
 
     Parameters
     ----------
@@ -55,11 +58,17 @@ def debiased(logits: Tensor, targets: Tensor, resolution: Tensor, theta: float) 
     resolution : Tensor, shape (n,)
         alpha > 0.
     theta : float
+    odds : float
+        Logarithm of how much more often an observed disk was chosen than an observed smooth one.
     """
     half = resolution.to(logits.dtype) ** 2 / (2.0 * theta**2)
     disk, smooth = functional.logsigmoid(logits), functional.logsigmoid(-logits)
     seen = disk + torch.log(-torch.expm1(-half))
     missed = torch.logaddexp(smooth, disk - half)
+    if odds:
+        seen = seen + odds
+        chosen = torch.logaddexp(seen, missed)
+        seen, missed = seen - chosen, missed - chosen
     return -torch.where(targets == 1, seen, missed).mean()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,9 @@ class Sample:
         alpha, where labels are de-biased.
     weights : Tensor of float64, shape (n,), optional
         How often each is drawn, where not every one is drawn once.
+    mix : Tensor of float64, shape (classes,), optional
+        Share of each class among all labelled galaxies in the role's tiles, where those of the
+        sample were chosen by class.
     """
 
     wide: Tensor
@@ -35,6 +39,7 @@ class Sample:
     cumulative: Tensor | None = None
     resolution: Tensor | None = None
     weights: Tensor | None = None
+    mix: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.cutouts)
@@ -70,6 +75,16 @@ class Objective:
             else losses.class_weights(sample.targets, settings.weighted, len(answers.names))
         )
 
+        self.odds = self._odds() if self.kind == "debiased" else 0.0
+
+    def _odds(self) -> float:
+        """Return how much more often a disk was chosen than the other class, as a logarithm."""
+        if self.sample.mix is None:
+            return 0.0
+        rates = torch.bincount(self.sample.targets, minlength=2) / self.sample.mix
+        odds = math.log(rates[1] / rates[0])
+        return -odds if self.disk_first else odds
+
     def __call__(self, raw: Tensor, chosen: Tensor | slice, constrained: bool = True) -> Tensor:
         """Return the mean loss of some of the sample's galaxies.
 
@@ -99,4 +114,5 @@ class Objective:
         assert self.theta is not None
         if self.disk_first:
             logits, targets = -logits, 1 - targets
-        return losses.debiased(logits, targets, self.sample.resolution[chosen], self.theta)
+        resolution = self.sample.resolution[chosen]
+        return losses.debiased(logits, targets, resolution, self.theta, self.odds)

@@ -18,7 +18,13 @@ from catalogs.progress import Reporter, Silent
 from catalogs.sky import Regions, tile_of
 from training import checkpoint, records
 from training.answers import AnswerLayer, TwoClasses, answer_layer
-from training.calibrate import Calibration, fit_calibration, fit_questions, fit_temperature
+from training.calibrate import (
+    Calibration,
+    fit_calibration,
+    fit_questions,
+    fit_temperature,
+    of_mix,
+)
 from training.checkpoint import Run, RunData, RunResult
 from training.data import Views, read_views
 from training.debias import Theta, estimate_theta
@@ -47,6 +53,7 @@ from training.splits import (
 
 THRESHOLD = 0.5
 FEWEST = 2
+FEWEST_CALIBRATED = 30  # galaxies of a class; with fewer, Platt's numbers are told to be uncertain
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ def train(
     roles = roles_of(labels, settings)
     counts = _counts(labels, roles)
     _check_counts(counts)
+    every = roles_of(labels, _unrestricted(settings))
     used = np.flatnonzero(roles != UNUSED)
     tree, told = (labels.votes.tree, labels.votes.origin) if labels.votes else (None, "")
     answers = answer_layer(labels.answers, tree, settings.normalisation)
@@ -120,14 +128,18 @@ def train(
     reporter.event("train", survey=str(survey), crop=crop, resumed=resumed, counts=counts)
     if told:
         reporter.event("votes", known=told)
-    theta = _theta(labels, roles, settings)
+    theta = _theta(labels, every, settings)
     if theta is not None:
         reporter.event("theta", value=theta.value, error=theta.error)
     views = read_views(store, labels.rows[used], crop, network.size, reporter, settings.threads)
     if views.problems:
         reporter.event("undecodable", images=len(views.problems))
     kept = used[views.kept]
-    samples = {role: _sample(views, labels, kept, roles, role, settings) for role in ROLE_NAMES}
+    mixes = {role: _mix(labels, roles == role, every == role) for role in ROLE_NAMES}
+    samples = {
+        role: replace(_sample(views, labels, kept, roles, role, settings), mix=mix)
+        for role, mix in mixes.items()
+    }
     records.write_sky(to, labels, kept[roles[kept] == TRAIN])
     width = None if theta is None else theta.value
     sky = None
@@ -135,7 +147,7 @@ def train(
         sky = read_parts(store, drawn, crop, network.size, reporter, settings.threads)
     model = fit(samples[TRAIN], samples[VALIDATION], settings, to, reporter, answers, width, sky)
     raw = {role: predict(model, samples[role].cutouts) for role in (VALIDATION, TEST)}
-    calibration = _calibration(answers, settings, raw[VALIDATION], samples[VALIDATION])
+    calibration = _calibration(answers, settings, raw[VALIDATION], samples[VALIDATION], reporter)
     probability = {role: probabilities(answers, calibration, z) for role, z in raw.items()}
     judged = {
         role: judge(probability[role], labels, kept[roles[kept] == role], settings)
@@ -202,8 +214,23 @@ def roles_of(labels: Labels, settings: TrainSettings) -> Roles:
     return at_most(roles, labels.classes, labels.rows, split.most, split.seed)
 
 
+def _unrestricted(settings: TrainSettings) -> TrainSettings:
+    """Return the same split, of which no galaxy is left out for its class."""
+    return replace(settings, regions={}, split=replace(settings.split, most=None))
+
+
+def _mix(
+    labels: Labels, chosen: NDArray[np.bool_], every: NDArray[np.bool_]
+) -> torch.Tensor | None:
+    """Return the share of each class in a role's tiles; None where all galaxies were chosen."""
+    if len(labels.names) < 2 or np.array_equal(chosen, every):
+        return None
+    counts = np.bincount(labels.targets[every], minlength=len(labels.names))
+    return torch.from_numpy(counts / counts.sum())
+
+
 def _theta(labels: Labels, roles: Roles, settings: TrainSettings) -> Theta | None:
-    """Return the width of the labelling bias, given or found from the training galaxies."""
+    """Return the width of the labelling bias, given or found from all training tiles."""
     debias = settings.debias
     if debias is None:
         return None
@@ -222,9 +249,13 @@ def _theta(labels: Labels, roles: Roles, settings: TrainSettings) -> Theta | Non
 
 
 def _calibration(
-    answers: AnswerLayer, settings: TrainSettings, raw: NDArray[np.float64], sample: Sample
+    answers: AnswerLayer,
+    settings: TrainSettings,
+    raw: NDArray[np.float64],
+    sample: Sample,
+    reporter: Reporter,
 ) -> Calibration:
-    """Fit the calibration on the validation galaxies.
+    """Fit the calibration on the validation galaxies, with the mix of classes of their tiles.
 
     Of a tree where its outputs are logits: what is rectified has no scale, and the Dirichlet
     distributions have their own. Not after de-biasing: labels that are biased would bring the
@@ -235,9 +266,17 @@ def _calibration(
         return fit_questions(raw, targets.astype(np.float64), answers.tree.slices)
     if settings.objective != "cross_entropy":
         return Calibration()
-    if isinstance(answers, TwoClasses):
-        return fit_calibration(raw[:, 0], targets)
-    return fit_temperature(raw, targets)
+    weights = of_mix(targets, None if sample.mix is None else sample.mix.numpy())
+    if not isinstance(answers, TwoClasses):
+        return fit_temperature(raw, targets, weights)
+    found = fit_calibration(raw[:, 0], targets, weights)
+    fewest = int(np.bincount(targets, minlength=2).min())
+    if found == Calibration():
+        reason = "the validation galaxies' logits order the classes backwards"
+        reporter.event("uncalibrated", reason=reason)
+    elif fewest < FEWEST_CALIBRATED:
+        reporter.event("calibrated_on_few", galaxies_of_a_class=fewest)
+    return found
 
 
 def judge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,18 @@ from catalogs.progress import Silent
 from catalogs.trees.tree import read_tree
 from training import losses
 from training.answers import TreeAnswers
-from training.fit import _images, _optimiser, _order, _rate, device_of, fit, predict, read_log
+from training.fit import (
+    Precise,
+    _images,
+    _optimiser,
+    _order,
+    _rate,
+    _spread,
+    device_of,
+    fit,
+    predict,
+    read_log,
+)
 from training.models.registry import build
 from training.network import Classifier
 from training.objective import Objective, Sample
@@ -186,6 +198,32 @@ def test_a_step_stays_on_the_models_device(network: str, augmented: bool) -> Non
     raw.sum().backward()
     assert all(p.grad is not None and p.grad.is_meta for p in model.network.parameters())
     assert model(data.cutouts.to("meta")).shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)]
+)
+def test_every_cards_thread_computes_in_the_precision_asked_for(
+    precision: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replicas run in threads of their own, which hear nothing of autocast around them."""
+    settings = replace(SETTINGS, precision=precision)
+    module = _spread(torch.nn.Linear(4, 2), settings, several=True)
+    found = []
+
+    def replica() -> None:
+        # As torch.nn.parallel.parallel_apply: whether, but not in which type.
+        with torch.autocast("cpu", torch.float16, enabled=precision == "bf16"):
+            found.append(module(torch.ones(1, 4)).dtype)
+
+    thread = threading.Thread(target=replica)
+    thread.start()
+    thread.join()
+    assert found == [dtype]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    spread = _spread(torch.nn.Linear(4, 2), replace(settings, device="cuda"), several=True)
+    assert isinstance(spread, torch.nn.DataParallel)
+    assert isinstance(spread.module, Precise)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")

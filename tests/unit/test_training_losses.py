@@ -132,12 +132,11 @@ def test_debiasing_well_resolved_galaxies_is_the_cross_entropy() -> None:
     assert float(got) == pytest.approx(log_loss(targets, expit(logits)), rel=1e-9)
 
 
-def fitted(settings, targets, alpha, x, names=("elliptical", "spiral")) -> np.ndarray:
-    """The probabilities of the second class that a logistic model learns from labels."""
+def fitted(settings, targets, alpha, x, names=("elliptical", "spiral"), mix=None) -> np.ndarray:
+    """The logistic model of the second class that is learnt from labels: constant, slope."""
     few = torch.zeros((len(x), 1, 1, 3), dtype=torch.uint8)
-    sample = Sample(
-        few, few, torch.from_numpy(targets), resolution=torch.from_numpy(alpha).float()
-    )
+    labels, far = torch.from_numpy(targets), torch.from_numpy(alpha).float()
+    sample = Sample(few, few, labels, resolution=far, mix=mix)
     objective = Objective(TwoClasses(names), settings, sample, settings.debias.theta)
     design = torch.from_numpy(np.column_stack([np.ones(len(x)), x]))
 
@@ -147,7 +146,7 @@ def fitted(settings, targets, alpha, x, names=("elliptical", "spiral")) -> np.nd
         value.backward()
         return float(value.detach()), weights.grad.numpy()[:, 0]
 
-    return expit(design.numpy() @ minimize(loss, np.zeros(2), jac=True).x)
+    return minimize(loss, np.zeros(2), jac=True).x
 
 
 @pytest.mark.parametrize("disk", ["spiral", "another"])
@@ -167,10 +166,16 @@ theta = 9.18
     seen = true & (random.random(30_000) >= np.exp(-(alpha**2) / (2 * 9.18**2)))
     second = disk == "spiral"
     names = ("elliptical", "spiral") if second else ("another", "elliptical")
-    p = fitted(settings, (seen == second).astype(np.int64), alpha, x, names)
-    assert seen.mean() < 0.13
-    assert (p if second else 1 - p).mean() == pytest.approx(true.mean(), abs=0.02)
+    targets = (seen == second).astype(np.int64)
+    every = np.arange(len(x))
+    alike = np.concatenate([np.flatnonzero(seen), np.flatnonzero(~seen)[: seen.sum()]])
+    mix = torch.from_numpy(np.bincount(targets) / len(x))
     assert 0.3 < true.mean() < 0.4
+    assert seen.mean() < 0.13
+    for chosen, known in ((every, None), (alike, mix)):
+        given = (targets[chosen], alpha[chosen], x[chosen])
+        constant, slope = fitted(settings, *given, names, known) * (1 if second else -1)
+        assert expit(constant + slope * x).mean() == pytest.approx(true.mean(), abs=0.02)
 
 
 def test_classes_are_never_weighted_in_the_debiasing_likelihood() -> None:

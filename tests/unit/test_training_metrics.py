@@ -11,7 +11,7 @@ from sklearn.metrics import (
 )
 from statsmodels.stats.proportion import proportion_confint
 
-from training.calibrate import Calibration, fit_calibration, fit_questions, fit_temperature
+from training.calibrate import Calibration, fit_calibration, fit_questions, fit_temperature, of_mix
 from training.metrics import evaluate, roc_auc, wilson
 
 
@@ -90,6 +90,25 @@ def test_calibration_is_the_logistic_regression_on_platts_targets() -> None:
     )
     assert found.scale == pytest.approx(oracle.coef_[0, 0], rel=1e-3)
     assert found.bias == pytest.approx(oracle.intercept_[0], rel=1e-3)
+
+
+def test_calibration_is_of_the_mix_that_is_asked_for() -> None:
+    """Of galaxies that were chosen by class: the weighted regression of scikit-learn."""
+    random = np.random.default_rng(1)
+    targets = np.repeat([0, 1], [3000, 300])
+    logits = random.normal(2 * targets - 1.0)
+    weights = of_mix(targets, np.asarray([0.4, 0.6]))
+    assert weights.mean() == pytest.approx(1)
+    found = fit_calibration(logits, targets, weights)
+    oracle = LogisticRegression(C=np.inf, tol=1e-10).fit(logits[:, None], targets, weights)
+    assert found.scale == pytest.approx(oracle.coef_[0, 0], rel=0.02)
+    assert found.bias == pytest.approx(oracle.intercept_[0], abs=0.03)
+    drawn = (random.random(20_000) < 0.6).astype(np.int64)
+    p = found.probability(random.normal(2 * drawn - 1.0))
+    assert p.mean() == pytest.approx(0.6, abs=0.02)
+    assert fit_calibration(logits, targets, of_mix(targets, None)) == fit_calibration(
+        logits, targets
+    )
 
 
 def test_calibration_never_turns_the_order_round() -> None:

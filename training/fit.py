@@ -218,11 +218,11 @@ class Precise(nn.Module):
     def __init__(self, network: nn.Module, settings: TrainSettings) -> None:
         super().__init__()
         self.network, self.device = network, settings.device
-        self.half = settings.precision == "bf16"
+        self.reduced = settings.precision == "bf16"
 
     def forward(self, images: Tensor) -> Tensor:
         """Return what the network returns."""
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.reduced):
             raw: Tensor = self.network(images)
         return raw
 

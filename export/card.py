@@ -13,6 +13,7 @@ from export.manifest import (
     Metric,
     Provenance,
 )
+from export.parity.told import told_apart, told_few
 
 NETWORKS = {
     "shamir": """\
@@ -219,9 +220,13 @@ def _parity(manifest: Manifest) -> list[str]:
 | precision, provider | with | cutouts (galaxies) | largest difference | other labels | shift |
 |---|---|---|---|---|---|
 {rows}"""
+    few = "\n".join(f"- {what}" for what in told_few(manifest.parity))
+    left_out = "\n".join(f"- {what}" for what in told_apart(manifest.not_compared))
     return [
         "Each cutout was answered by both; the shift of a fraction is given with its 95% interval.",
         table,
+        f"**Few cutouts prove little**:\n\n{few}" if few else "",
+        f"**Not compared** on the machine on which it was made:\n\n{left_out}" if left_out else "",
         f"Past these limits no bundle would have been written:\n\n{limits}",
         calibrated,
         tiles,

@@ -13,8 +13,9 @@ from catalogs.errors import InputError, IntegrityError
 from catalogs.progress import Reporter, Silent
 from export.answers import stacked
 from export.bundle import Bundle
-from export.manifest import Comparison, Foreign
-from export.parity.gate import Gate, Reference, own_fp32, prove
+from export.manifest import Comparison, Foreign, Manifest, NotCompared
+from export.parity.gate import Gate, Reference, askable, own_fp32, prove
+from export.parity.told import told_apart
 from export.parity.views import Views, made, of_survey
 from export.session import Session
 
@@ -88,12 +89,30 @@ def check(
             "did not measure it"
         )
     if survey is None:
+        found.not_compared.extend(_when_it_was_made(bundle.manifest))
         return found
     galaxies = of_survey(survey, bundle.manifest.input.crop, gate.cutouts)
     reference = own_fp32(bundle) if original is None else original(bundle)
     views = Views(galaxies, gate.cutouts)
-    found.compared.extend(prove(bundle, reference, views, gate, reporter).comparisons)
+    proof = prove(bundle, reference, views, gate, reporter)
+    found.compared.extend(proof.comparisons)
+    found.not_compared.extend(told_apart(proof.not_compared))
     return found
+
+
+def _when_it_was_made(manifest: Manifest) -> list[str]:
+    """Return what the manifest's comparisons leave out, with the reason where it is recorded."""
+    because = {(one.provider, one.precision): one for one in manifest.not_compared}
+    done = {(one.provider, one.precision) for one in manifest.parity}
+    left_out = [
+        because.get(
+            (provider, precision),
+            NotCompared(provider=provider, precision=precision, because="no reason is recorded"),
+        )
+        for provider, precision in askable(manifest)
+        if (provider, precision) not in done
+    ]
+    return [f"when it was made, {what}" for what in told_apart(left_out)]
 
 
 def _why_not(bundle: Bundle) -> str:

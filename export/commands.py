@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from export.check import Checked
 from export.foreign import export_foreign, original_of
 from export.manifest import Comparison
 from export.parity.gate import Gate, Reference
+from export.parity.told import told_apart, told_few
 from export.parity.views import CUTOUTS
 
 FOREIGN = ".onnx"
@@ -107,22 +109,43 @@ def _original(source: Path, contract: Path | None, bundle: Bundle) -> Reference:
 def told(to: Path, bundle: Bundle) -> tuple[list[str], dict[str, Any]]:
     """Return what to say of a bundle that was made: lines, and facts."""
     lines = [f"{to}: exported, sha256 {bundle.sha256[:16]}"]
-    lines += [_line(found) for found in bundle.manifest.parity]
-    parity = [found.model_dump(mode="json") for found in bundle.manifest.parity]
-    return lines, {"bundle": str(to), "sha256": bundle.sha256, "parity": parity}
+    left_out = told_apart(bundle.manifest.not_compared)
+    few = told_few(bundle.manifest.parity)
+    lines += _lines(bundle.manifest.parity, few, left_out)
+    return lines, _facts(to, bundle, bundle.manifest.parity, few, left_out)
 
 
 def told_check(path: Path, checked: Checked) -> tuple[list[str], dict[str, Any]]:
     """Return what to say of a bundle that was checked: lines, and facts."""
-    sha256 = checked.bundle.sha256
-    lines = [f"{path}: every file is as it was made, and it answers, sha256 {sha256[:16]}"]
-    lines += [_line(found) for found in checked.compared]
-    lines += [f"  not compared: {what}" for what in checked.not_compared]
-    return lines, {
+    bundle, left_out = checked.bundle, checked.not_compared
+    lines = [f"{path}: every file is as it was made, and it answers, sha256 {bundle.sha256[:16]}"]
+    # Without cutouts to compare again, what was compared when it was made is all that there is.
+    few = told_few(checked.compared or bundle.manifest.parity)
+    lines += _lines(checked.compared, few, left_out)
+    return lines, _facts(path, bundle, checked.compared, few, left_out)
+
+
+def _lines(
+    compared: Sequence[Comparison], few: Sequence[str], left_out: Sequence[str]
+) -> list[str]:
+    lines = [_line(found) for found in compared]
+    lines += [f"  warning: {what}" for what in few]
+    return lines + [f"  not compared: {what}" for what in left_out]
+
+
+def _facts(
+    path: Path,
+    bundle: Bundle,
+    compared: Sequence[Comparison],
+    few: Sequence[str],
+    left_out: Sequence[str],
+) -> dict[str, Any]:
+    return {
         "bundle": str(path),
-        "sha256": sha256,
-        "parity": [found.model_dump(mode="json") for found in checked.compared],
-        "not_compared": checked.not_compared,
+        "sha256": bundle.sha256,
+        "parity": [found.model_dump(mode="json") for found in compared],
+        "warnings": list(few),
+        "not_compared": list(left_out),
     }
 
 

@@ -83,7 +83,7 @@ def export(
         ``NAME.bundle``.
     reporter : Reporter, optional
     precisions : sequence of {"fp32", "int8"}
-        fp32 is always there. bf16 needs no model of its own.
+        fp32 is always there. bf16 and fp16 need no model of their own.
     calibrate : Path, optional
         Survey store from whose galaxies int8 takes its ranges.
     survey : Path, optional
@@ -122,10 +122,10 @@ def export(
 
 def _check_precisions(precisions: Sequence[str], calibrate: Path | None) -> None:
     for name in precisions:
-        if name == "bf16":
+        if name in ("bf16", "fp16"):
             raise InputError(
-                "bf16 has no model of its own: `skytally annotate --precision bf16` computes the "
-                "fp32 model so; leave it out"
+                f"{name} has no model of its own: `skytally annotate --precision {name}` computes "
+                "the fp32 model so; leave it out"
             )
         if name not in ("fp32", "int8"):
             raise InputError(f"precision {name!r} is none of fp32, int8")

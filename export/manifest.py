@@ -25,9 +25,11 @@ SPIRAL = f"{PROBABILITY_PREFIX}spiral"
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Label = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=LONGEST_LABEL)]
+Line = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=500)]
 # A tree's are p_QUESTION_ANSWER.
 Answer = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=3 + 2 * LONGEST_LABEL)]
 Number = int | float | str | bool | None
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -61,9 +63,9 @@ class InputContract(_Part):
 class Metric(_Part):
     """A number measured on galaxies not trained on, with its 95% interval."""
 
-    value: float
-    low: float
-    high: float
+    value: Finite
+    low: Finite
+    high: Finite
     n: int
 
 
@@ -194,6 +196,14 @@ class Comparison(_Part):
     runtime: str
 
 
+class NotCompared(_Part):
+    """A precision on a provider in which a bundle can answer, and why that was not compared."""
+
+    provider: Label
+    precision: Label
+    because: Line
+
+
 class Variant(_Part):
     """A model of another precision: whose galaxies set its ranges, and how many."""
 
@@ -247,6 +257,8 @@ class Manifest(_Part):
         The model of each precision that has one; the others than fp32 are ``variants``.
     parity : list of Comparison
         What was compared before the bundle was written.
+    not_compared : list of NotCompared
+        What could not be on that machine; of older bundles it is not recorded.
     """
 
     schema_version: Literal[2] = 2
@@ -261,6 +273,7 @@ class Manifest(_Part):
     provenance: Provenance | Foreign
     metrics: dict[str, Metric]
     parity: list[Comparison]
+    not_compared: list[NotCompared] = Field(default=[], max_length=64)
     precisions: dict[Literal["fp32", "int8"], str] = {"fp32": MODEL}
     variants: dict[Literal["int8"], Variant] = {}
 

@@ -12,7 +12,7 @@ from export import bundle as bundles
 from export.bundle import Bundle
 from export.card import card
 from export.manifest import CARD, PARITY_TILES, Manifest
-from export.parity.gate import Gate, Reference, prove
+from export.parity.gate import Gate, Reference, askable, prove
 from export.parity.views import Views
 
 
@@ -35,7 +35,7 @@ def write_proven(
     to : Path
         ``NAME.bundle``.
     manifest : Manifest
-        Without ``files``; what is found out here is added to its ``parity``.
+        Without ``files``; what is found out here is added to its ``parity`` and ``not_compared``.
     files : mapping of str to bytes
         Models and training sky; of a bundle that is added to, its table of tiles, too.
     reference : Reference
@@ -70,9 +70,12 @@ def write_proven(
         if PARITY_TILES in files:
             table = files[PARITY_TILES] + table.partition(b"\n")[2]
         finished[PARITY_TILES] = table
+    asked = askable(manifest, precisions)
+    earlier = [one for one in manifest.not_compared if (one.provider, one.precision) not in asked]
     complete = manifest.model_copy(
         update={
             "parity": [*manifest.parity, *proof.comparisons],
+            "not_compared": [*earlier, *proof.not_compared],
             "files": {name: bundles.entry_of(content) for name, content in finished.items()},
         }
     )

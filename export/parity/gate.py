@@ -15,10 +15,10 @@ from catalogs.errors import InputError, IntegrityError
 from catalogs.progress import Reporter
 from export.answers import Answers, stacked
 from export.bundle import Bundle
-from export.manifest import Comparison, Limits
+from export.manifest import Comparison, Limits, Manifest, NotCompared
 from export.parity.agreement import TileShift, by_tile, flips, positives, shift, tiles_of
 from export.parity.views import CUTOUTS, Views, made
-from export.providers import available
+from export.providers import LONGEST_SAYING, PROVIDERS, ProviderName, available, why_not
 from export.session import PRECISIONS_OF, Precision, Session
 
 BATCHES = (1, 7, 64)
@@ -69,9 +69,10 @@ class Reference:
 
 @dataclass(slots=True)
 class Proof:
-    """What was compared, and where on the sky answers differ."""
+    """What was compared and what was not, and where on the sky answers differ."""
 
     comparisons: list[Comparison] = field(default_factory=list)
+    not_compared: list[NotCompared] = field(default_factory=list)
     tiles: list[tuple[Comparison, TileShift]] = field(default_factory=list)
 
     def table(self) -> bytes:
@@ -136,7 +137,12 @@ def prove(
     others = [(cutouts, _stack(reference.answer(cutouts))) for cutouts in _others(bundle, views)]
     tiles, order = tiles_of(views.galaxies.ra[views.galaxy], views.galaxies.dec[views.galaxy])
     proof = Proof()
-    for session, provider, precision in sessions(bundle, precisions, reporter):
+    for provider, precision in askable(bundle.manifest, precisions):
+        session = _opened(bundle, provider, precision)
+        if isinstance(session, NotCompared):
+            reporter.event("not compared", **session.model_dump())
+            proof.not_compared.append(session)
+            continue
         found = _answers(ask(session), views, f"ask {provider} {precision}", reporter)
         pairs = [(expected, found), *_in_small_batches(session, views, expected)]
         exact = precision == "fp32"
@@ -216,26 +222,41 @@ def facts(found: Comparison) -> dict[str, object]:
     }
 
 
-def sessions(
-    bundle: Bundle, precisions: Sequence[str] | None, reporter: Reporter
-) -> Iterator[tuple[Session, str, Precision]]:
-    """Open a bundle on every provider of this machine, in every precision that both have."""
-    wanted = {*bundle.manifest.precisions, "bf16", "fp16"} if precisions is None else {*precisions}
-    for provider in available():
-        for precision in PRECISIONS_OF[provider.name]:
-            if precision not in wanted or (
-                precision == "int8" and precision not in bundle.manifest.precisions
-            ):
-                continue
-            try:
-                session = Session(bundle, provider.name, precision)
-            except InputError as error:
-                if provider.name == "cpu":
-                    raise
-                # A build may offer a card that this machine does not have.
-                reporter.event("not compared", provider=provider.name, because=str(error))
-                continue
-            yield session, provider.name, precision
+def askable(
+    manifest: Manifest, precisions: Sequence[str] | None = None
+) -> list[tuple[ProviderName, Precision]]:
+    """Return on which providers, here or elsewhere, a bundle can answer in which precisions.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    precisions : sequence of str, optional
+        Those that count; by default all.
+    """
+    files = manifest.precisions
+    return [
+        (provider, precision)
+        for provider in PROVIDERS
+        for precision in PRECISIONS_OF[provider]
+        if (precisions is None or precision in precisions)
+        and (precision != "int8" or precision in files)
+    ]
+
+
+def _opened(bundle: Bundle, provider: ProviderName, precision: Precision) -> Session | NotCompared:
+    """Open a bundle, or say why this machine cannot; the CPU can always."""
+    if provider != "cpu" and provider not in {found.name for found in available()}:
+        because, _, _ = why_not(provider).partition(";")  # without the remedy
+    else:
+        try:
+            return Session(bundle, provider, precision)
+        except InputError as error:
+            if provider == "cpu":
+                raise
+            # A build may offer a card that this machine does not have.
+            because = str(error).replace(str(bundle.path), bundle.path.name)
+    line = "".join(c if c.isprintable() else " " for c in because)[:LONGEST_SAYING]
+    return NotCompared(provider=provider, precision=precision, because=line)
 
 
 def own_fp32(bundle: Bundle) -> Reference:

@@ -8,6 +8,7 @@ from export import bundle as bundles
 from export import manifest as manifests
 from export.bundle import Bundle, shipped
 from export.check import check
+from export.commands import told_check
 
 
 def changed(to: Path, old: str, new: str) -> Path:
@@ -30,6 +31,12 @@ def test_the_shipped_bundle_is_whole_and_answers() -> None:
     assert "give --survey" in said
     assert "its run is not given" in said
     assert "schema version 1" in said
+    # Made before reasons were recorded; what was not compared is no secret all the same.
+    assert "when it was made, fp32, bf16 on openvino: no reason is recorded" in said
+    assert "when it was made, fp32, fp16 on tensorrt" in said
+    lines, facts = told_check(shipped(), found)
+    assert any("compared on 154 cutouts, fewer than 4,096" in line for line in lines)
+    assert facts["not_compared"] == found.not_compared
 
 
 def test_answers_that_are_no_probabilities_are_found(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import healpy
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
@@ -21,12 +22,17 @@ from catalogs.errors import InputError, IntegrityError
 from catalogs.progress import Silent
 from catalogs.trees.tree import read_tree
 from export.bundle import Bundle
+from export.card import card
+from export.commands import told
 from export.convert import Exported, reference_of, to_onnx
-from export.manifest import CARD, MODEL, PARITY_TILES, SKY, Limits, Manifest
+from export.manifest import CARD, MODEL, PARITY_TILES, SKY, Limits, Manifest, Variant
+from export.parity import gate
 from export.parity.agreement import flips, positives, shift, tango, tiles_of
-from export.parity.gate import Gate, own_fp32, prove
+from export.parity.gate import Gate, askable, own_fp32, prove
+from export.parity.told import told_apart, told_few
 from export.parity.views import Galaxies, Views, made
 from export.proven import write_proven
+from export.providers import Provider, available
 from training.answers import TreeAnswers
 from training.calibrate import Calibration
 from training.models.shamir import ShamirShape
@@ -211,6 +217,83 @@ def test_every_question_of_a_tree_is_compared(tmp_path: Path, brightness: Bundle
     np.testing.assert_allclose(got[:, :-1], expected, atol=1e-5)
     summed = sum(expected[:, tree.names.index(name)] for name in tree.spiral)
     np.testing.assert_allclose(got[:, -1], summed, atol=1e-5)
+
+
+def test_each_provider_and_precision_is_compared_or_said_not_to_be(proven: Bundle) -> None:
+    manifest = proven.manifest
+    done = {(found.provider, found.precision) for found in manifest.parity}
+    left_out = {(found.provider, found.precision): found for found in manifest.not_compared}
+    assert ("cpu", "fp32") in done
+    assert not done & left_out.keys()
+    assert done | left_out.keys() == {
+        *(("cpu", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("cuda", "fp32")),
+        *(("tensorrt", "fp32"), ("tensorrt", "fp16")),
+    }
+    # Oracle: what ONNX Runtime itself says that this build has.
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        assert "does not have it" in left_out["cuda", "fp32"].because
+    text = (proven.path / CARD).read_text()
+    lines, facts = told(proven.path, proven)
+    for what in told_apart(manifest.not_compared):
+        assert f"- {what}" in text
+        assert f"  not compared: {what}" in lines
+        assert what in facts["not_compared"]
+    with_int8 = manifest.model_copy(
+        update={"precisions": {"fp32": MODEL, "int8": "model.int8.onnx"}}
+    )
+    assert askable(with_int8, ("int8",)) == [("cpu", "int8"), ("openvino", "int8")]
+
+
+def test_a_provider_that_fails_to_open_is_said_not_to_be_compared(
+    proven: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build with CUDA on a machine that has no card, or too old a library."""
+    if "cuda" in {found.name for found in available()}:
+        pytest.skip("there is a card")
+    cuda = Provider("cuda", "CUDAExecutionProvider")
+    monkeypatch.setattr(gate, "available", lambda: [*available(), cuda])
+    proof = prove(proven, own_fp32(proven), Views(galaxies(), 64), FEW, Silent())
+    (found,) = [one for one in proof.not_compared if one.provider == "cuda"]
+    assert found.because.startswith("provider 'cuda' is not usable here")
+    assert str(proven.path) not in found.because
+
+
+def test_few_cutouts_are_said_to_be_few(proven: Bundle) -> None:
+    few = "fp32 on cpu was compared on 128 cutouts, fewer than 4,096: a fraction may shift by 0.029"
+    assert told_few(proven.manifest.parity) == [f"{few} unseen"]
+    assert f"- {few}" in (proven.path / CARD).read_text()
+    assert f"  warning: {few} unseen" in told(proven.path, proven)[0]
+    (found,) = proven.manifest.parity
+    enough = found.model_copy(update={"cutouts": 4096})
+    assert told_few([enough]) == []
+    whole = proven.manifest.model_copy(update={"parity": [enough], "not_compared": []})
+    assert "Few cutouts" not in card(whole)
+    assert "Not compared" not in card(whole)
+
+
+def test_an_8_bit_model_keeps_what_was_said_of_the_others(tmp_path: Path, proven: Bundle) -> None:
+    manifest = proven.manifest.model_copy(
+        update={
+            "precisions": {"fp32": MODEL, "int8": "model.int8.onnx"},
+            "variants": {"int8": Variant(survey="s", calibrated_on=64)},
+        }
+    )
+    files = {name: proven.file(name) for name in (MODEL, SKY, PARITY_TILES)}
+    files["model.int8.onnx"] = proven.model_bytes()
+    views, to = Views(galaxies(), 64), tmp_path / "x.bundle"
+    wide = replace(FEW, rounded=Limits(flips=0.5))
+    bundle = write_proven(
+        to, manifest, files, own_fp32(proven), views, wide, Silent(), precisions=("int8",)
+    )
+    said = bundle.manifest.not_compared
+    assert said[: len(proven.manifest.not_compared)] == proven.manifest.not_compared
+    assert {one.precision for one in said[len(proven.manifest.not_compared) :]} <= {"int8"}
+    again = write_proven(
+        tmp_path / "y.bundle", bundle.manifest.model_copy(update={"parity": []}),
+        {name: bundle.file(name) for name in bundle.manifest.files if name != CARD},
+        own_fp32(proven), views, wide, Silent(), precisions=("int8",),
+    )  # fmt: skip
+    assert again.manifest.not_compared == said
 
 
 def test_another_network_is_not_passed_off(tmp_path: Path, proven: Bundle) -> None:

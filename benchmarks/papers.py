@@ -1,0 +1,361 @@
+"""The papers' numbers beside ours, of whatever experiments have been run.
+
+    python -m benchmarks.papers --from out/experiments --page docs/results/experiments.md
+
+Reads ``results.json`` of the experiments named in `RUNS`, and writes what they say between the
+page's marks; one that is not there is said to be not run. With ``--small FOLDER`` the table takes
+from there what is missing, and says so.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Rows = Sequence[Mapping[str, Any]]
+NOT_RUN = "not run"
+
+RUNS = {
+    "gz1-swap": "sky swap, Galaxy Zoo 1",
+    "gz1-size": "training size, Galaxy Zoo 1",
+    "gz1-debias": "de-biasing, Galaxy Zoo 1; radii measured from the pictures, seeing assumed",
+    "gz1-blank": "blank sky, Galaxy Zoo 1",
+    "gz1-probe": "sky probe, Galaxy Zoo 1",
+    "sim-remedies": "remedies, simulated sky whose seeing goes with the class in one region",
+    "sim-swap": "sky swap, the same sky",
+    "sim-photometry": "photometry, the same sky",
+    "sim-size": "training size, the same sky",
+    "worlds-seeing": "four worlds; the classifier led astray by seeing",
+    "worlds-background": "two of them; by background",
+    "worlds-depth": "two of them; by noise",
+    "sim-blank": "blank sky, simulated, frames of fixed scale",
+    "sim-debias": "de-biasing, simulated",
+    "large-swap": "sky swap, 100,000 simulated galaxies",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an experiment wrote."""
+
+    document: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Results | None":
+        """Return the results in a folder; None where there are none yet."""
+        file = folder / "results.json"
+        return cls(json.loads(file.read_text())) if file.is_file() else None
+
+    def rows(self, table: str, **chosen: object) -> Rows:
+        """Return the rows of a table that have these values; none where the table is not there."""
+        tables = self.document["tables"]
+        rows = tables[table]["rows"] if table in tables else []
+        return [row for row in rows if all(row[name] == value for name, value in chosen.items())]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A number of a paper, where ours is, and why they differ."""
+
+    paper: str
+    what: str
+    theirs: str
+    runs: tuple[str, ...]
+    ours: Callable[[Results], str]
+    why: str
+
+
+def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def sizes(found: Results) -> str:
+    """Balanced accuracy by training size."""
+    said = [f"{row['size']}: {percent(row['balanced_accuracy'])}" for row in found.rows("sizes")]
+    return f"balanced accuracy [%] by galaxies of a class: {', '.join(said)}"
+
+
+def same_galaxies(found: Results) -> str:
+    """The largest shift between two trainings on the same galaxies."""
+    rows = found.rows("same-galaxies")
+    most = max(rows, key=lambda row: abs(row["balanced_difference"]))
+    return (
+        f"{percent(most['balanced_difference'], sign=True)} points at most ({most['training']} on "
+        f"{most['region']}, p over {most['splits']} splits {p_value(most['balanced_p'])}, "
+        f"{len(rows)} looked at); {percent(most['detectable'])} would have been found with 80% "
+        "power"
+    )
+
+
+def two_regions(found: Results) -> str:
+    """The largest difference of one network between two regions."""
+    rows = found.rows("two-regions")
+    most = max(rows, key=lambda row: abs(row["balanced_difference"]))
+    return (
+        f"{percent(most['balanced_difference'], sign=True)} points at most ({most['training']}, "
+        f"{most['first']} less {most['second']}, p over splits {p_value(most['balanced_p'])}, "
+        f"{len(rows)} looked at)"
+    )
+
+
+def split_spread(found: Results) -> str:
+    """How much the accuracy depends on the split, where training and test sky differ most."""
+    rows = found.rows("spread", over="seeds")
+    sds = [row["accuracy_sd"] for row in rows if row["accuracy_sd"] is not None]
+    if not sds:
+        return "one split"
+    return (
+        f"standard deviation of the accuracy over {rows[0]['splits']} splits "
+        f"{percent(min(sds))} to {percent(max(sds))} points, by training and region"
+    )
+
+
+def blank(found: Results) -> str:
+    """The class told from patches of sky."""
+    said = [
+        f"{row['place']} {percent(row['accuracy'])}% of {row['n']:,} (chance "
+        f"{percent(row['chance'])}%, p {p_value(row['p'])})"
+        for row in found.rows("places")
+    ]
+    return "; ".join(said)
+
+
+def poster(found: Results) -> str:
+    """How many tests of the photometric swap are significant."""
+    counts = {row["test"]: row for row in found.rows("counts")}
+    plain, holm, bh = (counts[name] for name in ("p", "p_holm", "p_bh"))
+    return (
+        f"{plain['mean']:.1f} of {plain['of']} below .05; after Holm {holm['mean']:.1f}, after "
+        f"Benjamini and Hochberg {bh['mean']:.1f} (means over splits)"
+    )
+
+
+def theta(found: Results) -> str:
+    """The width of the labelling bias."""
+    row = found.rows("theta")[0]
+    return f"{row['theta']:.2f}" + (f" ± {row['error']:.2f}" if row["error"] else " (given)")
+
+
+def resolution_bias(found: Results) -> str:
+    """How much answers follow the resolution, by what was learnt from."""
+    rows = [row for row in found.rows("means") if row["cv14"] is not None]
+    said = []
+    for row in rows:
+        cv18 = "" if row["cv18"] is None else f", CV18 {row['cv18']:.3f}"
+        said.append(f"{row['who']}: CV14 {row['cv14']:.3f}{cv18}")
+    return "; ".join(said) or "too few test galaxies"
+
+
+def right(found: Results) -> str:
+    """Accuracy against the labels, or the truth where it is known."""
+    said = []
+    for row in found.rows("means"):
+        kind = "true" if "true_accuracy" in row else "label"
+        if row["who"] in ("biased labels", "de-biased labels", "de-biasing loss"):
+            scores = [row[f"{kind}_{name}"] for name in ("accuracy", "precision", "recall", "f1")]
+            told = " ".join("–" if one is None else f"{one:.3f}" for one in scores)
+            said.append(f"{row['who']} {told}")
+    against = "the truth" if "true_accuracy" in found.rows("means")[0] else "the biased labels"
+    return f"against {against}: {'; '.join(said)}"
+
+
+def changed(found: Results) -> str:
+    """Galaxies labelled smooth that become disks."""
+    rows = found.rows("changed")
+    known = [row for row in rows if row["truth"] is not None]
+    disks = f", {sum(row['truth'] == 'spiral' for row in known)} truly disks" if known else ""
+    return f"{len(rows)} test galaxies{disks}"
+
+
+SKIES = ("gz1-swap", "sim-swap", "large-swap")
+BIASES = ("gz1-debias", "sim-debias")
+FEWER = (
+    "Theirs: 120 px, 250 epochs, 2,000 to 3,000 training and 3,000 to 8,000 test galaxies of a "
+    "class. Ours: 64 px, 6 to 12 epochs, at most 600 a class. "
+)
+LINES = (
+    Line(
+        "DS22, figure 2",
+        "accuracy against training size",
+        "flat from about 1,000 of a class",
+        ("gz1-size", "sim-size"),
+        sizes,
+        "Theirs are labels of certainty ≥ .9 in Pan-STARRS at 120 px. Galaxy Zoo 1's here are the "
+        "largest vote, however small, which bounds the accuracy; the simulated ones are the truth.",
+    ),
+    Line(
+        "DS22, tables 3 and 6; 12 and 14",
+        "same galaxies, two trainings",
+        "2.8 points (Pan-STARRS); 11.6 (SDSS); one pair of networks each",
+        SKIES,
+        same_galaxies,
+        FEWER + "Theirs are single pairs of networks, tested as if the other fraction were known; "
+        "ours are means over splits, the network being the unit, with both classes weighted alike.",
+    ),
+    Line(
+        "DS22, tables 6 to 9, 12 to 15",
+        "one network, two regions",
+        "+0.6 (z 1.1), +1.8 (z 3.2), +4.0 (z 4.4), +7.3 points (z 8.0)",
+        SKIES,
+        two_regions,
+        "As above. Their regions have as many galaxies of each class; ours are weighted to that.",
+    ),
+    Line(
+        "DS22, tables 6 and 7",
+        "spread over random splits",
+        "100 splits; table 6: 247.4 ± 1.1 of 8,000 ellipticals wrong, 291 at most; 406.1 ± 1.4 "
+        "spirals. Table 7: 216.2 ± 1 and 473 ± 1.4",
+        SKIES,
+        split_spread,
+        "Their splits share most galaxies, and ± is that of the mean of 100; ours is that of one "
+        "split, whose test tiles have a few hundred galaxies.",
+    ),
+    Line(
+        "S23",
+        "class told from sky without the galaxy",
+        "no number at hand",
+        ("gz1-blank", "sim-blank"),
+        blank,
+        "Where frames follow the galaxy's size (Galaxy Zoo's), honest sky tells the class, too.",
+    ),
+    Line(
+        "S23",
+        "photometry, three regions, nine trainings",
+        "10 of 48 p below .05, the smallest 5.8e-4; after Holm 2, after Benjamini and Hochberg 4",
+        ("sim-photometry",),
+        poster,
+        "Real photometry of three fields against simulated columns with a bias that was put in.",
+    ),
+    Line(
+        "Goddard & Shamir 2022",
+        "photometric catalog by training region",
+        "no number at hand",
+        (),
+        poster,
+        "No photometric columns of real galaxies here; the simulated ones are in the line above.",
+    ),
+    Line(
+        "MC21",
+        "theta",
+        "9.18 (CV14's regression)",
+        BIASES,
+        theta,
+        "On Galaxy Zoo 1 radii are measured from the pictures, the seeing of 1.4 arcsec is "
+        "assumed (theta is inversely proportional to it), and two colours and a concentration of "
+        "the pictures stand for Sersic index, ellipticity and half-light radius. Simulated: 9.18 "
+        "is the truth.",
+    ),
+    Line(
+        "MC21, table 1",
+        "bias L of the answers, ResNet50",
+        "CV14, CV18: on biased labels .4893, .3795; on de-biased ones .2969, .3246; with the loss "
+        ".3382, .2873",
+        BIASES,
+        resolution_bias,
+        "L depends on the sample, its resolution and the number of leaves; CV14's is "
+        "reconstructed. Theirs: 121,984 galaxies of Galaxy Zoo 2, and intrinsic properties that "
+        "ours have not.",
+    ),
+    Line(
+        "MC21",
+        "accuracy, precision, recall, F1",
+        "ResNet50: .921 .921 .921 .921 on biased labels; .896 .866 .879 .872 on de-biased ones",
+        BIASES,
+        right,
+        "Another network (64 px, at most 15 epochs), few galaxies, and Galaxy Zoo 1's largest "
+        "vote. Against biased labels a de-biased network must lose accuracy.",
+    ),
+    Line(
+        "MC21",
+        "smooth to disk",
+        "ten test galaxies with Hubble images, none the other way",
+        BIASES,
+        changed,
+        "No Hubble images here; in the simulation the truth is known.",
+    ),
+)
+
+
+def papers(read: Mapping[str, Results | None], small: Mapping[str, Results | None]) -> str:
+    """Return the table of the papers' numbers; of a small run where the other is not there."""
+    lines = ["| paper | what | theirs | ours | why they differ |", "|---|---|---|---|---|"]
+    for line in LINES:
+        told = []
+        for name in line.runs:
+            found, kind = read[name], ""
+            if found is None and (found := small.get(name)) is not None:
+                kind = " (small)"
+            told.append(f"{name}{kind}: {NOT_RUN if found is None else line.ours(found)}")
+        ours = "<br>".join(told) or "–"
+        lines.append(f"| {line.paper} | {line.what} | {line.theirs} | {ours} | {line.why} |")
+    return "\n".join(lines)
+
+
+def runs(read: Mapping[str, Results | None]) -> str:
+    """Return what each run says of itself, in its own words."""
+    parts = []
+    for name, found in read.items():
+        if found is None:
+            continue
+        document = found.document
+        said = "\n".join(f"- {finding}" for finding in document["findings"])
+        minutes = sum(step["seconds"] for step in document["steps"].values()) / 60
+        parts.append(
+            f"### {RUNS[name][0].upper()}{RUNS[name][1:]}\n\n**{document['headline']}** "
+            f"(`{name}`: {scale(document)}, {minutes:.0f} minutes on a shared machine.)\n\n"
+            f"{said}"
+        )
+    missing = [f"`{name}` ({RUNS[name]})" for name, found in read.items() if found is None]
+    if missing:
+        parts.append(f"Not run: {', '.join(missing)}.")
+    return "\n\n".join(parts)
+
+
+def scale(document: Mapping[str, Any]) -> str:
+    """Return how large a run was."""
+    seeds = document["settings"]["seeds"]
+    said = f"{seeds} seed{'s' if seeds > 1 else ''}, {len(document['steps'])} steps"
+    survey = document["survey"]
+    return said if survey is None else f"{survey['rows']:,} galaxies, {said}"
+
+
+def marked(page: str, mark: str, content: str) -> str:
+    """Return a page with other content between ``<!-- mark -->`` and ``<!-- /mark -->``."""
+    before, opened, rest = page.partition(f"<!-- {mark} -->")
+    _, closed, after = rest.partition(f"<!-- /{mark} -->")
+    if not (opened and closed):
+        raise SystemExit(f"the page has no <!-- {mark} --> and <!-- /{mark} -->; put them in")
+    return f"{before}{opened}\n\n{content}\n\n{closed}{after}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--from", dest="folder", type=Path, required=True)
+    parser.add_argument("--page", type=Path, default=Path("docs/results/experiments.md"))
+    parser.add_argument("--small", type=Path, help="folder of smaller runs of the same names")
+    given = parser.parse_args()
+    read = {name: Results.read(given.folder / name) for name in RUNS}
+    small = {name: Results.read(given.small / name) for name in RUNS} if given.small else {}
+    page = given.page.read_text()
+    for mark, content in (("runs", runs(read)), ("papers", papers(read, small))):
+        page = marked(page, mark, content)
+    given.page.write_text(page)
+    there = [name for name, found in read.items() if found is not None]
+    print(
+        f"{given.page}: {len(there)} of {len(read)} runs{': ' if there else ''}{', '.join(there)}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,99 @@
+"""The papers' numbers beside ours: those of the runs, and what was not run is said to be so."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import papers
+
+PAGE = "before\n<!-- runs -->of before<!-- /runs -->\n<!-- papers --><!-- /papers -->\nafter\n"
+
+
+def document(**tables: list[dict]) -> dict:
+    return {
+        "headline": "It grows.",
+        "findings": ["By so much."],
+        "settings": {"seeds": 2},
+        "survey": {"rows": 5849},
+        "steps": {"train-1": {"seconds": 90.0}, "train-2": {"seconds": 30.0}},
+        "tables": {name: {"rows": rows} for name, rows in tables.items()},
+    }
+
+
+SIZES = document(
+    sizes=[
+        {"size": 30, "balanced_accuracy": 0.7004},
+        {"size": 1000, "balanced_accuracy": 0.85},
+    ]
+)
+SWAP = document(
+    **{
+        "same-galaxies": [
+            {"training": "a/b", "region": "a", "splits": 6, "balanced_difference": 0.01,
+             "balanced_p": 0.5, "detectable": 0.2},
+            {"training": "b/a", "region": "a", "splits": 6, "balanced_difference": -0.034,
+             "balanced_p": 0.012, "detectable": 0.05},
+        ],
+        "two-regions": [
+            {"training": "a/a", "first": "a", "second": "b", "balanced_difference": 0.02,
+             "balanced_p": None}
+        ],
+        "spread": [
+            {"over": "seeds", "splits": 6, "accuracy_sd": 0.012},
+            {"over": "folds", "splits": 5, "accuracy_sd": 0.9},
+        ],
+    }
+)  # fmt: skip
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    for folder, name, made in (
+        ("runs", "gz1-size", SIZES),
+        ("small", "gz1-size", {}),
+        ("small", "gz1-swap", SWAP),
+    ):
+        (tmp_path / folder / name).mkdir(parents=True)
+        (tmp_path / folder / name / "results.json").write_text(json.dumps(made))
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    said = ["--from", tmp_path / "runs", "--small", tmp_path / "small", "--page", page]
+    monkeypatch.setattr(sys, "argv", ["papers", *map(str, said)])
+    assert papers.main() == 0
+    first = page.read_text()
+    papers.main()
+    assert page.read_text() == first
+    return first
+
+
+def test_numbers_are_those_of_the_runs_and_the_rest_is_not_run(written: str) -> None:
+    assert written.startswith("before\n")
+    assert written.endswith("\nafter\n")
+    assert "of before" not in written
+    assert "(`gz1-size`: 5,849 galaxies, 2 seeds, 2 steps, 2 minutes on" in written
+    rows = [line.split(" | ") for line in written.splitlines() if line.startswith("| ")]
+    ours = {row[1]: row[3] for row in rows}
+    assert ours["accuracy against training size"] == (
+        "gz1-size: balanced accuracy [%] by galaxies of a class: 30: 70.0, 1000: 85.0"
+        "<br>sim-size: not run"
+    )
+    same = ours["same galaxies, two trainings"]
+    assert same.startswith("gz1-swap (small): −3.4 points at most (b/a on a, p over 6 splits 0.01")
+    assert "5.0 would have been found" in same
+    assert "p over splits –" in ours["one network, two regions"]
+    assert "1.2 to 1.2 points" in ours["spread over random splits"]
+    assert ours["theta"].count("not run") == 2
+    assert "Not run: `gz1-swap`" in written
+
+
+def test_every_run_of_the_table_is_one_of_the_runs() -> None:
+    assert {name for line in papers.LINES for name in line.runs} <= set(papers.RUNS)
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(SystemExit, match="put them in"):
+        papers.marked("no marks", "runs", "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,16 @@ REFUSED_OPERATORS = frozenset(
 MAX_PARTS = 1 << 19  # nodes, attributes, tensors …: what costs far more in memory than in the file
 MAX_VIEWS, MAX_RANK = 256, 64
 MAX_ELEMENTS = 1 << 28  # of a tensor that a constant shape makes
-# Operators that make a tensor of a given shape, and the input that gives it.
-_SHAPED_BY = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
+# Operators that make a tensor of a given shape, or enlarge one, and the inputs that say it.
+_SHAPED_BY = {
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "Tile": (1,),
+    "Pad": (1,),
+    "Resize": (2, 3),
+    "Upsample": (1,),
+}
+_SIZES = (TensorProto.INT64, TensorProto.FLOAT)  # of a side; of a scale
 
 
 def verify_model(content: bytes, manifest: Manifest, path: Path) -> None:
@@ -61,6 +69,10 @@ def verify_model(content: bytes, manifest: Manifest, path: Path) -> None:
             f"{path} maps {_few(inputs)} to {_few(outputs)}; {MANIFEST} says "
             f"{[manifest.input.name]} to {_few(manifest.answers)}"
         )
+    fixed = {tensor.name for tensor in model.graph.initializer}
+    fixed |= {tensor.values.name for tensor in model.graph.sparse_initializer}
+    if manifest.input.name in fixed:
+        raise IntegrityError(f"{path} holds a tensor in the place of its input {_few(inputs)}")
     kind = model.graph.input[0].type.tensor_type.elem_type
     if kind != helper.np_dtype_to_tensor_dtype(np.dtype(manifest.input.dtype)):
         raise IntegrityError(f"{path} does not take {manifest.input.dtype}, as {MANIFEST} says")
@@ -168,17 +180,51 @@ def _verify_tensor(tensor: TensorProto, path: Path) -> None:
 def _verify_node(node: NodeProto, constants: dict[str, list[TensorProto]], path: Path) -> None:
     if node.op_type in REFUSED_OPERATORS:
         raise IntegrityError(f"{path} uses the operator {node.op_type}, which no bundle may")
-    at = _SHAPED_BY.get(node.op_type)
-    if at is None or len(node.input) <= at:
-        return
-    for shape in constants.get(node.input[at], []):
-        if math.prod(shape.dims) > MAX_RANK or shape.data_type != TensorProto.INT64:
-            raise IntegrityError(f"{path}: the shape given to {node.op_type} is none")
-        sides = onnx.numpy_helper.to_array(shape).ravel().tolist()
-        if math.prod(max(abs(side), 1) for side in sides) > MAX_ELEMENTS:
-            raise IntegrityError(
-                f"{path} makes a tensor of more than {MAX_ELEMENTS} elements by {node.op_type}"
-            )
+    for at in _SHAPED_BY.get(node.op_type, ()):
+        for shape in constants[node.input[at]] if len(node.input) > at else ():
+            if math.prod(shape.dims) > MAX_RANK or shape.data_type not in _SIZES:
+                raise IntegrityError(f"{path}: the shape given to {node.op_type} is none")
+            _verify_size(_sides(node.op_type, _values(shape, path)), node.op_type, path)
+    for attribute in node.attribute:
+        if attribute.name == "pads":
+            _verify_size(_sides("Pad", list(attribute.ints)), node.op_type, path)
+        elif node.op_type == "Upsample" and attribute.name == "scales":
+            _verify_size(list(attribute.floats), node.op_type, path)
+    if node.op_type == "Range" and len(node.input) == 3:
+        starts, stops, steps = (_numbers(constants[name], path) for name in node.input)
+        if starts and stops and steps:
+            span = max(max(stops) - min(starts), max(starts) - min(stops))
+            step = min(abs(value) for value in steps)
+            _verify_size([span / step if step else span], "Range", path)
+
+
+def _verify_size(sides: Sequence[float], operator: str, path: Path) -> None:
+    """Refuse a tensor of so many elements; NaN is no size either."""
+    if not math.prod(max(abs(side), 1.0) for side in sides) <= MAX_ELEMENTS:
+        raise IntegrityError(
+            f"{path} makes a tensor of more than {MAX_ELEMENTS} elements by {operator}"
+        )
+
+
+def _sides(operator: str, values: list[float]) -> list[float]:
+    """Return by how much an operator enlarges each side: padding adds before and behind."""
+    if operator != "Pad":
+        return values
+    half = len(values) // 2
+    around = zip(values, values[half:], strict=False)
+    return [max(1 + before + behind, 1) for before, behind in around]
+
+
+def _values(tensor: TensorProto, path: Path) -> list[float]:
+    try:
+        return [float(value) for value in onnx.numpy_helper.to_array(tensor).ravel().tolist()]
+    except (TypeError, ValueError):
+        raise IntegrityError(f"{path}: a tensor that says a size holds no numbers") from None
+
+
+def _numbers(tensors: Sequence[TensorProto], path: Path) -> list[float]:
+    """Return what constants of one name may be where each is one number; none where not."""
+    return [_values(tensor, path)[0] for tensor in tensors if math.prod(tensor.dims) == 1]
 
 
 def _scan_of_views(graph: GraphProto) -> list[str]:

@@ -148,6 +148,76 @@ def test_a_tensor_larger_than_memory_is_refused_before_it_is_made(copied: Path) 
     Bundle.open(copied)
 
 
+def enlarged(op: str, *inputs: Any, **attributes: Any) -> Callable[[ModelProto], None]:
+    """An operator in a branch whose constant inputs, or attributes, say how large its answer is."""
+
+    def change(model: ModelProto) -> None:
+        names = [f"i{k}" if given is not None else "" for k, given in enumerate(inputs)]
+        for name, given in zip(names, inputs, strict=True):
+            if name:
+                model.graph.initializer.append(from_array(np.asarray(given), name))
+        node = helper.make_node(op, names, ["large"], **attributes)
+        in_branch(model, helper.make_graph([node], "inner", [], []))
+
+    return change
+
+
+ONE = np.ones((1, 1), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("large", "small"),
+    [
+        (enlarged("Range", 0, 10**12, 1), enlarged("Range", 0, 100, 1)),
+        (enlarged("Range", 10**12, 0, -1), enlarged("Range", 10**12, 10**12 - 9, -1)),
+        (enlarged("Range", 0.0, 1.0, 1e-12), enlarged("Range", 0.0, 1e12, 1e9)),
+        (enlarged("Range", 0.0, np.nan, 1.0), enlarged("Range", 0, 9, 0)),
+        (enlarged("Pad", ONE, [0, 0, 0, 10**11]), enlarged("Pad", ONE, [3, 3, 0, 10**5])),
+        (enlarged("Pad", ONE, [10**5, 0, 0, 10**5]), enlarged("Pad", ONE, [-9, 0, 0, 10**5])),
+        (enlarged("Pad", ONE, pads=[0, 0, 0, 10**11]), enlarged("Pad", ONE, pads=[0, 0, 1, 1])),
+        (enlarged("MaxPool", ONE, pads=[0, 10**11]), enlarged("MaxPool", ONE, pads=[1, 1])),
+        (
+            enlarged("Resize", ONE, None, np.asarray([2e4, 2e4], dtype=np.float32)),
+            enlarged("Resize", ONE, None, np.asarray([2, 0.5], dtype=np.float32)),
+        ),
+        (
+            enlarged("Resize", ONE, None, None, [1, 10**9]),
+            enlarged("Resize", ONE, None, np.zeros(0, dtype=np.float32), [224, 224]),
+        ),
+    ],
+)
+def test_what_constants_enlarge_without_bound_is_refused_before_it_is_made(
+    copied: Path, large: Callable[[ModelProto], None], small: Callable[[ModelProto], None]
+) -> None:
+    original = (copied / MODEL).read_bytes()
+    changed(copied, large)
+    with pytest.raises(IntegrityError, match="more than 268435456 elements by"):
+        Bundle.open(copied)
+    forge(copied, original)
+    changed(copied, small)
+    Bundle.open(copied)
+
+
+def test_a_size_that_is_no_number_is_refused(copied: Path) -> None:
+    short = TensorProto(name="i1", data_type=TensorProto.INT64, dims=[3], int64_data=[1])
+
+    def change(model: ModelProto) -> None:
+        enlarged("Expand", ONE)(model)
+        model.graph.node[-1].attribute[0].g.node[0].attribute[0].g.node[0].input.append("i1")
+        model.graph.initializer.append(short)
+
+    changed(copied, change)
+    with pytest.raises(IntegrityError, match="holds no numbers"):
+        Bundle.open(copied)
+
+
+def test_a_tensor_in_the_place_of_the_input_is_refused(copied: Path) -> None:
+    own = from_array(np.zeros((1, 8, 8, 3), np.uint8), "cutouts")
+    changed(copied, lambda model: model.graph.initializer.append(own))
+    with pytest.raises(IntegrityError, match="in the place of its input"):
+        Bundle.open(copied)
+
+
 @pytest.mark.parametrize(
     ("dims", "raw", "message"),
     [
@@ -261,6 +331,8 @@ def test_parts_are_those_that_protobuf_finds() -> None:
         lambda v: v.update(labels=["a", "a"], answers=["p_a", "p_a"], spiral="p_a"),
         lambda v: v.update(labels=[], answers=["p_a", "p_b"]),
         lambda v: v.update(threshold=float("nan")),
+        lambda v: v.update(metrics={"a": {"value": float("nan"), "low": 0, "high": 1, "n": 1}}),
+        lambda v: v.update(not_compared=[{"provider": "p", "precision": "q", "because": "\x1b["}]),
         lambda v: v.update(labels=["x"] * 100_000),
         lambda v: v["files"].update({f"f{i}": v["files"][MODEL] for i in range(50)}),
         lambda v: v["files"].update({"a\0b": v["files"][MODEL]}),

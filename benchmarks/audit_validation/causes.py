@@ -165,7 +165,10 @@ def compared(case: str, skies: int) -> Row:
     alarm = np.concatenate(alarms)
     among = float(np.mean(np.array(named_in["found"])[alarm])) if alarm.any() else 0.0
     note = (
-        f"rates of the audited network {world.audited}, of the other {world.other}, 8,000 labels; "
+        f"spirals {P + world.excess:.2f} in a cap of {_PART.radius:g} deg and {P} elsewhere; rates "
+        f"of the audited network {world.audited}"
+        + (f", TPR {world.audited[0] - world.lost:.3f} in the cap" if world.lost else "")
+        + f", of the other {world.other}; 8,000 labels; "
         f"the scan alarms in {alarm.mean():.3f}, and of these classifier is named in {among:.3f}"
     )
     name = f"comparison: {case}"

@@ -138,7 +138,8 @@ class AdversarySettings:
         Instead: name to ``RA0..RA1,DEC0..DEC1``, which must not overlap.
     strength, gamma : float
         lambda, the weight of the reversed gradient, rises from 0 to ``strength`` as
-        2 / (1 + exp(-gamma p)) - 1, where p is the share of training that is done.
+        2 / (1 + exp(-gamma p)) - 1, where p is the share of training that is done. The papers
+        end at 1, with which short trainings of ours swing.
     hidden : int
         Width of the layer between the features and the parts.
     fewest, most : int
@@ -148,7 +149,7 @@ class AdversarySettings:
 
     order: Annotated[int, Field(ge=0, le=6)] | None = None
     regions: dict[str, str] = Field(default_factory=dict)
-    strength: Positive = 1.0
+    strength: Positive = 0.3
     gamma: Positive = 10.0
     hidden: Annotated[int, Field(gt=0, le=4096)] = 64
     fewest: Annotated[int, Field(ge=2)] = 50

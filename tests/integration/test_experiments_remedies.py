@@ -24,7 +24,7 @@ VALUES = {
     "order": 3,
     "labels": 60,
     "remedies": ["none", "reversal", "labels"],
-    "adversary": {"regions": REGIONS, "hidden": 16},
+    "adversary": {"regions": REGIONS, "hidden": 16, "strength": 1.0},
     "background": {"background": 100.0, "gain": 0.0, "noise": 0.0, "blur": 0.0},
     "train": {
         "epochs": 6,

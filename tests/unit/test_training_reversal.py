@@ -36,7 +36,7 @@ GIVEN = {
     "shape": {"size": 16, "widths": [4, 4, 4, 4, 4], "dense": 8, "dropout": 0.0},
 }
 PLAIN = read_settings("default", None, GIVEN)
-REVERSED = read_settings("default", None, GIVEN | {"adversary": {"order": 0}})
+REVERSED = read_settings("default", None, GIVEN | {"adversary": {"order": 0, "strength": 1.0}})
 
 
 def test_the_schedule_is_the_papers() -> None:
@@ -70,7 +70,7 @@ def test_a_networks_gradient_is_that_of_both_losses() -> None:
     model = Classifier(PLAIN)
     random = np.random.default_rng(3)
     data = pictures(np.arange(16) % 2, random.integers(0, 2, 16), random)
-    adversary = Adversary(model.network, data, AdversarySettings(order=0, gamma=4.0))
+    adversary = Adversary(model.network, data, AdversarySettings(order=0, strength=1.0, gamma=4.0))
     chosen = torch.arange(8, 16)
     model.network.eval()
     images = model.preprocess(data.cutouts)

@@ -131,7 +131,7 @@ def _of_question(
     return {
         "accuracy": asdict(accuracy),
         "classes": {n: {k: asdict(m) for k, m in v.items()} for n, v in classes.items()},
-        "confusion": scores.confusion(truth, answer, len(names)).astype(int).tolist(),
+        "confusion": scores.confusion(truth, answer, len(names)).tolist(),
         "reliability": _plain(scores.reliability(stated, came_true)),
         "expected_calibration_error": asdict(calibration_error(stated, came_true)),
         "by_confidence": _plain(by_rank(sure, right)),

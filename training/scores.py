@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from catalogs.sky import FloatArray, IntArray
-from training.metrics import CONFIDENCE, Measured, wilson
+from training.metrics import CONFIDENCE, Measured, roc_auc, wilson
 
 REPLICATES = 1000
 BINS = 10
@@ -52,18 +52,19 @@ def bootstrapped(
     return found
 
 
-def confusion(
-    truth: IntArray, answer: IntArray, classes: int, weights: FloatArray | None = None
-) -> FloatArray:
+def confusion(truth: IntArray, answer: IntArray, classes: int) -> IntArray:
     """Return how many galaxies of each class (rows) got each answer (columns)."""
-    flat = np.bincount(truth * classes + answer, weights=weights, minlength=classes**2)
-    return np.asarray(flat, dtype=np.float64).reshape(classes, classes)
+    return np.bincount(truth * classes + answer, minlength=classes**2).reshape(classes, classes)
 
 
 def class_scores(
     truth: IntArray, answer: IntArray, probability: FloatArray, names: tuple[str, ...]
 ) -> tuple[Measured, dict[str, dict[str, Measured]]]:
     """Return the accuracy, and precision, recall, F1 and ROC AUC of each class against the rest.
+
+    Intervals are Wilson's, which promise something of few galaxies that are all right, too, and
+    DeLong's. F1 = 2 J / (1 + J), where J is the share of true positives among the galaxies that
+    are of the class or answered so: the ends of its interval are those of J's.
 
     Parameters
     ----------
@@ -75,41 +76,23 @@ def class_scores(
     Returns
     -------
     tuple of Measured and dict
-        With bootstrap intervals; ``n`` of a class is the number of galaxies that are of it.
+        ``n`` is the number of galaxies in the denominator.
     """
-    classes = len(names)
-    ranks = [np.unique(probability[:, c], return_inverse=True)[1] for c in range(classes)]
-
-    def statistic(weights: FloatArray) -> FloatArray:
-        table = confusion(truth, answer, classes, weights)
-        right = np.diag(table)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision, recall = right / table.sum(axis=0), right / table.sum(axis=1)
-            f1 = 2.0 * right / (table.sum(axis=0) + table.sum(axis=1))
-            areas = [_area(ranks[c], truth == c, weights) for c in range(classes)]
-            accuracy = right.sum() / table.sum()
-        return np.concatenate([[accuracy], np.stack([precision, recall, f1, areas], 1).ravel()])
-
-    accuracy, *rest = bootstrapped(statistic, len(truth))
-    kinds = ("precision", "recall", "f1", "roc_auc")
-    scores = {}
+    table = confusion(truth, answer, len(names))
+    found = {}
     for c, name in enumerate(names):
-        members = int(np.sum(truth == c))
-        four = rest[c * len(kinds) : (c + 1) * len(kinds)]
-        scores[name] = {
-            kind: Measured(m.value, m.low, m.high, members)
-            for kind, m in zip(kinds, four, strict=True)
+        right, answered, members = (
+            int(k) for k in (table[c, c], table[:, c].sum(), table[c].sum())
+        )
+        shared = wilson(right, answered + members - right)
+        value, low, high = (2 * j / (1 + j) for j in (shared.value, shared.low, shared.high))
+        found[name] = {
+            "precision": wilson(right, answered),
+            "recall": wilson(right, members),
+            "f1": Measured(value, low, high, shared.n),
+            "roc_auc": roc_auc(probability[:, c], (truth == c).astype(np.int64)),
         }
-    return accuracy, scores
-
-
-def _area(rank: IntArray, positive: NDArray[np.bool_], weights: FloatArray) -> float:
-    """Return the area under the ROC curve of weighted galaxies; ties count half."""
-    above = np.bincount(rank, weights=weights * positive)
-    below = np.bincount(rank, weights=weights * ~positive)
-    pairs = above.sum() * below.sum()
-    lower = np.cumsum(below) - below / 2.0
-    return float(np.sum(above * lower) / pairs) if pairs else float("nan")
+    return wilson(int(np.trace(table)), len(truth)), found
 
 
 def agreement(fractions: FloatArray) -> FloatArray:

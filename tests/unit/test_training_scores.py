@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy.stats import binom_conf_interval
 from scipy.stats import bootstrap, entropy
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
@@ -59,6 +60,28 @@ def test_intervals_are_scipys_percentile_bootstrap() -> None:
     width = oracle.confidence_interval.high - oracle.confidence_interval.low
     assert found.low == pytest.approx(oracle.confidence_interval.low, abs=0.1 * width)
     assert found.high == pytest.approx(oracle.confidence_interval.high, abs=0.1 * width)
+
+
+def test_intervals_of_shares_are_astropys_and_promise_no_perfection() -> None:
+    truth, p = answers(200)
+    answer = p.argmax(axis=1)
+    accuracy, found = class_scores(truth, answer, p, NAMES)
+    right = int(np.sum(truth == answer))
+    low, high = binom_conf_interval(right, 200, 0.95, interval="wilson")
+    assert (accuracy.low, accuracy.high) == pytest.approx((low, high))
+    spiral, said = truth == 2, answer == 2
+    both = int(np.sum(spiral & said))
+    for kind, of in (("precision", said), ("recall", spiral), ("f1", spiral | said)):
+        ends = np.asarray(binom_conf_interval(both, int(of.sum()), 0.95, interval="wilson"))
+        ends = 2 * ends / (1 + ends) if kind == "f1" else ends
+        measured = found["spiral"][kind]
+        assert (measured.low, measured.high, measured.n) == pytest.approx((*ends, of.sum()))
+    truth = np.arange(20) % 2
+    accuracy, found = class_scores(truth, truth, np.eye(2)[truth], ("e", "s"))
+    for measured in (accuracy, *found["e"].values(), *found["s"].values()):
+        assert measured.value == pytest.approx(1)
+        assert measured.high == pytest.approx(1)
+        assert measured.low < 0.9
 
 
 def test_a_class_that_is_never_answered_has_no_precision() -> None:

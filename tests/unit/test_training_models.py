@@ -229,6 +229,22 @@ class Stranger(nn.Module):
 
 class Unsized(Network):
     pass
+
+class Wide(Mine):
+    def forward(self, images):
+        return super().forward(images).repeat(1, 2)
+
+class Flat(Mine):
+    def forward(self, images):
+        return super().forward(images)[:, 0]
+
+class Raises(Mine):
+    def forward(self, images):
+        raise KeyError("boom")
+
+class Unmade(Mine):
+    def __init__(self, shape, outputs):
+        raise AttributeError("nope")
 """
 
 
@@ -237,6 +253,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mypackage").mkdir()
     documented = DOCUMENT.read_text().partition("```python\n")[2].partition("```")[0]
     (tmp_path / "mypackage" / "nets.py").write_text(documented + OTHERS)
+    (tmp_path / "mypackage" / "bad.py").write_text('raise RuntimeError("bad module")')
+    (tmp_path / "mypackage" / "worse.py").write_text("def (:")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
     for name in [n for n in sys.modules if n.partition(".")[0] == "mypackage"]:
@@ -263,6 +281,8 @@ def test_a_network_of_ones_own_is_named_by_its_import_path() -> None:
         ({"model": "mypackage.nets:Mine", "shape": {"wide": 5}}, "wide"),
         ({"model": "mypackage.nets:Nobody"}, "cannot be imported"),
         ({"model": "nopackage:Mine"}, "PYTHONPATH"),
+        ({"model": "mypackage.bad:Mine"}, "cannot be imported .RuntimeError: bad module"),
+        ({"model": "mypackage.worse:Mine"}, "cannot be imported .SyntaxError: invalid syntax"),
         ({"model": "mypackage.nets:Stranger"}, "no subclass of training.models.base.Network"),
         ({"model": "mypackage.nets:Unsized"}, "no number of pixels"),
         ({"model": "nothing"}, "is none of shamir.*no package.module:Class"),
@@ -271,4 +291,20 @@ def test_a_network_of_ones_own_is_named_by_its_import_path() -> None:
 def test_what_is_no_network_is_refused(changed: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         read_settings("default", None, changed)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Wide", r"forward returned \(2, 2\) for two images, \(2, 1\) was expected"),
+        ("Flat", r"forward returned \(2,\) for two images, \(2, 1\) was expected"),
+        ("Raises", r"does not answer for cutouts: KeyError: 'boom' \(.*nets\.py, line \d+\)"),
+        ("Unmade", r"has the sizes .*: AttributeError: nope \(.*nets\.py, line \d+\)"),
+    ],
+)
+def test_a_network_of_ones_own_that_cannot_answer_is_told(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        build(f"mypackage.nets:{name}", registry.kind_of("mypackage.nets:Mine").shape, 1)
     assert "\n" not in str(caught.value)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import traceback
 from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Literal, get_args
 
+import torch
 from pydantic import Field
 
 from catalogs.errors import InputError
@@ -61,9 +64,9 @@ def kind_of(name: str) -> Kind:
         raise InputError(f"model {name!r} is none of {known_names}, and no package.module:Class")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001  (somebody else's code)
         raise InputError(
-            f"model {name!r} cannot be imported ({error}); is its package installed, or its "
+            f"model {name!r} cannot be imported ({_told(error)}); is its package installed, or its "
             "folder on PYTHONPATH?"
         ) from None
     if not (isinstance(found, type) and issubclass(found, Network)):
@@ -81,11 +84,46 @@ def build(name: str, shape: Shape, outputs: int) -> Network:
     Raises
     ------
     InputError
-        The sizes do not fit together.
+        The sizes do not fit together, or a network of the user's own does not give what it
+        should of two empty cutouts.
     """
     network = kind_of(name).network
+    own = name not in NETWORKS
+    sizes: tuple[type[Exception], ...] = (RuntimeError, ValueError, TypeError)
+    refused = (Exception,) if own else sizes
     try:
-        return network(shape, outputs)
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        made = network(shape, outputs)
+    except refused as error:
+        reason = _told(error, network) if own else str(error).partition("\n")[0]
         raise InputError(f"no {name} network has the sizes {shape}: {reason}") from None
+    if own:
+        _try(made, name, outputs)
+    return made
+
+
+def _try(network: Network, name: str, outputs: int) -> None:
+    """Refuse a network of the user's own that cannot answer."""
+    cutouts = torch.zeros((2, network.size, network.size, 3), dtype=torch.uint8)
+    was = network.training
+    try:
+        with torch.no_grad():
+            raw = network.eval()(network.preprocess()(cutouts))
+    except Exception as error:  # noqa: BLE001  (somebody else's code)
+        said = _told(error, type(network))
+        raise InputError(f"model {name!r} does not answer for cutouts: {said}") from None
+    network.train(was)
+    shape = tuple(raw.shape) if isinstance(raw, torch.Tensor) else type(raw).__name__
+    if shape != (2, outputs):
+        raise InputError(
+            f"model {name!r}: forward returned {shape} for two images, (2, {outputs}) was expected"
+        )
+
+
+def _told(error: Exception, network: type | None = None) -> str:
+    """Return what went wrong in somebody's module in one line, and in which line of it."""
+    kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+    file = None if network is None else inspect.getfile(network)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    where = f" ({file}, line {lines[-1]})" if lines else ""
+    return f"{kind}{str(error).partition(chr(10))[0]}{where}"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from catalogs.errors import InputError
 from training.answers import answer_layer
 from training.calibrate import Calibration
-from training.checkpoint import Run
+from training.checkpoint import WEIGHTS, Run, restore
 from training.network import Annotator, Classifier
 from training.settings import TrainSettings, parse_settings
 
@@ -108,5 +108,5 @@ def _annotator(
 ) -> Annotator:
     answers = answer_layer(run.data.names, run.data.questions, settings.normalisation)
     classifier = Classifier(settings, answers)
-    classifier.load_state_dict(weights)
+    restore(classifier, weights, run.path / WEIGHTS)
     return Annotator(classifier, calibration)

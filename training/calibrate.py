@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax
 
-FEWEST = 30  # galaxies that a question is calibrated on
+FEWEST = 30  # galaxies that a question is calibrated on; of a class, fewer are told
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from catalogs.errors import InputError, IntegrityError
@@ -98,7 +98,7 @@ class RunData(BaseModel):
     survey: str
     survey_uuid: str
     names: tuple[str, ...]
-    crop: int
+    crop: Annotated[int, Field(gt=0, le=8192)]
     fingerprint: str
     counts: dict[str, dict[str, int]]
     code_version: str
@@ -173,10 +173,17 @@ def begin(path: Path, settings: TrainSettings, data: RunData) -> bool:
     InputError
         ``path`` is something else, or a run with other settings or data; names the field.
     """
-    if path.exists() and not (path / SETTINGS).is_file() and any(path.iterdir()):
+    begun = (path / SETTINGS).is_file() and (path / DATA).is_file()
+    # A run that was killed while it began has nothing but these, or what they are written to.
+    first = {name for file in (SETTINGS, DATA) for name in (file, _partial(path / file).name)}
+    other = path.exists() and (not path.is_dir() or {file.name for file in path.iterdir()} - first)
+    if other and not begun:
         raise InputError(f"{path} exists and is no training run; choose another name")
-    path.mkdir(parents=True, exist_ok=True)
-    if (path / SETTINGS).is_file() and (path / DATA).is_file():
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be made: {error.strerror}") from None
+    if begun:
         old = dump(_read_settings(path)) | _read_model(path / DATA, RunData).model_dump()
         new = dump(settings) | data.model_dump()
         for key in new:
@@ -213,23 +220,55 @@ def save_state(
 def load_state(
     path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
 ) -> int:
-    """Restore what `save_state` kept; return the number of epochs done, 0 without a state."""
+    """Restore what `save_state` kept; return the number of epochs done, 0 without a state.
+
+    Raises
+    ------
+    IntegrityError
+        It cannot be read, or is of another network.
+    """
     file = path / STATE
     if not file.is_file():
         return 0
     tensors = read_tensors(file)
-    with safetensors.safe_open(file, "pt") as stream:
-        epochs = int((stream.metadata() or {}).get("epochs", "0"))
     for name, module in modules.items():
-        module.load_state_dict(_below(tensors, f"{name}."))
+        restore(module, _below(tensors, f"{name}."), file)
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in _below(tensors, "optimiser.").items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+    try:
+        with safetensors.safe_open(file, "pt") as stream:
+            epochs = int((stream.metadata() or {})["epochs"])
+        for key, value in _below(tensors, "optimiser.").items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+        fits = epochs > 0 and all(
+            value.ndim == 0 or value.shape == parameters[index].shape
+            for index, values in state.items()
+            for value in values.values()
+        )
+    except (KeyError, IndexError, ValueError):
+        fits = False
+    if not fits:
+        raise IntegrityError(f"{file} is not what a training run writes; train again")
     optimiser.load_state_dict(
         {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
     )
     return epochs
+
+
+def restore(module: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Give a module its weights, which were read from ``file``.
+
+    Raises
+    ------
+    IntegrityError
+        They are another module's.
+    """
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = _short(" ".join(str(error).split()))
+        raise IntegrityError(f"{file} does not fit the network ({reason}); train again") from None
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -262,7 +301,7 @@ def write_json(file: Path, values: Any) -> None:  # noqa: ANN401  (any JSON valu
 
 def write_bytes(file: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    partial = file.with_name(f".{file.name}.partial")
+    partial = _partial(file)
     with partial.open("wb") as stream:
         stream.write(content)
         stream.flush()
@@ -270,15 +309,26 @@ def write_bytes(file: Path, content: bytes) -> None:
     partial.replace(file)
 
 
+def _partial(file: Path) -> Path:
+    return file.with_name(f".{file.name}.partial")
+
+
 def _read_settings(path: Path) -> TrainSettings:
-    return parse_settings(_read_json(path / SETTINGS), str(path / SETTINGS))
+    return parse_settings(read_json(path / SETTINGS), str(path / SETTINGS))
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    IntegrityError
+        The file is missing or damaged.
+    """
     try:
         values = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
@@ -290,7 +340,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _read_model(file: Path, kind: type[Model]) -> Model:
     try:
-        return kind.model_validate(_read_json(file))
+        return kind.model_validate(read_json(file))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise IntegrityError(f"{file}: {first['loc']}: {first['msg']}; train again") from None

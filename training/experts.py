@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
+from pydantic import Field, TypeAdapter, ValidationError
 
 from catalogs.annotated import names
-from catalogs.errors import InputError
+from catalogs.config import faults
+from catalogs.errors import InputError, IntegrityError
 from catalogs.storage.place import open_place
 from catalogs.survey.tables import read_table
 from training import checkpoint
 from training.checkpoint import Run
 from training.triage import Level
+
+_LEVELS = TypeAdapter(Annotated[list[Level], Field(min_length=1)])
 
 
 def read_levels(run: Path, question: str | None = None) -> tuple[list[Level], str | None]:
@@ -33,9 +37,11 @@ def read_levels(run: Path, question: str | None = None) -> tuple[list[Level], st
     ------
     InputError
         No such run or question, or about no held-out galaxy half of the volunteers were asked it.
+    IntegrityError
+        A file of the run is missing or damaged.
     """
-    tree = Run.open(run).data.questions
-    found = json.loads((run / checkpoint.METRICS).read_text())
+    tree, file = Run.open(run).data.questions, run / checkpoint.METRICS
+    found = checkpoint.read_json(file)
     if tree is None:
         if question is not None:
             raise InputError(f"{run} answers no tree; leave out the question")
@@ -44,12 +50,15 @@ def read_levels(run: Path, question: str | None = None) -> tuple[list[Level], st
         question = question or known[tree.roots[0]]
         if question not in known:
             raise InputError(f"{run} has no question {question!r}, but {', '.join(known)}")
-        found = found["questions"][question]
-        if not found["galaxies"]:
+        found = (found.get("questions") or {}).get(question) or {}
+        if found.get("galaxies") == 0:
             raise InputError(f"{run}: {question} is asked of no held-out galaxy")
     if "triage" not in found:
         raise InputError(f"{run} was trained before triage was; train it again")
-    return [Level.read(values) for values in found["triage"]], question
+    try:
+        return _LEVELS.validate_python(found["triage"]), question
+    except ValidationError as error:
+        raise IntegrityError(f"{file}: triage: {faults(error)}; train again") from None
 
 
 def for_experts(

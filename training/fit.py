@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from catalogs.errors import InputError
+from catalogs.errors import InputError, IntegrityError
 from catalogs.progress import Reporter
 from training import checkpoint
 from training.answers import AnswerLayer, TwoClasses
@@ -86,6 +86,11 @@ def fit(
         colour = _colour(train, settings)
         done = checkpoint.load_state(run, modules, optimiser)
         log = read_log(run)[:done]
+        if len(log) < done:
+            raise IntegrityError(
+                f"{run / checkpoint.LOG} has {len(log)} of the {done} epochs that are done; "
+                "train again"
+            )
         with board(run, done) as note:
             for epoch in range(done, settings.epochs):
                 if settings.patience and _waited(log) >= settings.patience:
@@ -94,7 +99,15 @@ def fit(
                     model, average, optimiser, objective, settings, epoch, colour, adversary
                 )
                 line: dict[str, float] = {"epoch": epoch + 1, **losses}
-                line |= _watch(predict(average, validation.cutouts), watched)
+                raw = predict(average, validation.cutouts)
+                if not np.isfinite(raw).all():
+                    raise _diverged("answers are no numbers", epoch, optimiser)
+                line |= _watch(raw, watched)
+                if log and set(log[0]) != set(line):
+                    raise IntegrityError(
+                        f"{run / checkpoint.LOG} has {', '.join(log[0])} instead of "
+                        f"{', '.join(line)}; train again"
+                    )
                 log.append(line)
                 if settings.patience and _waited(log) == 0:
                     checkpoint.write_tensors(run / checkpoint.BEST, average.state_dict(), {})
@@ -104,7 +117,8 @@ def fit(
                 reporter.event("epoch", **line)
                 reporter.progress("train", epoch + 1, settings.epochs, "epochs")
         if settings.patience:
-            average.load_state_dict(checkpoint.read_tensors(run / checkpoint.BEST))
+            best = run / checkpoint.BEST
+            checkpoint.restore(average, checkpoint.read_tensors(best), best)
     return average.cpu()
 
 
@@ -131,15 +145,27 @@ def predict(model: Classifier, cutouts: Tensor) -> NDArray[np.float64]:
 
 
 def read_log(run: Path) -> list[dict[str, float]]:
-    """Return what was written of each epoch, in order; nothing without a log."""
+    """Return what was written of each epoch, in order; nothing without a log.
+
+    Raises
+    ------
+    IntegrityError
+        It is not what training writes.
+    """
     file = run / checkpoint.LOG
     if not file.is_file():
         return []
-    rows = csv.DictReader(file.read_text().splitlines())
-    return [
-        {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
-        for row in rows
-    ]
+    try:
+        log = [
+            {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
+            for row in csv.DictReader(file.read_text().splitlines(), strict=True)
+        ]
+        whole = [line["epoch"] for line in log] == list(range(1, len(log) + 1))
+    except (KeyError, TypeError, ValueError, csv.Error):
+        whole = False
+    if not whole or any("loss" not in line for line in log):
+        raise IntegrityError(f"{file} is not what a training run writes; train again")
+    return log
 
 
 def write_log(run: Path, log: Sequence[Mapping[str, float]]) -> None:
@@ -199,6 +225,8 @@ def _epoch(
             parts = adversary.loss(which, step / (settings.epochs * len(batches)))
             told.append(parts.item())
             loss = loss + parts
+        if not math.isfinite(value := loss.item()):
+            raise _diverged(f"the loss is {value}", epoch, optimiser)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -206,6 +234,14 @@ def _epoch(
         _follow(average, model, min(settings.average, (step + 1) / (step + 20)))
     found = {"loss": float(np.mean(losses))}
     return found | {"parts_loss": float(np.mean(told))} if told else found
+
+
+def _diverged(what: str, epoch: int, optimiser: torch.optim.Optimizer) -> InputError:
+    rate = optimiser.param_groups[0]["lr"]
+    return InputError(
+        f"training diverged: {what} in epoch {epoch + 1}, at a rate of {rate:g}; train another run "
+        "with a smaller learning_rate or a longer warmup"
+    )
 
 
 class Precise(nn.Module):

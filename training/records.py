@@ -184,7 +184,7 @@ def write_curves(run: Path) -> None:
     losses.legend(frameon=False)
     for name in set(log[0]) - {"epoch", *shown}:
         others.plot(epochs, [line[name] for line in log])
-        others.set(ylabel=WATCHED[name])
+        others.set(ylabel=WATCHED.get(name, name))
     others.set(xlabel="epoch")
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)

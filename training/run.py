@@ -18,6 +18,7 @@ from catalogs.progress import Reporter, Silent
 from catalogs.sky import Regions, tile_of
 from training import checkpoint, records
 from training.answers import AnswerLayer, TwoClasses, answer_layer
+from training.calibrate import FEWEST as FEWEST_CALIBRATED
 from training.calibrate import (
     Calibration,
     fit_calibration,
@@ -53,7 +54,6 @@ from training.splits import (
 
 THRESHOLD = 0.5
 FEWEST = 2
-FEWEST_CALIBRATED = 30  # galaxies of a class; with fewer, Platt's numbers are told to be uncertain
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,13 @@ def _calibration(
     """
     targets = sample.targets.numpy()
     if answers.tree is not None and settings.normalisation == "softmax":
-        return fit_questions(raw, targets.astype(np.float64), answers.tree.slices)
+        found = fit_questions(raw, targets.astype(np.float64), answers.tree.slices)
+        asked = zip(answers.tree.questions, answers.tree.slices, strict=True)
+        left = [q.name for q, s in asked if set(found.scales[s]) == {1.0}]
+        if left:
+            reason = f"fewer than {FEWEST_CALIBRATED} validation galaxies were asked"
+            reporter.event("uncalibrated", questions=", ".join(left), reason=reason)
+        return found
     if settings.objective != "cross_entropy":
         return Calibration()
     weights = of_mix(targets, None if sample.mix is None else sample.mix.numpy())

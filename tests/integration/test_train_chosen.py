@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from surveys import encode
 
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
+from catalogs.errors import IntegrityError
 from catalogs.progress import Silent
+from catalogs.trees.tree import read_tree
+from training import checkpoint
+from training.answers import TwoClasses, answer_layer
+from training.averaging import annotator_of
+from training.calibrate import Calibration
 from training.checkpoint import Run
+from training.experts import read_levels
 from training.labels import read_labels
 from training.models.shamir import ShamirShape
+from training.objective import Sample
 from training.records import read_holdout
-from training.run import _mix, _unrestricted, roles_of, train
+from training.run import _calibration, _mix, _unrestricted, roles_of, train
 from training.settings import SplitSettings, TrainSettings
 from training.splits import VALIDATION
 
@@ -96,3 +107,58 @@ def test_as_many_of_each_class_do_not_make_them_equally_frequent(survey: Path) -
     assert mix.numpy() == pytest.approx([1 - spirals.mean(), spirals.mean()])
     assert roles_of(labels, _unrestricted(chosen)).tolist() == all_roles.tolist()
     assert _mix(labels, all_roles == VALIDATION, all_roles == VALIDATION) is None
+
+
+def test_a_network_that_orders_backwards_is_said_to_be_uncalibrated() -> None:
+    targets = np.arange(40) % 2
+    nothing = torch.zeros((40, 1, 1, 3), dtype=torch.uint8)
+    sample, told = Sample(nothing, nothing, torch.from_numpy(targets)), Told()
+    raw = np.where(targets, -1.0, 1.0)[:, None]
+    assert _calibration(TwoClasses(), SETTINGS, raw, sample, told) == Calibration()
+    assert "backwards" in str(told.events["uncalibrated"]["reason"])
+
+
+def test_a_trees_questions_that_few_were_asked_are_named() -> None:
+    tree = read_tree("gz2")
+    random = np.random.default_rng(9)
+    votes = np.zeros((40, 37))
+    votes[:, :3] = random.multinomial(10, [0.5, 0.4, 0.1], 40)
+    settings = TrainSettings(tree="gz2", normalise="softmax")
+    nothing = torch.zeros((40, 1, 1, 3), dtype=torch.uint8)
+    sample, told = Sample(nothing, nothing, torch.from_numpy(votes)), Told()
+    answers = answer_layer(tree.names, tree, settings.normalisation)
+    _calibration(answers, settings, random.normal(size=(40, 37)), sample, told)
+    asked = [question.name for question in tree.questions]
+    assert told.events["uncalibrated"]["questions"] == ", ".join(asked[1:])
+
+
+@pytest.mark.parametrize("damage", ["metrics", "json", "gone", "weights", "names", "crop"])
+def test_a_damaged_run_is_told_in_one_line(
+    regional: tuple[Path, Told], tmp_path: Path, damage: str
+) -> None:
+    run = tmp_path / "a.run"
+    shutil.copytree(regional[0], run)
+    data = json.loads((run / "data.json").read_text())
+    if damage == "metrics":
+        (run / "metrics.json").write_text('{"triage": [{"confidence": "x"}]}')
+    elif damage == "json":
+        (run / "metrics.json").write_text("not json")
+    elif damage == "gone":
+        (run / "metrics.json").unlink()
+    elif damage == "weights":
+        weights = checkpoint.read_tensors(run / "weights.safetensors")
+        checkpoint.write_tensors(
+            run / "weights.safetensors", weights | {next(iter(weights)): torch.zeros(3)}, {}
+        )
+    elif damage == "names":
+        (run / "data.json").write_text(json.dumps(data | {"names": ["a", "b", "c"]}))
+    else:
+        (run / "data.json").write_text(json.dumps(data | {"crop": 10**9}))
+
+    def used() -> None:
+        read_levels(run)
+        annotator_of(Run.open(run))
+
+    with pytest.raises(IntegrityError, match=r"; train again$") as caught:
+        used()
+    assert "\n" not in str(caught.value)

@@ -100,6 +100,55 @@ def test_other_folders_are_left_alone(tmp_path: Path) -> None:
         Run.open(tmp_path)
 
 
+@pytest.mark.parametrize("left", [("data.json",), (".settings.json.partial", "data.json"),
+                                  (".data.json.partial",)])  # fmt: skip
+def test_a_run_that_was_killed_while_it_began_begins_again(
+    tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    run, whole = tmp_path / "a.run", tmp_path / "whole.run"
+    checkpoint.begin(whole, SMALL, DATA)
+    run.mkdir()
+    for name in left:
+        file = whole / name.removeprefix(".").removesuffix(".partial")
+        (run / name).write_bytes(file.read_bytes()[: 20 if "partial" in name else None])
+    assert checkpoint.begin(run, SMALL, DATA) is False
+    for name in ("settings.json", "data.json"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_file_in_the_place_of_a_run_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    file.write_text("1\n")
+    with pytest.raises(InputError, match="exists and is no training run"):
+        checkpoint.begin(file, SMALL, DATA)
+    with pytest.raises(InputError, match="cannot be made: Not a directory"):
+        checkpoint.begin(file / "a.run", SMALL, DATA)
+    assert file.read_text() == "1\n"
+
+
+@pytest.mark.parametrize("fault", ["shape", "epochs", "no epochs", "key", "index", "optimiser"])
+def test_a_state_of_something_else_is_told(tmp_path: Path, fault: str) -> None:
+    model = Classifier(SMALL)
+    optimiser = optimiser_of(model)
+    model(torch.zeros((2, 120, 120, 3), dtype=torch.uint8)).sum().backward()
+    optimiser.step()
+    checkpoint.save_state(tmp_path, 1, {"model": model}, optimiser)
+    file = tmp_path / checkpoint.STATE
+    tensors = checkpoint.read_tensors(file)
+    some = next(k for k in tensors if k.startswith("optimiser.0.exp_avg"))
+    if fault == "shape":
+        tensors[next(k for k in tensors if k.startswith("model."))] = torch.zeros(7, 7)
+    elif fault in ("key", "index"):
+        tensors["optimiser.x.y" if fault == "key" else "optimiser.999.y"] = tensors.pop(some)
+    elif fault == "optimiser":
+        tensors[some] = torch.zeros(77)
+    metadata = {"epochs": "abc" if fault == "epochs" else "1"}
+    checkpoint.write_tensors(file, tensors, {} if fault == "no epochs" else metadata)
+    with pytest.raises(IntegrityError, match=r"state\.safetensors .*; train again$") as caught:
+        checkpoint.load_state(tmp_path, {"model": model}, optimiser)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     run = tmp_path / "a.run"
     checkpoint.begin(run, SMALL, DATA)

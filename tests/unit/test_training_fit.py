@@ -10,10 +10,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from catalogs.errors import InputError
+from catalogs.errors import InputError, IntegrityError
 from catalogs.progress import Silent
 from catalogs.trees.tree import read_tree
-from training import losses
+from training import checkpoint, losses
 from training.answers import TreeAnswers
 from training.fit import (
     Precise,
@@ -97,6 +97,40 @@ def test_the_optimiser_is_the_one_asked_for_and_spares_biases() -> None:
     assert isinstance(adam, torch.optim.AdamW)
     assert adam.defaults["betas"] == (0.9, 0.99)
     assert all(group["weight_decay"] == 0 for group in adam.param_groups)
+
+
+@pytest.mark.parametrize("count", [24, 8])
+def test_a_training_that_diverges_says_so(tmp_path: Path, count: int) -> None:
+    """In a loss; or, where the only step of an epoch did it, in the answers."""
+    data = sample(count, 120)
+    settings = replace(SETTINGS, learning_rate=1e20, augment=None)
+    with pytest.raises(
+        InputError, match=r"^training diverged: .* in epoch 1, at a rate of [^\n]*$"
+    ):
+        fit(data, data, settings, tmp_path, Silent())
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (None, "log.csv has 0 of the 1 epochs that are done; train again"),
+        ("epoch,loss\nfoo,bar\n", "log.csv is not what a training run writes"),
+        ("epoch,loss\n1,0.5,7\n", "log.csv is not what a training run writes"),
+        ("epoch,loss\n2,0.5\n", "log.csv is not what a training run writes"),
+        ("loss\n0.5\n", "log.csv is not what a training run writes"),
+        ("epoch,loss\n1,0.5\n", "log.csv has epoch, loss instead of epoch, loss, valid"),
+    ],
+)
+def test_a_damaged_log_is_told(tmp_path: Path, log: str | None, said: str) -> None:
+    settings, data = replace(SETTINGS, augment=None), sample(8, 120)
+    model, average = Classifier(settings), Classifier(settings)
+    optimiser = _optimiser(torch.nn.ModuleList([model]), settings)
+    checkpoint.save_state(tmp_path, 1, {"model": model, "average": average}, optimiser)
+    if log:
+        (tmp_path / "log.csv").write_text(log)
+    with pytest.raises(IntegrityError, match=said) as caught:
+        fit(data, data, settings, tmp_path, Silent())
+    assert "\n" not in str(caught.value)
 
 
 def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:

@@ -143,6 +143,11 @@ def test_without_features_nothing_is_relabelled():
     settings = parse(debias.Settings, values, "settings")
     assert list(debias.trainings(settings)) == ["biased labels", "de-biasing loss"]
     assert not settings.train.balanced
+    weighted = parse(debias.Settings, values | {"train": {"balanced": True}}, "settings")
+    assert {n: t.weighted for n, t in debias.trainings(weighted).items()} == {
+        "biased labels": True,
+        "de-biasing loss": False,
+    }
     values["corrected"] = "better"
     made = debias.trainings(parse(debias.Settings, values, "settings"))
     assert made["de-biased labels"].label == "better"

@@ -110,6 +110,9 @@ def test_each_remedy_is_a_training(survey, tmp_path):
     assert made["sky-balanced"].sampling == "sky"
     assert (made["equivariant"].model, made["equivariant"].shape.size) == ("equivariant", 16)
     assert made["debiased"].objective == "debiased"
+    weighted = replace(settings, train=replace(settings.train, balanced=True))
+    assert remedies.remedied(weighted, "equivariant").weighted
+    assert not remedies.remedied(weighted, "debiased").weighted
     for changed, said in (
         ({"remedies": ["labels"]}, "nothing to compare"),
         ({"remedies": ["none", "debiased"]}, "needs the table"),

@@ -281,28 +281,57 @@ def read_levels(model: onnx.ModelProto, found: Normalisation, size: int) -> None
     quantise = graph.only_consumer(found.normalised, "QuantizeLinear")
     if quantise is None:
         return
-    cutouts = graph.proto.input[0]
-    scaled = _scaled_levels(graph, found.pixels)
-    given = helper.make_graph(
-        [helper.make_node("Identity", [cutouts.name], ["levels.given"], name="levels.given")],
-        "given",
-        [],
-        [helper.make_tensor_value_info("levels.given", TensorProto.UINT8, None)],
-    )
-    own = graph.constant("levels.size", np.asarray([size, size]))
-    made = [
-        helper.make_node("Shape", [cutouts.name], ["levels.shape"], start=1, end=3),
-        helper.make_node("Equal", ["levels.shape", own], ["levels.equal"]),
-        helper.make_node("Cast", ["levels.equal"], ["levels.ones"], to=TensorProto.INT64),
-        helper.make_node("ReduceMin", ["levels.ones"], ["levels.all"], keepdims=0),
-        helper.make_node("Cast", ["levels.all"], ["levels.fit"], to=TensorProto.BOOL),
-        helper.make_node("If", ["levels.fit"], ["levels"], then_branch=given, else_branch=scaled),
-        helper.make_node("Transpose", ["levels"], [quantise.output[0]], perm=TO_FIRST),
-    ]
-    for node in made:
-        node.name = node.output[0]
+    made = _fitting(graph, size, [], _scaled_levels(graph, found.pixels))
+    name = quantise.output[0]
+    made.append(helper.make_node("Transpose", ["own"], [name], name=name, perm=TO_FIRST))
     graph.replace([quantise], made)
     graph.drop_unused()
+
+
+def scale_if_needed(model: onnx.ModelProto, found: Normalisation, size: int) -> None:
+    """Scale only cutouts that do not have the network's size; nothing is rounded.
+
+    The parameters are those of `read_levels`; the model need not be quantised.
+    """
+    graph = Graph(model)
+    subtract = graph.only_consumer(found.pixels, "Sub")
+    if subtract is None:
+        return
+    output = helper.make_tensor_value_info(found.pixels, TensorProto.FLOAT, None)
+    scaled = helper.make_graph(_makers(graph, found.pixels), "scaled", [], [output])
+    planes = [
+        helper.make_node("Transpose", ["own.given"], ["own.planes"], perm=TO_FIRST),
+        helper.make_node("Cast", ["own.planes"], ["own.pixels"], to=TensorProto.FLOAT),
+    ]
+    subtract.input[0] = "own"
+    graph.replace([subtract], [*_fitting(graph, size, planes, scaled), subtract])
+    graph.drop_unused()
+
+
+def _fitting(
+    graph: Graph, size: int, planes: list[NodeProto], scaled: onnx.GraphProto
+) -> list[NodeProto]:
+    """Return nodes that make ``own``: cutouts of the network's size as given, others scaled."""
+    cutouts = graph.proto.input[0].name
+    inside = [helper.make_node("Identity", [cutouts], ["own.given"]), *planes]
+    made = [
+        helper.make_node("Shape", [cutouts], ["own.shape"], start=1, end=3),
+        helper.make_node(
+            "Equal", ["own.shape", graph.constant("own.size", np.full(2, size))], ["own.equal"]
+        ),
+        helper.make_node("Cast", ["own.equal"], ["own.ones"], to=TensorProto.INT64),
+        helper.make_node("ReduceMin", ["own.ones"], ["own.all"], keepdims=0),
+        helper.make_node("Cast", ["own.all"], ["own.fit"], to=TensorProto.BOOL),
+        helper.make_node("If", ["own.fit"], ["own"]),
+    ]
+    for node in (*inside, *made):
+        node.name = node.output[0]
+    kind = scaled.output[0].type.tensor_type.elem_type
+    output = helper.make_tensor_value_info(inside[-1].output[0], kind, None)
+    given = helper.make_graph(inside, "given", [], [output])
+    for branch, does in (("then_branch", given), ("else_branch", scaled)):
+        made[-1].attribute.append(helper.make_attribute(branch, does))
+    return made
 
 
 def upstream(model: onnx.ModelProto, tensor: str) -> list[str]:
@@ -314,8 +343,13 @@ def add_to_log_odds(model: onnx.ModelProto, answer: str, shift: float) -> bool:
     """Add a number to the log-odds of an answer, if a sigmoid of a sum with a constant makes it."""
     graph = Graph(model)
     sigmoid = graph.producer(answer)
-    add = graph.producer(sigmoid.input[0]) if sigmoid is not None else None
-    if sigmoid is None or sigmoid.op_type != "Sigmoid" or add is None or add.op_type != "Add":
+    if sigmoid is None or sigmoid.op_type != "Sigmoid":
+        return False
+    add = graph.producer(sigmoid.input[0])
+    while add is not None and add.op_type in ("Neg", "Squeeze", "Unsqueeze", "Reshape"):
+        shift = -shift if add.op_type == "Neg" else shift
+        add = graph.producer(add.input[0])
+    if add is None or add.op_type != "Add":
         return False
     bias = graph.value(add.input[1])
     if bias is None or bias.size != 1:
@@ -323,6 +357,20 @@ def add_to_log_odds(model: onnx.ModelProto, answer: str, shift: float) -> bool:
     add.input[1] = graph.constant(f"{add.input[1]}.shifted", (bias + shift).astype(bias.dtype))
     graph.drop_unused()
     return True
+
+
+def convolutions_by_depth(model: onnx.ModelProto) -> list[list[str]]:
+    """Return the names of the convolutions, by how many others their input has passed."""
+    depth: dict[str, int] = {}
+    found: list[list[str]] = []
+    for node in model.graph.node:  # an ONNX graph is sorted: makers come first
+        at = max((depth.get(name, 0) for name in node.input), default=0)
+        if node.op_type == "Conv":
+            found += [[] for _ in range(at + 1 - len(found))]
+            found[at].append(node.name)
+            at += 1
+        depth.update(dict.fromkeys(node.output, at))
+    return found
 
 
 def _makers(graph: Graph, tensor: str) -> list[NodeProto]:

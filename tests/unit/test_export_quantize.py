@@ -16,14 +16,25 @@ from catalogs.progress import Silent
 from catalogs.synthetic.simulate import SimulationSettings, simulate
 from export import manifest as bundles
 from export.bundle import Bundle, shipped
-from export.convert import export
+from export.convert import export, to_onnx
 from export.manifest import Limits
 from export.parity.gate import Gate, own_fp32
 from export.parity.views import Galaxies, Views
 from export.proven import write_proven
-from export.quantize import add_variant
-from export.rewrite import add_to_log_odds, find_normalisation, pool_within_first, turn_kernels
+from export.quantize import add_variant, quantize
+from export.rewrite import (
+    add_to_log_odds,
+    convolutions_by_depth,
+    find_normalisation,
+    pool_within_first,
+    scale_if_needed,
+    turn_kernels,
+)
 from export.session import Session
+from training.calibrate import Calibration
+from training.models.equivariant import EquivariantShape
+from training.network import Annotator, Classifier
+from training.settings import TrainSettings
 
 # Fewer galaxies than the product compares, and as much wider limits.
 GATE = Gate(cutouts=256, rounded=Limits(flips=0.02, shift=0.03))
@@ -77,6 +88,60 @@ def test_rewrites_change_no_answer(size: int) -> None:
     pools = [n for n in model.graph.node if n.op_type == "MaxPool"]
     assert sum(list(n.attribute[0].ints) == [1, 4] for n in pools) == 2
     assert kinds.count("MaxPool") == len(pools)
+
+
+@pytest.fixture(scope="module")
+def symmetric() -> bytes:
+    """A small residual network of group convolutions with an opinion on the blobs."""
+    torch.manual_seed(1)
+    shape = EquivariantShape((2, 4), (0, 1), features=8, size=32)
+    settings = TrainSettings(model="equivariant", shape=shape)
+    annotator = Annotator(Classifier(settings), Calibration()).eval()
+    with torch.no_grad():
+        raw = torch.logit(annotator(torch.from_numpy(cutouts(128, 32)))[1].double())
+    calibration = Calibration(float(3 / raw.std()), float(-3 * raw.mean() / raw.std()))
+    annotator = Annotator(annotator.classifier, calibration).eval()
+    return to_onnx(annotator, [f"p_{name}" for name in annotator.answers])
+
+
+@pytest.mark.parametrize("size", [32, 64, 41])
+def test_cutouts_of_the_networks_size_are_not_scaled(symmetric: bytes, size: int) -> None:
+    model = onnx.load_from_string(symmetric)
+    found = find_normalisation(model)
+    assert found is not None
+    scale_if_needed(model, found, 32)
+    onnx.checker.check_model(model, full_check=True)
+    assert [n.op_type for n in model.graph.node].count("If") == 1
+    batch = cutouts(8, size)
+    np.testing.assert_allclose(answers(model, batch), answers(symmetric, batch), atol=1e-6)
+
+
+def test_log_odds_are_shifted_through_signs_and_shapes(symmetric: bytes) -> None:
+    batch = cutouts(8, 32)
+    before = answers(symmetric, batch)
+    for i, answer in enumerate(("p_elliptical", "p_spiral")):
+        model = onnx.load_from_string(symmetric)
+        assert add_to_log_odds(model, answer, 0.7)
+        odds = np.log(before[i] / (1 - before[i])) + 0.7
+        np.testing.assert_allclose(answers(model, batch)[i], 1 / (1 + np.exp(-odds)), atol=1e-5)
+
+
+def test_the_fewest_first_layers_stay_in_float(
+    symmetric: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = convolutions_by_depth(onnx.load_from_string(symmetric))
+    assert [len(layer) for layer in layers] == [1] * 6
+    seen, unseen = cutouts(64, 32), cutouts(64, 32, seed=1)
+    fp32, wrong = answers(symmetric, unseen)[1], []
+    for most, least in ((1.0, 6), (1e-13, 1)):
+        monkeypatch.setattr("export.quantize.MOST_FLIPS", most)
+        model = onnx.load_from_string(quantize(symmetric, seen, 32))
+        made_by = {n.output[0]: n.op_type for n in model.graph.node}
+        in_8_bits = [n.input[1] in made_by for n in model.graph.node if n.op_type == "Conv"]
+        assert in_8_bits == sorted(in_8_bits)
+        assert least <= sum(in_8_bits) <= (6 if most == 1.0 else 5)
+        wrong.append(float(np.abs(answers(model, unseen)[1] - fp32).mean()))
+    assert wrong[1] < wrong[0] < 0.1
 
 
 def pooled_convolution(kernel: np.ndarray, bias: np.ndarray, size: int) -> onnx.ModelProto:
@@ -148,8 +213,9 @@ def test_a_variant_is_a_model_of_its_own_beside_an_untouched_fp32(with_int8: Bun
     model = onnx.load_from_string(with_int8.model_bytes("int8"))
     onnx.checker.check_model(model, full_check=True)
     kernels = {n.input[1] for n in model.graph.node if n.op_type == "Conv"}
-    made_by = {n.output[0]: n for n in model.graph.node}
-    assert all(made_by[name].op_type == "DequantizeLinear" for name in kernels)
+    made_by = {n.output[0]: n.op_type for n in model.graph.node}
+    in_8_bits = {made_by[name] for name in kernels if name in made_by}
+    assert in_8_bits == {"DequantizeLinear"}
 
 
 @pytest.mark.parametrize("size", [120, 240, 131])

@@ -194,8 +194,9 @@ def _reason(path: str, cap: InCap, p: float | None, number: int) -> str:
     )
     if cap.true_audited is None or cap.true_interval is None or p is None:
         return (
-            f"{told}; a poorer classifier shows less of a real effect, and no labels show both to "
-            "be better than chance, so nothing follows"
+            f"{told}; a poorer classifier shows less of a real effect, and nothing measures both: "
+            "that takes 100 labels of either class, drawn blind, labels for answers, no weights, "
+            "and both better than chance; so nothing follows"
         )
     low, high = cap.true_interval
     return (

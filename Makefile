@@ -67,10 +67,12 @@ bundle: $(VENV)/.dev  ## Train and export the bundle that ships, from ../shared/
 	$(BIN)/skytally ingest $(GZ1)/objects.csv --images $(GZ1)/images --id objid \
 	  --classes 'spiral=spiral_clockwise|spiral_anticlockwise|edge_on,elliptical=elliptical' \
 	  --class-column gz1_class --to $(OUT)/bundle/gz1.zarr
-	$(BIN)/skytally train $(OUT)/bundle/gz1.zarr --settings export/shipped/gz1-shamir.toml \
-	  --to $(OUT)/bundle/gz1-shamir.run
-	$(BIN)/skytally export $(OUT)/bundle/gz1-shamir.run \
-	  --to export/shipped/gz1-shamir.bundle --replace
+	$(BIN)/skytally train $(OUT)/bundle/gz1.zarr --settings export/shipped/gz1-equivariant.toml \
+	  --to $(OUT)/bundle/gz1-equivariant.run
+	$(BIN)/skytally export $(OUT)/bundle/gz1-equivariant.run \
+	  --to export/shipped/gz1-equivariant.bundle --replace
+	cd $(OUT)/bundle/gz1-equivariant.run && cp settings.json data.json result.json weights.safetensors \
+	  $(CURDIR)/export/shipped/gz1-equivariant.run
 
 docs: $(VENV)/.dev  ## Build the reference from the docstrings
 	$(BIN)/pdoc --docformat numpy --output-directory $(OUT)/docs \

@@ -13,10 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import onnx
-import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -136,10 +133,10 @@ class Inputs:
         add_variant(Bundle.open(shipped()), self.survey, path)
         return path
 
-    @cached_property
+    @property
     def run(self) -> Path:
-        """The same network as a training run, for torch: see :func:`run_of`."""
-        return run_of(Bundle.open(shipped()), self.folder / "network.run")
+        """The run that the shipped bundle was exported from, for torch."""
+        return shipped().with_suffix(".run")
 
     @cached_property
     def nothing(self) -> Path:
@@ -169,63 +166,6 @@ class Inputs:
         info = SurveyInfo(name="many", crop=SIZE)
         write_survey(path, SurveyTable(np.arange(rows), ra, dec), images, info)
         return path
-
-
-def run_of(bundle: Bundle, to: Path) -> Path:
-    """Write a bundle's weights as a training run.
-
-    Normalisations were folded into the convolutions at export, so this network has none: the
-    same answers, and a little less work for torch than what was trained.
-    """
-    from training import checkpoint
-    from training.settings import parse_settings
-
-    model = onnx.load_from_string(bundle.model_bytes())
-    values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    manifest = bundle.manifest
-    trained = manifest.provenance.settings
-    shape = trained["shape"] | {"batch_norm": False}
-    settings = parse_settings({**trained, "shape": shape, "label": "label"}, str(bundle.path))
-    prefix = "classifier."
-    convolutions = sorted(
-        {int(n.split(".")[3]) for n in values if n.startswith(f"{prefix}network.features.")}
-    )
-    weights = {}
-    for name, value in values.items():
-        if not name.startswith(f"{prefix}network."):
-            continue
-        parts = name.removeprefix(prefix).split(".")
-        if parts[1] == "features":  # convolution, rectifier, pooling: three layers each
-            parts[2] = str(3 * convolutions.index(int(parts[2])))
-        weights[".".join(parts)] = torch.from_numpy(value.copy())
-    data = checkpoint.RunData(
-        survey=manifest.provenance.survey,
-        survey_uuid="",
-        names=tuple(manifest.labels),
-        crop=manifest.input.crop,
-        fingerprint=manifest.provenance.data_fingerprint,
-        counts=manifest.provenance.counts,
-        code_version=manifest.provenance.code_version,
-    )
-    scale, bias = (float(values[name]) for name in _calibration(model))
-    checkpoint.begin(to, settings, data)
-    checkpoint.write_tensors(to / checkpoint.WEIGHTS, weights, {})
-    result = {
-        "calibration": {"scale": scale, "bias": bias},
-        "threshold": manifest.threshold,
-        "metrics": {},
-        "validation": {},
-        "undecodable": 0,
-    }
-    checkpoint.write_json(to / checkpoint.RESULT, result)
-    return to
-
-
-def _calibration(model: onnx.ModelProto) -> tuple[str, str]:
-    """Return the names of the constants in ``sigmoid(z * scale + bias)``."""
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    add = made_by[made_by["p_spiral"].input[0]]
-    return made_by[add.input[0]].input[1], add.input[1]
 
 
 def _images(survey: Path) -> Iterator[tuple[int, bytes]]:

@@ -113,7 +113,7 @@ class Bundle:
 
 def shipped() -> Path:
     """Return the path of the spiral/elliptical bundle that comes with skytally."""
-    return Path(__file__).parent / "shipped" / "gz1-shamir.bundle"
+    return Path(__file__).parent / "shipped" / "gz1-equivariant.bundle"
 
 
 def entry_of(content: bytes) -> FileEntry:

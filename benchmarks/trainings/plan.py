@@ -88,10 +88,10 @@ def plan(sizes: Sizes) -> dict[str, Run]:
         ),
         # At half the papers' side, so that half an hour of one core shows them more than once.
         "gz1-resnet50": Trained(
-            "gz1", {**gz1, "model": "resnet50", "epochs": 6, "shape": {"size": 64}}
+            "gz1", {**gz1, "model": "resnet50", "epochs": 4, "shape": {"size": 64}}
         ),
         "gz1-resnet101": Trained(
-            "gz1", {**gz1, "model": "resnet101", "epochs": 4, "shape": {"size": 64}}
+            "gz1", {**gz1, "model": "resnet101", "epochs": 3, "shape": {"size": 64}}
         ),
     }
     for seed in (2, 3):

@@ -137,13 +137,14 @@ def test_the_wheel_holds_the_product_and_nothing_else(tmp_path):
     wheel = next(tmp_path.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        shipped = [i for i in archive.infolist() if "gz1-shamir.bundle/" in i.filename]
+        shipped = [i for i in archive.infolist() if "gz1-equivariant.bundle/" in i.filename]
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"skytally.py", *PACKAGES, next(t for t in tops if t.endswith(".dist-info"))}
     assert {Path(i.filename).name for i in shipped} == {
         "bundle.json",
         "card.md",
         "model.onnx",
+        "parity_tiles.csv",
         "training_sky.moc.fits",
     }
     assert sum(i.file_size for i in shipped) <= 6 * 1024 * 1024

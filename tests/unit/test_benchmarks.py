@@ -89,10 +89,9 @@ def test_the_planned_survey_is_partitioned_as_a_real_one_is() -> None:
 
 
 def test_torch_loops_label_as_the_bundle_does(tmp_path: Path) -> None:
-    from benchmarks.inputs import SIZE, Inputs, Sizes, run_of
+    from benchmarks.inputs import SIZE, Inputs, Sizes
 
     inputs = Inputs(tmp_path, Sizes(galaxies=80, files=70))
-    network = run_of(Bundle.open(shipped()), tmp_path / "network.run")
     files = sorted(inputs.files.iterdir())
     assert len(files) == 70
     pixels, problems = open_decoder("reference", SIZE).decode(
@@ -102,7 +101,7 @@ def test_torch_loops_label_as_the_bundle_does(tmp_path: Path) -> None:
     expected = Session(Bundle.open(shipped())).run(pixels)["p_spiral"]
     for kind, tolerance in (("plain", 1e-5), ("best", 0.03)):
         to = tmp_path / f"{kind}.csv"
-        given = ("--run", network, "--images", inputs.files, "--to", to, "--batch", "32")
+        given = ("--run", inputs.run, "--images", inputs.files, "--to", to, "--batch", "32")
         said = json.loads(run("baseline", kind, *given))
         assert said["images"] == 70
         assert said["rate"] > 0

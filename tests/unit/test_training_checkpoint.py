@@ -195,6 +195,6 @@ def test_every_fault_is_told_at_once_in_one_line(tmp_path: Path) -> None:
 def test_the_shipped_recipe_is_valid() -> None:
     from export.bundle import shipped
 
-    recipe = shipped().with_name("gz1-shamir.toml")
+    recipe = shipped().with_name("gz1-equivariant.toml")
     settings = read_settings("default", recipe)
     assert "Galaxy Zoo" in settings.credit

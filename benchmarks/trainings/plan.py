@@ -71,6 +71,7 @@ def plan(sizes: Sizes) -> dict[str, Run]:
         runs[f"sky-shamir-{size}"] = Trained(
             "sky", {**sky, "label": f"truth_{size}", "epochs": CURVE_EPOCHS.get(size, 10)}
         )
+    runs["sky-equivariant"] = Trained("sky", {**sky, "model": "equivariant"})
     runs["gz2-equivariant"] = Trained("gz2", TREE)
     few = {"batch": 16, "warmup": 8, "average": 0.9, "seed": 1}
     runs |= {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from tensorboardX import SummaryWriter
 
@@ -16,17 +15,12 @@ CURVES = {
     "validation_loss": "loss/validation",
     "parts_loss": "loss/parts",
 }
-
-
-class Noted(Protocol):
-    """Take the line of an epoch."""
-
-    def __call__(self, line: Mapping[str, float]) -> None:
-        """Write it, so that it can be seen at once."""
+# Takes the line of an epoch, which can be seen at once.
+Note = Callable[[Mapping[str, float]], None]
 
 
 @contextmanager
-def board(run: Path, done: int) -> Iterator[Noted]:
+def board(run: Path, done: int) -> Iterator[Note]:
     """Open TensorBoard's log of a run of which so many epochs are done.
 
     Each command that trains adds a file. What an interrupted one wrote of epochs that were not

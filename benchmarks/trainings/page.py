@@ -90,8 +90,8 @@ Galaxy Zoo 1, {rows[0].trained:,} training and {test} held-out galaxies (HEALPix
 difference of ROC AUC is against the shipped bundle, by a paired bootstrap of the held-out galaxies.
 "turned": galaxies to which the eight turned and mirrored copies of their image do not all give one
 label, and in brackets the mean standard deviation of the eight probabilities. The two ResNets were
-given 64 px, and like the network of Dieleman et al. (2015) a few epochs of their many: what half an
-hour of one core allows.
+given 64 px, and like the network of Dieleman et al. (2015) a few epochs only: their rows show what
+some minutes of one core begin, not what these networks reach.
 
 | run | cost | parameters | epochs | minutes | accuracy | ROC AUC | difference | turned |
 |---|---|---|---|---|---|---|---|---|

@@ -87,7 +87,7 @@ def plan(sizes: Sizes) -> dict[str, Run]:
         "gz1-dieleman": Trained(
             "gz1", {**gz1, "model": "dieleman", "epochs": 5, "learning_rate": 3e-4}
         ),
-        # At half the papers' side, so that half an hour of one core shows them more than once.
+        # At half the usual side and for few epochs: some minutes of one core.
         "gz1-resnet50": Trained(
             "gz1", {**gz1, "model": "resnet50", "epochs": 4, "shape": {"size": 64}}
         ),

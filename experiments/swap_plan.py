@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, NamedTuple
 
@@ -32,6 +33,8 @@ class Settings:
         Classes of the label column.
     seeds : int
         Random splits of the sky's tiles; 100 in the paper.
+    seeds_of : dict of str to int
+        More of them for single trainings, ``SPIRALS/ELLIPTICALS``.
     folds : int
         Splits whose test tiles share nothing, besides; 1/``train.split.test`` at most.
     audited : tuple of str
@@ -50,6 +53,7 @@ class Settings:
     spiral: str = "spiral"
     elliptical: str = "elliptical"
     seeds: Annotated[int, Field(ge=1)] = 20
+    seeds_of: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     folds: Annotated[int, Field(ge=0)] = 5
     audited: tuple[str, ...] = ("1/2", "2/1")
     audited_seeds: Annotated[int, Field(ge=1)] = FEWEST_SEEDS
@@ -105,22 +109,39 @@ def audited(settings: Settings) -> list[Training]:
     """Return the two trainings whose catalogs are audited; none if none are asked for."""
     if not settings.audited:
         return []
-    known = {str(training): training for training in trainings(settings)}
-    if len(set(settings.audited)) != 2 or not set(settings.audited) <= set(known):
+    known = _known(settings, settings.audited, "audited")
+    if len(set(settings.audited)) != 2:
         raise InputError(
             f"audited {', '.join(settings.audited)}: expected two of {', '.join(known)}"
         )
     return [known[name] for name in settings.audited]
 
 
+def _known(settings: Settings, names: Iterable[str], said: str) -> dict[str, Training]:
+    """Return the trainings by name; raise ``InputError`` where one of ``names`` is none of them."""
+    known = {str(training): training for training in trainings(settings)}
+    for name in names:
+        if name not in known:
+            raise InputError(f"{said} {name!r}: expected some of {', '.join(known)}")
+    return known
+
+
 def plan(store: Store, settings: Settings) -> list[Planned]:
     """Return every network of the tables."""
-    splits = [Split(seed, None) for seed in range(settings.seeds)]
-    splits += [Split(0, fold) for fold in range(settings.folds)]
+    known = _known(settings, settings.seeds_of, "seeds_of")
+    seeds = {
+        one: max(settings.seeds, settings.seeds_of.get(name, 0)) for name, one in known.items()
+    }
+    asked = [
+        (training, Split(seed, None))
+        for seed in range(max(seeds.values()))
+        for training in seeds
+        if seed < seeds[training]
+    ]
+    asked += [(one, Split(0, fold)) for fold in range(settings.folds) for one in seeds]
     return [
         Planned(training, split, network(store, settings, training, split))
-        for split in splits
-        for training in trainings(settings)
+        for training, split in asked
     ]
 
 

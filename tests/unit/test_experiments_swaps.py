@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -135,6 +138,18 @@ def test_a_plan_has_every_combination_and_shares_what_it_can():
     assert len(networks) == 2 * settings.audited_seeds
 
 
+def test_a_single_training_may_have_more_splits_than_the_others():
+    regions = {"1": "0..20,0..20", "2": "180..200,0..20"}
+    few = Settings(regions=regions, seeds=2, folds=1)
+    more = swap_plan.plan(Store(None, "content"), replace(few, seeds_of={"1/2": 5, "2/1": 1}))
+    splits = Counter(str(one.training) for one in more)
+    assert splits == {"1/1": 3, "1/2": 6, "2/1": 3, "2/2": 3, "all/all": 3}
+    there = {one.step.digest for one in swap_plan.plan(Store(None, "content"), few)}
+    assert there < {one.step.digest for one in more}
+    with pytest.raises(InputError, match=r"seeds_of '1/9': expected some of 1/1, 1/2"):
+        swap_plan.plan(Store(None, "content"), replace(few, seeds_of={"1/9": 5}))
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -149,7 +164,7 @@ def test_regions_that_cannot_be_are_refused(settings, said):
 
 
 def test_a_training_of_no_region_is_refused():
-    with pytest.raises(InputError, match=r"expected two of 1/1, 1/2"):
+    with pytest.raises(InputError, match=r"audited '1/9': expected some of 1/1, 1/2"):
         swap_plan.audited(Settings(audited=("1/9", "2/1")))
 
 

@@ -59,11 +59,13 @@ def by_labels(
     if decided.verdict != verdict.ANISOTROPIC:
         if not named:
             return analysis, (labelled.in_noise(first),)
+        # The only way to see mistakes that cancel: a question of its own, at its own level. The
+        # verdict is the alarm's alone, so the region is told beside it.
         if first.cause == UNDETERMINED:
             return analysis, (first,)
-        # The only way to see mistakes that cancel: a question of its own, at its own level.
-        alarmed = replace(decided, verdict=verdict.ANISOTROPIC, reasons=())
-        return replace(analysis, verdict=_told(alarmed, first.cause, [first], reasons)), (first,)
+        told = ((label_document.place(first), first.cause),)
+        beside = replace(decided, basis="labels", places=told)
+        return replace(analysis, verdict=beside), (first,)
     found, even = _places(first, analysis, read, read.labelled, settings)
     for one in found[1:]:
         reasons += label_document.reasons(one, settings.answer)

@@ -127,23 +127,29 @@ def test_the_cause_is_named(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "alarm"), [("classifier", True), ("cancelling", False)])
 def test_the_verdict_names_the_cause(name: str, alarm: bool, tmp_path: Path) -> None:
-    """What mistakes hide from the map, labels show."""
+    """What mistakes hide from the map, labels show: beside the verdict, which is the alarm's."""
     table = world(name)
     known = masked(table, labels_of(table, 2000, 8000))
     known = known.append_column(
         "seeing", pa.array(np.random.default_rng(6).normal(1.2, 0.1, 60_000))
     )
-    result = run(tmp_path, known, truth="truth", region=NAMED, covariates=("seeing",))
+    result = run(
+        tmp_path, known, truth="truth", region=NAMED, covariates=("seeing",), effect=0.1
+    )
     document = result.document
     assert document["nuisances"]["complete"] == document["labels"]["whole"]["objects"] == 60_000
     expected = "classifier" if alarm else "both"
-    assert (document["verdict"], document["cause"]) == ("anisotropic", expected)
+    said = ("anisotropic", expected) if alarm else ("uniform", None)
+    assert (document["verdict"], document["cause"]) == said
     assert (document["alarm"]["p"] < 0.05) == alarm
+    assert [place["cause"] for place in document["cause_places"]] == [expected]
+    apart = "labels show that both the sky and the classifier vary at RA 0° to 20°"
+    assert (apart in headline(document)) == (not alarm)
     text = result.report.read_text(encoding="utf-8")
     assert "What the labels say" in text
     assert f"<b>{expected}</b>" in text
     assert any(line.startswith(f"Cause: {expected}") for line in summary_lines(result))
-    assert len(document["reasons"]) == 2
+    assert len(document["reasons"]) == (2 if alarm else 0)
     assert json.loads((result.folder / "audit.json").read_text()) == document
 
 

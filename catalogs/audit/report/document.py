@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from catalogs.audit.labels import attribution
 from catalogs.audit.reading.answers import Columns, Tally
 from catalogs.audit.reading.lineage import lineage
 from catalogs.audit.report import (
@@ -277,20 +278,29 @@ def headline(document: dict[str, Any]) -> str:
         varies = f"The fraction of {answer} answers varies over the sky more than chance allows"
         if document["cause"] == "undetermined" and could_be_clustering(document):
             varies += ", though a sky that is clustered by itself could look so"
-        if document["alarm"]["p"] is None or document["alarm"]["p"] >= alpha:
-            varies = (
-                f"The fraction of {answer} answers looks even over the sky, but labels inside the "
-                "named region differ from those outside"
-            )
         return f"{varies}; {cause_text(document)}."
     if document["verdict"] == verdict.INSUFFICIENT:
-        return f"These data do not suffice for a verdict: {'; '.join(document['reasons'])}."
+        reasons = "; ".join(document["reasons"])
+        return f"These data do not suffice for a verdict: {reasons}.{_region_text(document)}"
     found = document["detectable"]
     return (
         f"No variation of the fraction of {answer} answers over the sky was found at the "
         f"{alpha:g} level. With 80% power, averaged over its direction, the dipole test alone "
         f"would find a dipole of {found['dipole']['mean']:.4f}, and raise the alarm at one of "
-        f"{found['dipole_alone_raises_alarm']['mean']:.4f}."
+        f"{found['dipole_alone_raises_alarm']['mean']:.4f}.{_region_text(document)}"
+    )
+
+
+def _region_text(document: dict[str, Any]) -> str:
+    """Say what labels show of a named region where the map does not alarm; empty without."""
+    places = document.get("cause_places", [])
+    if not places:
+        return ""
+    cause, where = _VARYING[places[0]["cause"]], places[0]["where"]
+    return (
+        f" But labels show that {cause} {where} against the rest: a question of its own, of two "
+        f"tests at {attribution.LEVEL:g} each, so it is found by chance in up to "
+        f"{2 * attribution.LEVEL:.0%} of even skies, and is no part of the verdict."
     )
 
 

@@ -20,7 +20,8 @@ class Verdict:
     alone, which cannot tell the sky from the classifier. It is of the whole sky: of all that
     alarms. ``basis`` says what named it (``labels`` or ``comparison``), and ``places`` where, in
     words, each with the cause there; places without a cause of the whole sky leave something
-    unexplained. ``p`` is the smallest Holm-adjusted p,
+    unexplained. Beside another verdict than anisotropic it is a named region, whose labels were
+    asked at a level of their own. ``p`` is the smallest Holm-adjusted p,
     None when no test could be made; ``p_holm`` those of all tests, in their order.
     """
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import healpy
 import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +74,30 @@ def test_first_of_each_position_is_kept_in_memory_or_on_disk(
             assert sorted(np.concatenate([np.empty((0, 2)), *again]).tolist()) == sorted(
                 both.tolist()
             )
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, limit=st.sampled_from([1, 30, 300, 10**6]))
+def test_rows_within_an_arcsecond_of_an_earlier_one_go(seed: int, limit: int) -> None:
+    """In memory or on disk, at the corners of the bins of the hash, and at the poles."""
+    rng = np.random.default_rng(seed)
+    bins = [0, 12 * 4**10 - 1, *rng.integers(0, 12 * 4**10, 8)]
+    corners = healpy.boundaries(2**10, np.array(bins), nest=True).transpose(0, 2, 1).reshape(-1, 3)
+    ra, dec = healpy.vec2ang(corners[rng.integers(0, len(corners), 300)], lonlat=True)
+    near = SkyCoord(ra * u.deg, dec * u.deg).directional_offset_by(
+        rng.uniform(0, 360, 300) * u.deg, rng.exponential(1.5, 300) * u.arcsec
+    )
+    pixels = sky.tile_of(near.ra.deg, near.dec.deg, 29)
+    first = np.sort(np.unique(pixels >> 18, return_index=True)[1])
+    apart = near[first][:, None].separation(near[first][None, :]).arcsec
+    earlier = np.tril(apart <= 1.0, -1).any(axis=1)
+    expected = sorted(first[~earlier].tolist())
+    assert len(expected) < 300
+    with FirstAtPosition(1, in_memory=limit) as kept:
+        for piece in np.array_split(np.arange(300), 4):
+            kept.add(pixels[piece], piece[:, None].astype(float))
+        found = np.concatenate([values[:, 0] for _, values in kept.unique()])
+    assert sorted(found.astype(int).tolist()) == expected
 
 
 @settings(max_examples=60, deadline=None)

@@ -52,7 +52,7 @@ def test_the_metadata_of_a_catalog_need_no_temporary_folder(full):
 @pytest.mark.usefixtures("full")
 def test_rows_that_wait_on_disk():
     with pytest.raises(SkytallyError, match=SAID), FirstAtPosition(in_memory=100) as kept:
-        kept.add(np.arange(1000), np.zeros((1000, 1)))
+        kept.add(np.arange(1000) << 40, np.zeros((1000, 1)))
 
 
 @pytest.mark.usefixtures("full")

@@ -364,7 +364,7 @@ def left_out(document: dict[str, Any]) -> list[tuple[str, int]]:
         "no_answer": "no answer",
         "other_answer": "another answer than those counted",
         "no_weight": "no weight",
-        "duplicate_positions": "position seen before",
+        "duplicate_positions": "within 1 arcsec of an earlier row",
     }
     return [(text, counts[name]) for name, text in names.items() if counts[name]]
 

@@ -90,7 +90,7 @@ def _of_the_map(document: dict[str, Any]) -> list[Step]:
     doubles = (
         "Positions that occur more than once were kept."
         if s["keep_duplicates"]
-        else "Of objects at the same position only the first counts."
+        else "Of rows within an arcsecond of each other only the first counts."
     )
     radii = ", ".join(f"{radius:g}" for radius in s["radii"])
     alarm = document["alarm"]

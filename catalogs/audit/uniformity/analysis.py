@@ -239,22 +239,23 @@ def _global(
     name, tiles = _NAMES["global"], len(battery.n)
     if p is None:
         return Outcome("global", None, None, name, details={"tiles": tiles})
-    k = battery.at_tiles(battery.cells.k)
-    excess = dispersion.excess_variance(k, battery.n, counts.variance)
-    low, high = dispersion.excess_variance_interval(k, battery.n, counts.variance)
+    at_tiles = counts.merged(battery.order)
+    known = _known(at_tiles, battery.tested)
+    excess = dispersion.excess_variance(*known, counts.variance)
+    low, high = dispersion.excess_variance_interval(*known, counts.variance)
     by_nside = {}
     for order in _SIGMA_ORDERS:
         merged = counts.merged(order)
         use = merged.n >= settings.min_n
         if use.sum() > 1:
-            value = dispersion.excess_variance(merged.k[use], merged.n[use], counts.variance)
+            value = dispersion.excess_variance(*_known(merged, use), counts.variance)
             by_nside[str(2**order)] = float(np.sqrt(value))
     return Outcome(
         "global",
         x2,
         p,
         name,
-        float(stats.chi2.sf(x2, tiles - 1)),
+        float(stats.chi2.sf(x2, tiles - 1)) if at_tiles.loads is None else None,
         None,
         float(np.sqrt(excess)),
         (float(np.sqrt(low)), float(np.sqrt(high))),
@@ -364,8 +365,10 @@ def tile_table(counts: TileCounts, settings: AuditSettings, *, testing: bool) ->
     missing = np.full(len(n), np.nan)
     z, p, q = missing.copy(), missing.copy(), missing.copy()
     between = 0.0
+    loads = counts.loads
+    own = None if loads is None else (loads[tested], float(loads.sum()))
     if tested.any():
-        z[tested] = fractions.leave_one_out_z(k[tested], n[tested], variance, whole)
+        z[tested] = fractions.leave_one_out_z(k[tested], n[tested], variance, whole, own)
         p[tested] = (
             fractions.leave_one_out_p(k[tested], n[tested], whole)
             if counts.labels
@@ -373,11 +376,12 @@ def tile_table(counts: TileCounts, settings: AuditSettings, *, testing: bool) ->
         )
         q[tested] = fractions.benjamini_hochberg(p[tested])
     if tested.sum() > 1:
-        between = dispersion.excess_variance(k[tested], n[tested], variance)
+        between = dispersion.excess_variance(*_known(counts, tested), variance)
     if counts.labels:
         (low, high), cp = fractions.wilson(k, n), fractions.clopper_pearson(k, n)
     else:
-        (low, high), cp = fractions.normal_interval(k, n, variance), (missing, missing)
+        each = variance if loads is None else variance * loads / n
+        (low, high), cp = fractions.normal_interval(k, n, each), (missing, missing)
     rest = whole[1] - n
     difference = np.where(rest > 0, k / n - (whole[0] - k) / np.maximum(rest, 1e-300), np.nan)
     flag = np.zeros(len(n), np.bool_)
@@ -399,6 +403,15 @@ def tile_table(counts: TileCounts, settings: AuditSettings, *, testing: bool) ->
         q,
         flag,
     )
+
+
+def _known(counts: TileCounts, use: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Return (k, n) of some tiles, n for how many answers of variance s^2 they say as much."""
+    n, k, loads = np.asarray(counts.n[use], np.float64), counts.k[use], counts.loads
+    if loads is None:
+        return k, n
+    effective = n**2 / loads[use]
+    return k / n * effective, effective
 
 
 def tile_positions(table: TileTable) -> tuple[FloatArray, FloatArray]:

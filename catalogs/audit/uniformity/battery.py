@@ -64,6 +64,10 @@ class Battery:
             parents.tiles, self.cells.tiles >> (2 * (self.cells.order - order))
         )
         self._all_tiles = parents
+        # An answer's variance is taken to be even within a tile of the testing order.
+        self._loads, self._tile_loads = None, parents.loads
+        if self._tile_loads is not None:
+            self._loads = self.cells.n * (self._tile_loads / parents.n)[self._to_tile]
         self.tested = parents.n >= settings.min_n
         self.tiles, self.n = parents.tiles[self.tested], parents.n[self.tested]
         scanned = self.cells.merged(CELL_ORDER)
@@ -71,9 +75,12 @@ class Battery:
             scanned.tiles, self.cells.tiles >> (2 * (self.cells.order - CELL_ORDER))
         )
         directions = directions_of(scanned.tiles, CELL_ORDER)
-        self.dipole = DipoleDesign(mean_directions(counts, CELL_ORDER), scanned.n)
+        loads = None if self._loads is None else self.at_scan(self._loads)
+        self.dipole = DipoleDesign(mean_directions(counts, CELL_ORDER), scanned.n, loads=loads)
         centres = cap_centres(scanned, settings.radii)
-        self.scan = CapScan(directions, scanned.n, centres, settings.radii, settings.min_n)
+        self.scan = CapScan(
+            directions, scanned.n, centres, settings.radii, settings.min_n, loads=loads
+        )
 
     def at_tiles(self, k: FloatArray) -> FloatArray:
         """Sum counts per cell, shape (..., cells), to the tested tiles, shape (..., tiles)."""
@@ -113,7 +120,11 @@ class Battery:
         if self.labels:
             return fractions.leave_one_out_p(k_tile, self.n, whole)
         variance = float(self.variance(k, self.cells.n))
-        return fractions.normal_p(fractions.leave_one_out_z(k_tile, self.n, variance, whole))
+        loads = None
+        if self._tile_loads is not None:
+            loads = (self._tile_loads[self.tested], float(self._tile_loads.sum()))
+        z = fractions.leave_one_out_z(k_tile, self.n, variance, whole, loads)
+        return fractions.normal_p(z)
 
     def correlated(
         self, k: FloatArray, variance: float, simulations: int, rng: np.random.Generator
@@ -144,6 +155,8 @@ class Battery:
         if not self.dipole.solvable or kept.sum() < FEWEST_TILES:
             return None
         n, directions = sky_.n[kept], directions_of(sky_.tiles[kept], sky_.order)
+        loads = sky_.loads
+        known = n if loads is None else n**2 / loads[kept]  # s^2/known: variance of a fraction
         inside = [
             around @ directions.T >= np.cos(np.radians(radius)) - 1e-12
             for radius in self._radii
@@ -152,7 +165,7 @@ class Battery:
         caps = np.unique(np.concatenate(inside), axis=0)
         held = caps @ n
         caps = caps[(held >= self._min_n) & (n.sum() - held >= self._min_n)]
-        return CorrelatedSky(directions, n, variance, caps, 2**sky_.order)
+        return CorrelatedSky(directions, known, variance, caps, 2**sky_.order)
 
     def clustered_fractions(self, k: FloatArray) -> FloatArray:
         """Return the fractions of the tiles of `clustered`, from counts per cell, (cells,)."""
@@ -178,7 +191,8 @@ class Battery:
         -------
         ndarray of float64, shape (skies, cells)
             Sums per cell. Sums of probabilities are drawn from the normal distribution with
-            the permutation's mean and covariance s^2 (diag n - n n^T/N).
+            the permutation's mean and covariance s^2 (diag n - n n^T/N), with each tile's own s^2
+            where that differs.
         """
         n, total = self.cells.n, float(self.cells.n.sum())
         if self.labels and total < _LARGEST_HYPERGEOMETRIC:
@@ -188,7 +202,8 @@ class Battery:
             return drawn.astype(np.float64)
         p = k_total / total
         variance = p * (1 - p) if self._fixed_variance is None else self._fixed_variance
-        noise = rng.standard_normal((skies, len(n))) * np.sqrt(variance * n)
+        loads = n if self._loads is None else self._loads
+        noise = rng.standard_normal((skies, len(n))) * np.sqrt(variance * loads)
         return np.asarray(n * p + noise - np.outer(noise.sum(axis=1), n / total))
 
 

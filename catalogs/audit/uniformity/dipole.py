@@ -54,15 +54,27 @@ class DipoleDesign:
     taken : array_like of float, shape (t, q), optional
         L, where counts are residuals of a regression: their covariance is s^2 (diag n - L L^T).
         By default that of counts whose mean was fitted, L = n/sqrt(N).
+    loads : array_like of float, shape (t,), optional
+        Variances of the sums over s^2, where one answer's is not s^2 everywhere: the covariance of
+        the fit is then White's (1980, Econometrica 48, 817), robust to that.
     """
 
-    def __init__(self, directions: ArrayLike, n: ArrayLike, taken: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        directions: ArrayLike,
+        n: ArrayLike,
+        taken: ArrayLike | None = None,
+        loads: ArrayLike | None = None,
+    ) -> None:
         v, n = np.asarray(directions, np.float64), np.asarray(n, np.float64)
         self.centred = v - (n @ v) / n.sum()
         self.scatter = (self.centred * n[:, None]).T @ self.centred
         if taken is not None:
             along = self.centred.T @ np.asarray(taken, np.float64)
             self.scatter = self.scatter - along @ along.T
+        self._spread = self.scatter  # of the score, in units of s^2
+        if loads is not None:
+            self._spread = (self.centred * np.asarray(loads)[:, None]).T @ self.centred
         eigenvalues = np.linalg.eigvalsh(self.scatter)
         self.solvable = bool(eigenvalues[0] > _DEGENERATE * max(eigenvalues[-1], 1e-300))
 
@@ -82,14 +94,15 @@ class DipoleDesign:
             chi^2 with 3 degrees of freedom when labels do not depend on direction.
         """
         score = np.asarray(k, np.float64) @ self.centred
-        solved = score @ np.linalg.inv(self.scatter)
+        solved = score @ np.linalg.inv(self._spread)
         return np.asarray(np.sum(score * solved, axis=-1) / np.asarray(variance, np.float64))
 
     def fit(self, k: ArrayLike, variance: float) -> Dipole:
         """Return the dipole of one sky; ``k`` has shape (t,)."""
         inverse = np.linalg.inv(self.scatter)
         vector = inverse @ (np.asarray(k, np.float64) @ self.centred)
-        return Dipole(vector, variance * inverse, float(self.statistic(k, variance)))
+        covariance = inverse if self._spread is self.scatter else inverse @ self._spread @ inverse
+        return Dipole(vector, variance * covariance, float(self.statistic(k, variance)))
 
 
 def amplitude_interval(dipole: Dipole, confidence: float = 0.95) -> tuple[float, float]:

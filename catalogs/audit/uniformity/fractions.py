@@ -62,7 +62,7 @@ def clopper_pearson(
 
 
 def normal_interval(
-    k: ArrayLike, n: ArrayLike, variance: float, confidence: float = 0.95
+    k: ArrayLike, n: ArrayLike, variance: ArrayLike, confidence: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:
     """Return mean -+ z sqrt(s^2/n), for means of summed probabilities of known variance s^2.
 
@@ -70,7 +70,7 @@ def normal_interval(
     ----------
     k, n : array_like of float, shape (t,)
         Sums and numbers of answers.
-    variance : float
+    variance : array_like of float, shape () or (t,)
         Empirical variance s^2 of one answer.
     confidence : float
         Nominal coverage.
@@ -82,7 +82,9 @@ def normal_interval(
     """
     k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
     half = np.where(
-        n > 0, stats.norm.isf((1 - confidence) / 2) * np.sqrt(variance / np.maximum(n, 1)), 1.0
+        n > 0,
+        stats.norm.isf((1 - confidence) / 2) * np.sqrt(np.asarray(variance) / np.maximum(n, 1)),
+        1.0,
     )
     mean = k / np.maximum(n, 1)
     return np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
@@ -134,7 +136,11 @@ def shrunken(k: ArrayLike, n: ArrayLike, mean: float, between: float) -> FloatAr
 
 
 def leave_one_out_z(
-    k: ArrayLike, n: ArrayLike, variance: float, sky: tuple[float, float] | None = None
+    k: ArrayLike,
+    n: ArrayLike,
+    variance: float,
+    sky: tuple[float, float] | None = None,
+    loads: tuple[FloatArray, float] | None = None,
 ) -> FloatArray:
     """Return each tile's difference from the rest of the sky in standard errors.
 
@@ -149,6 +155,9 @@ def leave_one_out_z(
         Variance s^2 of one answer.
     sky : tuple of float, optional
         (K, N) over the sky, if these are not all of its tiles.
+    loads : tuple, optional
+        Variances of the tiles' sums over s^2, (t,), and of the sky's, where one answer's is not
+        s^2 everywhere.
 
     Returns
     -------
@@ -157,6 +166,9 @@ def leave_one_out_z(
     k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
     successes, total = (k.sum(), max(n.sum(), 1)) if sky is None else sky
     spread = variance * n * (total - n) / total
+    if loads is not None:
+        own, whole = loads
+        spread = variance * (own * (1 - 2 * n / total) + (n / total) ** 2 * whole)
     return np.asarray((k - n * successes / total) / np.sqrt(np.where(spread > 0, spread, np.inf)))
 
 

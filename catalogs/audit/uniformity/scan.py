@@ -46,6 +46,8 @@ class CapScan:
     taken : array_like of float, shape (t, q), optional
         L, where counts are residuals of a regression: their covariance is s^2 (diag n - L L^T).
         Caps of which it leaves less than a hundredth are not scanned.
+    loads : array_like of float, shape (t,), optional
+        Variances of the sums over s^2, where one answer's is not s^2 everywhere.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class CapScan:
         radii: tuple[float, ...] = DEFAULT_RADII,
         min_n: float = 100,
         taken: ArrayLike | None = None,
+        loads: ArrayLike | None = None,
     ) -> None:
         v, n = np.asarray(directions, np.float64), np.asarray(n, np.float64)
         self.total = float(n.sum())
@@ -69,6 +72,9 @@ class CapScan:
                 left = counts - np.sum((member @ np.asarray(taken, np.float64)) ** 2, axis=1)
                 usable &= left > 0.01 * squared
                 squared = left
+            if loads is not None:
+                uneven, share = np.asarray(loads, np.float64), counts / self.total
+                squared = (member @ uneven) * (1 - 2 * share) + share**2 * uneven.sum()
             spreads.append(np.sqrt(squared[usable]))
             inside.append(member[usable])
             axes.append(around[usable])

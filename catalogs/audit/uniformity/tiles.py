@@ -14,6 +14,7 @@ IntArray = NDArray[np.int64]
 
 _KEY_ORDER = 29
 _FULL = 100
+_SHRINK = 10.0  # answers of the sky's variance that each tile's own is mixed with
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class TileCounts:
     tile; ``squares`` the sum of squared answers over the sky; ``labels`` whether all answers
     are 0 or 1. Arrays have shape (t,), tiles ascend. Of weighted answers ``n`` is an effective
     number, which need not be whole; ``weighted`` is the mean of all rows, with its own.
+    ``spread`` holds the squared answers of each tile where their variance may differ over the sky,
+    as that of probabilities does where a classifier is less sure; None where it is s^2 everywhere.
     """
 
     order: int
@@ -33,6 +36,7 @@ class TileCounts:
     squares: float
     labels: bool
     weighted: tuple[float, float] | None = None
+    spread: FloatArray | None = None
 
     @property
     def total(self) -> int:
@@ -54,6 +58,19 @@ class TileCounts:
         """Variance s^2 of one answer over the sky; p(1 - p) for labels."""
         return max(float(self.squares / self.n.sum() - self.mean**2), 0.0)
 
+    @property
+    def loads(self) -> FloatArray | None:
+        """The variance of each tile's sum over s^2, shape (t,): n where it is even; None then.
+
+        Each tile's own variance is about the mean over the sky, which holds everywhere if nothing
+        varies, and unbiased then; a few answers of the sky's keep that of a small tile above 0.
+        """
+        if self.spread is None or self.variance <= 0:
+            return None
+        about = self.spread - 2 * self.mean * self.k + self.mean**2 * self.n
+        own = (np.maximum(about, 0.0) / self.variance + _SHRINK) / (self.n + _SHRINK)
+        return np.asarray(self.n * own)
+
     def merged(self, order: int) -> TileCounts:
         """Return the counts at a coarser order: four nested children make their parent."""
         if order > self.order:
@@ -66,14 +83,21 @@ class TileCounts:
         k = np.zeros(len(parents))
         np.add.at(n, index, self.n)
         np.add.at(k, index, self.k)
-        return TileCounts(order, parents, n, k, self.squares, self.labels, self.weighted)
+        spread = None
+        if self.spread is not None:
+            spread = np.bincount(index, self.spread, len(parents))
+        return TileCounts(order, parents, n, k, self.squares, self.labels, self.weighted, spread)
 
     def take(self, keep: NDArray[np.bool_]) -> TileCounts:
         """Return some of the tiles, by mask; one answer keeps its variance if it is no label."""
         n, k = self.n[keep], self.k[keep]
         total = max(float(n.sum()), 1.0)
         squares = k.sum() if self.labels else (self.variance + (k.sum() / total) ** 2) * total
-        return TileCounts(self.order, self.tiles[keep], n, k, float(squares), self.labels)
+        spread = None if self.spread is None else self.spread[keep]
+        if spread is not None:
+            squares = spread.sum()
+        tiles = self.tiles[keep]
+        return TileCounts(self.order, tiles, n, k, float(squares), self.labels, spread=spread)
 
 
 class TileAccumulator:
@@ -142,13 +166,21 @@ class TileAccumulator:
                 self._k[tiles],
                 float(self._squares.sum()),
                 self._labels,
+                spread=None if self._labels else self._squares[tiles],
             )
         unit = self.unit[tiles >> (2 * (self.order - TESTING_ORDER))]
         n, k, squares = (x[tiles] / unit for x in (self._w, self._k, self._squares))
         w, w2 = self._w.sum(), self._w2.sum()
         weighted = (float(self._k.sum() / w), float(w**2 / w2))
         return TileCounts(
-            self.order, tiles, n, k, float(squares.sum()), labels=False, weighted=weighted
+            self.order,
+            tiles,
+            n,
+            k,
+            float(squares.sum()),
+            labels=False,
+            weighted=weighted,
+            spread=None if self._labels else squares,
         )
 
     def uneven_weights(self) -> float:

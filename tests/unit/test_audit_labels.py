@@ -133,9 +133,7 @@ def test_the_verdict_names_the_cause(name: str, alarm: bool, tmp_path: Path) -> 
     known = known.append_column(
         "seeing", pa.array(np.random.default_rng(6).normal(1.2, 0.1, 60_000))
     )
-    result = run(
-        tmp_path, known, truth="truth", region=NAMED, covariates=("seeing",), effect=0.1
-    )
+    result = run(tmp_path, known, truth="truth", region=NAMED, covariates=("seeing",), effect=0.1)
     document = result.document
     assert document["nuisances"]["complete"] == document["labels"]["whole"]["objects"] == 60_000
     expected = "classifier" if alarm else "both"
@@ -195,9 +193,19 @@ def places(table: pa.Table, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_an_even_sky_has_no_cause(tmp_path: Path) -> None:
     table = world(None)
     known = masked(table, labels_of(table, 2000, 8000))
-    document = run(tmp_path, known, truth="truth", region=NAMED, effect=0.1).document
+    result = run(tmp_path, known, truth="truth", region=NAMED, effect=0.1)
+    document = result.document
     assert (document["verdict"], document["cause"]) == ("uniform", None)
     assert document["labels"]["attribution"]["cause"] == "undetermined"
+    # Which axis is worst is said wherever a mean over axes is.
+    found = document["detectable"]["dipole"]
+    assert found["worst"] > found["mean"]
+    worst = f"{found['worst']:.4f} along the worst axis"
+    assert worst in headline(document)
+    assert any(worst in line and "80% power" in line for line in summary_lines(result)[2:])
+    # Colours of the dipole's regions turn round on a dark page; their order does not.
+    page = (tmp_path / "sky.audit" / "report.html").read_text(encoding="utf-8")
+    assert "95% of the posterior probability, from the inside out" in page
 
 
 def test_the_scan_finds_the_region_and_tiles_with_labels_are_corrected(tmp_path: Path) -> None:

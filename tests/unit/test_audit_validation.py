@@ -6,6 +6,8 @@ room for the noise of the smaller numbers of skies used here (about three standa
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
@@ -28,7 +30,7 @@ from benchmarks.audit_validation.skies import (
 from catalogs import sky
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity.battery import Battery
-from catalogs.audit.uniformity.tiles import TileCounts
+from catalogs.audit.uniformity.tiles import TileAccumulator, TileCounts
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,48 @@ def test_summed_probabilities_keep_the_size() -> None:
     noise = 3 * np.sqrt(0.05 * 0.95 / 400)
     assert alarms(p) <= 0.045 + noise
     assert np.all(np.abs(np.mean(p < 0.05, axis=0) - 0.05) < noise)
+
+
+def test_probabilities_that_scatter_unevenly_keep_the_size() -> None:
+    """A network is surer inside a cap than elsewhere, with the same mean."""
+    rng = np.random.default_rng(36)
+    counts = footprint(60_000, rng, order=4)
+    centres = sky.unit_vectors(*sky.tile_centres(counts.tiles, 4))
+    sure = centres @ sky.unit_vectors(190, 35)[0] > np.cos(np.radians(14))
+    assert 0.01 < counts.n[sure].sum() / counts.total < 0.2
+    scatter = np.where(sure, 0.48, 0.1)
+    k = counts.n * 0.45 + rng.standard_normal((400, len(counts.n))) * scatter * np.sqrt(counts.n)
+    squares = counts.n * scatter**2 + 0.9 * k[0] - 0.45**2 * counts.n
+    whole = float(squares.sum())
+    drawn = TileCounts(4, counts.tiles, counts.n, k[0], whole, labels=False, spread=squares)
+    battery = Battery(drawn, 2, AuditSettings())
+    null = battery.statistics(battery.permuted(0.45 * counts.total, 2000, rng))
+    p = Lab(battery, rng, null).p_values(k)
+    noise = 3 * np.sqrt(0.05 * 0.95 / 400)
+    assert alarms(p) <= 0.045 + noise
+    assert np.all(np.mean(p < 0.05, axis=0) < 0.05 + noise)
+    # One variance for the whole sky takes the sure cap for a signal.
+    even = Battery(replace(drawn, spread=None), 2, AuditSettings())
+    null = even.statistics(even.permuted(0.45 * counts.total, 2000, rng))
+    assert alarms(Lab(even, rng, null).p_values(k)) > 0.3
+
+
+def test_squares_of_probabilities_are_kept_by_tile() -> None:
+    rng = np.random.default_rng(37)
+    pixels = rng.integers(0, 12 * 4**29, 5000)
+    answers = rng.random(5000) ** np.where(pixels < 6 * 4**29, 1, 3)
+    made = TileAccumulator(5)
+    made.add(pixels, answers)
+    coarse = made.counts().merged(0)
+    tile = pixels >> 58
+    p, s2 = answers.mean(), answers.var()
+    about = np.array([np.sum((answers[tile == t] - p) ** 2) for t in range(12)])
+    n = np.bincount(tile)
+    np.testing.assert_allclose(coarse.loads, n * (about / s2 + 10) / (n + 10))
+    assert made.counts().take(made.counts().tiles % 2 == 0).loads is not None
+    hard = TileAccumulator(5)
+    hard.add(pixels, (answers > 0.5).astype(float))
+    assert hard.counts().loads is None
 
 
 def test_permuted_probabilities_have_the_permutations_moments() -> None:

@@ -286,7 +286,8 @@ def headline(document: dict[str, Any]) -> str:
     return (
         f"No variation of the fraction of {answer} answers over the sky was found at the "
         f"{alpha:g} level. With 80% power, averaged over its direction, the dipole test alone "
-        f"would find a dipole of {found['dipole']['mean']:.4f}, and raise the alarm at one of "
+        f"would find a dipole of {found['dipole']['mean']:.4f} (one of "
+        f"{found['dipole']['worst']:.4f} along the worst axis), and raise the alarm at one of "
         f"{found['dipole_alone_raises_alarm']['mean']:.4f}.{_region_text(document)}"
     )
 
@@ -394,7 +395,8 @@ def summary(document: dict[str, Any]) -> list[str]:
     if document["detectable"]["dipole"] is not None:
         lines.append(
             "Smallest dipole that the dipole test alone finds with 80% power: "
-            f"{document['detectable']['dipole']['mean']:.4f}"
+            f"{document['detectable']['dipole']['mean']:.4f} averaged over its direction, "
+            f"{document['detectable']['dipole']['worst']:.4f} along the worst axis"
         )
     lines += nuisance_document.lines(document)
     lines += label_document.lines(document)

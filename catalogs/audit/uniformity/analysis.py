@@ -407,11 +407,9 @@ def tile_table(counts: TileCounts, settings: AuditSettings, *, testing: bool) ->
 
 def _known(counts: TileCounts, use: BoolArray) -> tuple[FloatArray, FloatArray]:
     """Return (k, n) of some tiles, n for how many answers of variance s^2 they say as much."""
-    n, k, loads = np.asarray(counts.n[use], np.float64), counts.k[use], counts.loads
-    if loads is None:
-        return k, n
-    effective = n**2 / loads[use]
-    return k / n * effective, effective
+    n, k = np.asarray(counts.n[use], np.float64), counts.k[use]
+    more = 1.0 if counts.loads is None else n / counts.loads[use]
+    return k * more, n * more
 
 
 def tile_positions(table: TileTable) -> tuple[FloatArray, FloatArray]:

@@ -85,7 +85,7 @@ class TileCounts:
         np.add.at(k, index, self.k)
         spread = None
         if self.spread is not None:
-            spread = np.bincount(index, self.spread, len(parents))
+            spread = np.bincount(index, self.spread, len(parents)).astype(np.float64)
         return TileCounts(order, parents, n, k, self.squares, self.labels, self.weighted, spread)
 
     def take(self, keep: NDArray[np.bool_]) -> TileCounts:

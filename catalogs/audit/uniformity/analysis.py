@@ -241,7 +241,6 @@ def _global(
         return Outcome("global", None, None, name, details={"tiles": tiles})
     at_tiles = counts.merged(battery.order)
     known = _known(at_tiles, battery.tested)
-    excess = dispersion.excess_variance(*known, counts.variance)
     low, high = dispersion.excess_variance_interval(*known, counts.variance)
     by_nside = {}
     for order in _SIGMA_ORDERS:
@@ -257,7 +256,7 @@ def _global(
         name,
         float(stats.chi2.sf(x2, tiles - 1)) if at_tiles.loads is None else None,
         None,
-        float(np.sqrt(excess)),
+        float(np.sqrt(dispersion.excess_variance(*known, counts.variance))),
         (float(np.sqrt(low)), float(np.sqrt(high))),
         {"degrees_of_freedom": tiles - 1, "tiles": tiles, "sigma_x_by_nside": by_nside},
     )

@@ -79,9 +79,10 @@ def test_first_of_each_position_is_kept_in_memory_or_on_disk(
 @settings(max_examples=10, deadline=None)
 @given(seed=SEEDS, limit=st.sampled_from([1, 30, 300, 10**6]))
 def test_rows_within_an_arcsecond_of_an_earlier_one_go(seed: int, limit: int) -> None:
-    """In memory or on disk, at the corners of the bins of the hash, and at the poles."""
+    """In memory or on disk, at the corners of the bins of the hash, where three meet, at a pole."""
     rng = np.random.default_rng(seed)
-    bins = [0, 12 * 4**10 - 1, *rng.integers(0, 12 * 4**10, 8)]
+    poles, threes = [4**10 - 1, 8 * 4**10], [int("01" * 10, 2), int("10" * 10, 2)]
+    bins = [*poles, *threes, *rng.integers(0, 12 * 4**10, 8)]
     corners = healpy.boundaries(2**10, np.array(bins), nest=True).transpose(0, 2, 1).reshape(-1, 3)
     ra, dec = healpy.vec2ang(corners[rng.integers(0, len(corners), 300)], lonlat=True)
     near = SkyCoord(ra * u.deg, dec * u.deg).directional_offset_by(

@@ -150,8 +150,9 @@ def _mask(parts: Sequence[tuple[Part, bool]], order: int) -> BoolArray:
 def by_others(analysis: Analysis, read: Read, settings: AuditSettings) -> Analysis:
     """Name the classifier where another network does not show the map's cap on the same objects.
 
-    Several comparisons are several chances, so their p are Holm's. Where labels have named a cause
-    of the whole sky, or of a part, that stays.
+    A difference of two networks does not say which of them varies there, so labels inside the cap
+    must show that it is the audited one. Several comparisons are several chances, so their p are
+    Holm's. Where labels have named a cause of the whole sky, or of a part, that stays.
     """
     decided, cap = analysis.verdict, scanned_cap(analysis)
     if decided.verdict != verdict.ANISOTROPIC or cap is None:
@@ -170,6 +171,13 @@ def by_others(analysis: Analysis, read: Read, settings: AuditSettings) -> Analys
     reasons = [*decided.reasons, *paired_document.reasons(seen)]
     explained = paired_document.explained([one for _, one in seen])
     if decided.cause != UNDETERMINED or decided.places or not explained:
+        return replace(analysis, verdict=replace(decided, reasons=tuple(reasons)))
+    if not _mistakes_differ(read, cap):
+        reasons.append(
+            "one of the networks varies in that cap, this one or the other: which of them is not "
+            "told, as no labels inside the cap, drawn blind, show that this one's mistakes differ "
+            "there; so no cause is named"
+        )
         return replace(analysis, verdict=replace(decided, reasons=tuple(reasons)))
     even = cap.radius > HALF_SKY or _outside([(cap, False)], read, settings) is None
     if not even:
@@ -198,6 +206,16 @@ def _drawn_blind(read: Read, cap: Cap) -> bool:
         return True
     p = [float(attribution.blindness_p(side)) for side in read.labelled.split(cap)]
     return min(1.0, 2 * min(p)) >= attribution.BLIND_LEVEL
+
+
+def _mistakes_differ(read: Read, cap: Cap) -> bool:
+    """Say whether labels show that the audited network's rates differ inside the cap."""
+    if read.labelled is None or not read.labelled.hard or not _drawn_blind(read, cap):
+        return False
+    inside, outside = read.labelled.split(cap)
+    exact = attribution.exact_rates_p(inside, outside)
+    p = float(attribution.rates_test(inside, outside).p) if exact is None else exact
+    return p < attribution.LEVEL
 
 
 def scanned_cap(analysis: Analysis) -> Cap | None:

@@ -474,6 +474,30 @@ def test_bad_labels_are_refused_in_one_line(truth: str, message: str, tmp_path: 
     assert "\n" not in str(error.value)
 
 
+def test_labels_that_are_the_answers_are_refused(tmp_path: Path) -> None:
+    table = world("classifier", number=6000)
+    with pytest.raises(InputError, match=r"truth 'label': is the column of the answers") as error:
+        read(tmp_path, table, "label")
+    assert "\n" not in str(error.value)
+    # A copy under another name, beside the answers or in a table; of some rows only.
+    copied = table.append_column("copy", table["label"])
+    pq.write_table(copied.slice(500, 1200), tmp_path / "l.parquet")
+    for truth in ("copy", f"{tmp_path}/l.parquet:copy"):
+        with pytest.raises(InputError, match=r"copy': all [16],[0-9]+ labels equal") as error:
+            read(tmp_path, copied if truth == "copy" else table, truth)
+        assert "\n" not in str(error.value)
+    # Probabilities, copied: labels are those from .5 on.
+    p = np.random.default_rng(1).random(6000)
+    soft = table.append_column("p", pa.array(p)).append_column("copy", pa.array(p))
+    pq.write_table(soft, tmp_path / "sky.parquet")
+    asked = AuditSettings(truth="copy", label="p", probabilities=True)
+    with pytest.raises(InputError, match="all 6,000 labels equal the answers"):
+        read_all(tmp_path / "sky.parquet", asked, Covariates((), [], ""), Silent())
+    # A good classifier without a mistake among few labels is no copy.
+    perfect = masked(table.set_column(4, "truth", table["label"]), np.arange(400))
+    assert read(tmp_path, perfect, "truth")["whole"]["labels"] == 400
+
+
 @pytest.mark.parametrize(
     ("text", "inside", "outside"),
     [

@@ -34,14 +34,16 @@ class Labelled:
     """Answers by truth in all tiles of one order, on either side of a region.
 
     ``inside`` and ``outside`` have arrays of shape (12 * 4**order,). Without a region named in
-    advance everything is outside.
+    advance everything is outside. ``mistakes`` are labelled rows whose answer (1 from .5 on) is
+    another than their label, of the whole sky.
     """
 
     order: int
     inside: Sample
     outside: Sample
     hard: bool
-    weighted: bool = False
+    weighted: bool
+    mistakes: int
 
     @property
     def tiles(self) -> Sample:
@@ -110,9 +112,11 @@ def gather(
     """
     size = 12 * 4**order
     sums = np.zeros((_SIDES, _GROUPS, _MOMENTS, size))
-    hard = unit is None
+    hard, mistakes = unit is None, 0
     for pixels, values in rows():
         answers, truth = values[:, 0], values[:, column]
+        known = np.isfinite(truth)
+        mistakes += int(np.sum((answers[known] >= 0.5) != (truth[known] > 0)))
         side = np.zeros(len(pixels), np.int64)
         if named is not None:
             side = named.contains(*sky.tile_centres(pixels, sky.FINEST_ORDER)).astype(np.int64)
@@ -124,7 +128,7 @@ def gather(
             sums[:, :, moment] += summed.reshape(_SIDES, _GROUPS, size)
         hard = hard and bool(np.all((answers == 0) | (answers == 1)))
     outside, inside = (Sample(*(Answers(*group) for group in side)) for side in sums)
-    return Labelled(order, inside, outside, hard, unit is not None)
+    return Labelled(order, inside, outside, hard, unit is not None, mistakes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,8 @@ def read(
         tally.counted += _weighting(settings.weights, tiles, counts)
     matched = None
     if truth is not None and labels is not None:
-        matched = truth.finish(known := round(float(labels.tiles.labelled.n.sum())))
+        known = round(float(labels.tiles.labelled.n.sum()))
+        matched = truth.finish(known, labels.mistakes)
         if settings.correct and known < FEWEST_LABELS:
             raise InputError(
                 f"correct: {known} labels for the whole sky, at least {FEWEST_LABELS} are needed; "

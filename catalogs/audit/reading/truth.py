@@ -25,6 +25,8 @@ IntArray = NDArray[np.int64]
 MATCH_ARCSEC = 2.0
 APART_ARCSEC = 60.0  # the same id so far apart is not the same object
 _FEW = 0.01
+# Of so many labels a classifier of any use mistakes some, so none means a copy of the answers.
+_SURELY_MISTAKEN = 1_000
 MOST_LABELS = 20_000_000  # of a table, which is held in memory, some 40 bytes a label
 _TRUTH_NAMES = ("truth", "label")
 _BY_COLUMN, _BY_ID, _BY_POSITION = "column", "id", "position"
@@ -87,6 +89,11 @@ class Truth:
         self._compared = self._far = 0
         self._tally = Tally()
         if settings.truth in names:
+            if settings.truth == columns.answer:
+                raise InputError(
+                    f"truth {settings.truth!r}: is the column of the answers that are audited; "
+                    "name a column or table of labels made without them"
+                )
             self.matched = Matched(settings.truth, _BY_COLUMN)
             self._column = settings.truth
             self._reader = _LabelReader(settings.truth, self._settings)
@@ -127,18 +134,21 @@ class Truth:
         self._row += batch.num_rows
         return found[:, None]
 
-    def finish(self, labels: int) -> Matched:
+    def finish(self, labels: int, mistakes: int) -> Matched:
         """Return what became of the labels, after the last batch.
 
         Parameters
         ----------
         labels : int
             Usable objects with a label.
+        mistakes : int
+            Those of them whose answer is another than their label.
 
         Raises
         ------
         InputError
-            No label was matched, or a column of text never says the answer.
+            No label was matched, a column of text never says the answer, or the labels are the
+            answers themselves.
         """
         wanted = [v for v in self._settings.values if v not in self._tally.values_seen]
         if self._tally.values_seen and wanted:
@@ -151,6 +161,11 @@ class Truth:
             raise InputError(
                 f"truth {self.matched.source!r}: no object of the catalog has a label{how}, "
                 f"matched by {self.matched.how}; name another column or table"
+            )
+        if labels >= _SURELY_MISTAKEN and mistakes == 0:
+            raise InputError(
+                f"truth {self.matched.source!r}: all {labels:,} labels equal the answers that are "
+                "audited, so they are a copy of them; name labels made without the answers"
             )
         if self._far > _FEW * self._compared:
             raise InputError(

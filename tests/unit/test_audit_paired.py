@@ -405,6 +405,37 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
     assert "true &lt;b&gt;" in page
 
 
+@pytest.mark.parametrize("how", ["compare", "swap"])
+def test_the_other_network_may_be_the_one_that_varies(how: str, tmp_path: Path) -> None:
+    """The sky varies in the box; the audited network does not, and the other hides it there."""
+    sky_ = objects(16_000, extra=0.25)
+    rng = np.random.default_rng(9)
+    inside = Cap(10, 10, 25).contains(sky_["ra"], sky_["dec"])
+    truth = NAMES[sky_["spiral"].astype(int)]
+    far = pa.array(truth, mask=inside | (rng.random(16_000) > 0.5))
+    mine, hides = answers(sky_, 2), answers(sky_, 3, lost=0.34)
+    pq.write_table(table(sky_, mine, truth=far), tmp_path / "mine.parquet")
+    pq.write_table(table(sky_, hides), tmp_path / "other.parquet")
+    asked: dict[str, tuple[str, ...]] = {"compare": (f"{tmp_path}/other.parquet",)}
+    if how == "swap":
+        seeds = []
+        for i in range(12):
+            lost = 0.34 * (i % 2)
+            pq.write_table(table(sky_, answers(sky_, 20 + i, lost=lost)), tmp_path / f"{i}.parquet")
+            seeds.append(f"{'ab'[i % 2]}={tmp_path}/{i}.parquet")
+        asked = {"swap": tuple(seeds)}
+    settings = AuditSettings(
+        simulations=1000,
+        radii=(15.0, 30.0),
+        truth="truth",
+        **asked,  # type: ignore[arg-type]
+    )
+    document = audit(tmp_path / "mine.parquet", tmp_path / "mine.audit", settings).document
+    assert (document["verdict"], document["cause"]) == ("anisotropic", "undetermined")
+    assert document["cause_places"] == []
+    assert "one of the networks varies in that cap" in document["reasons"][-1]
+
+
 def test_several_comparisons_are_several_chances() -> None:
     sky_ = objects(6000)
     rows = stream(*(answers(sky_, seed) for seed in (2, 3, 4)), np.arange(6000) % 2, sky_=sky_)

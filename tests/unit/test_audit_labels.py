@@ -21,7 +21,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 
 from catalogs import sky
 from catalogs.audit.labels import labelled
-from catalogs.audit.labels.attribution import rates_test, sky_difference
+from catalogs.audit.labels.attribution import labelled_difference, rates_test, sky_difference
 from catalogs.audit.labels.prediction_powered import Sample
 from catalogs.audit.labels.remedies import fall, remedies
 from catalogs.audit.reading.covariates import Covariates
@@ -320,6 +320,7 @@ def test_remedies_follow_the_mistakes(
         0.5,
         False,
         sky_difference(side(*inside), side(*outside)),
+        labelled_difference(side(*inside), side(*outside)),
         1.0,
         (),
     )
@@ -369,6 +370,33 @@ def test_labels_picked_by_their_answers_name_no_cause(tmp_path: Path) -> None:
     assert found["cause"] == "undetermined"
     assert found["sky"]["p"] < 0.025
     assert "no blind draw" in found["obstacles"][-1]
+
+
+def test_labels_of_bright_objects_name_no_sky(tmp_path: Path) -> None:
+    """An even sky; faint spirals are missed inside the box, and only bright objects have labels."""
+    table = world(None)
+    rng = np.random.default_rng(12)
+    inside = BOX.contains(table["ra"].to_numpy(), table["dec"].to_numpy())
+    bright = rng.random(table.num_rows) < 0.4
+    missed = inside & ~bright & (rng.random(table.num_rows) < 0.12)
+    label = np.where(missed, "elliptical", np.array(table["label"].to_pylist()))
+    table = table.set_column(3, "label", pa.array(label))
+    rows = np.flatnonzero(bright & (rng.random(table.num_rows) < 0.05))
+    found = read(tmp_path, masked(table, rows), "truth")["attribution"]
+    # Corrected fractions differ, mistakes of the labelled do not, and their answers are like those
+    # of the others: all that made it the sky.
+    assert found["sky"]["p"] < 0.025 < found["rates"]["p"]
+    assert found["blind"]["p"] > found["blind"]["level"]
+    assert found["cause"] == "undetermined"
+    assert "they alone differ by" in found["obstacles"][-1]
+    known = np.array(table["truth"].to_pylist())[rows] == "spiral"
+    a, b = known[inside[rows]], known[~inside[rows]]
+    assert found["labels_alone"]["difference"] == pytest.approx(a.mean() - b.mean())
+    z = (a.mean() - b.mean()) / np.hypot(a.std() / len(a) ** 0.5, b.std() / len(b) ** 0.5)
+    assert found["labels_alone"]["z"] == pytest.approx(z, rel=0.02)
+    told = "\n".join(label_document._attribution_lines(found))
+    assert "do mistakes differ? no sign of it" in told
+    assert "do labels alone show it? no sign of it" in told
 
 
 def test_a_table_of_labels_is_matched_by_id_or_position(tmp_path: Path) -> None:

@@ -193,7 +193,8 @@ class Attribution:
     """Whether sky or classifier differ inside a region, and why that may not be said.
 
     ``rates``, ``p_rates`` and ``sky`` are None where labels are too few; ``obstacles`` say in words
-    why no cause is named. ``p_rates`` is exact where mistakes are rare.
+    why no cause is named. ``p_rates`` is exact where mistakes are rare. ``alone`` is the
+    difference of the sky from the labelled objects alone, without the answers of the others.
     """
 
     part: Part
@@ -206,6 +207,7 @@ class Attribution:
     p_rates: float | None
     exact: bool
     sky: Difference | None
+    alone: Difference | None
     p_blind: float | None
     obstacles: tuple[str, ...]
 
@@ -235,7 +237,7 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
     ]
     unknown = attribution.UNDETERMINED
     untested = Attribution(
-        part, named, unknown, whole, a, b, None, None, False, None, None, tuple(few)
+        part, named, unknown, whole, a, b, None, None, False, None, None, None, tuple(few)
     )
     if few:
         return untested
@@ -245,12 +247,23 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
     exact = attribution.exact_rates_p(inside, outside) if labelled.hard else None
     p_rates = float(rates.p) if exact is None else exact
     difference = attribution.sky_difference(inside, outside)
+    alone = attribution.labelled_difference(inside, outside)
     cause = str(attribution.causes(p_rates, difference.p))
     obstacles: list[str] = []
     if p_blind < attribution.BLIND_LEVEL:
         obstacles.append(
             "the labelled objects were answered differently from the others "
             f"(p {p_blind:.1e}), so they are no blind draw of the catalog"
+        )
+        cause = unknown
+    elif cause in (attribution.SKY, attribution.BOTH) and not attribution.borne_out(
+        difference, alone
+    ):
+        low, high = (float(bound) for bound in alone.interval())
+        obstacles.append(
+            "the sky differs only if the labelled objects are like the others, inside as outside, "
+            f"which nothing shows: they alone differ by {float(alone.value):+.4f} "
+            f"[{low:+.4f}, {high:+.4f}] (p {float(alone.p):.2g})"
         )
         cause = unknown
     elif cause == unknown:
@@ -262,6 +275,7 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
         p_rates=p_rates,
         exact=exact is not None,
         sky=difference,
+        alone=alone,
         p_blind=p_blind,
         obstacles=tuple(obstacles),
     )

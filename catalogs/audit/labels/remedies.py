@@ -75,7 +75,7 @@ def remedies(
         A classifier that leans is told from lost structure only by answers that depend on what
         blurs.
     """
-    if found.rates is None or found.sky is None:
+    if found.rates is None or found.alone is None:
         return [Remedy("more labels", "; ".join(found.obstacles))]
     if found.p_blind is not None and found.p_blind < attribution.BLIND_LEVEL:
         return [Remedy("labels drawn blind", "; ".join(found.obstacles))]
@@ -85,7 +85,7 @@ def remedies(
         ]
     if found.cause == attribution.UNDETERMINED:
         reach = stats.norm.isf(attribution.LEVEL / 2) + stats.norm.ppf(_POWER)
-        smallest = float(reach * found.sky.error)
+        smallest = float(reach * found.alone.error)
         return [
             Remedy(
                 "more labels",

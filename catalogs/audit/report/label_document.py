@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from catalogs.audit.labels import attribution
+from catalogs.audit.labels.attribution import Difference
 from catalogs.audit.labels.correction import CorrectedTiles, wanting
 from catalogs.audit.labels.labelled import Attribution, Confusion, Labelled, Rate, confusion
 from catalogs.audit.reading.truth import Matched
@@ -70,7 +71,7 @@ def build(labelled: Labelled, matched: Matched, found: Sequence[Attribution]) ->
 
 
 def _attribution(found: Attribution, *, weighted: bool) -> dict[str, Any]:
-    rates, difference = found.rates, found.sky
+    rates, difference, alone = found.rates, found.sky, found.alone
     return {
         "region": str(found.part),
         "region_in_words": where(found),
@@ -89,12 +90,8 @@ def _attribution(found: Attribution, *, weighted: bool) -> dict[str, Any]:
         },
         "sky": None
         if difference is None
-        else {
-            "difference": float(difference.value),
-            "interval": [float(bound) for bound in difference.interval()],
-            "z": float(difference.value / difference.error),
-            "p": float(difference.p),
-        },
+        else _difference(difference),
+        "labels_alone": None if alone is None else _difference(alone),
         "blind": {"p": found.p_blind, "level": attribution.BLIND_LEVEL},
         "obstacles": list(found.obstacles),
         "notes": [
@@ -103,6 +100,15 @@ def _attribution(found: Attribution, *, weighted: bool) -> dict[str, Any]:
             *([] if found.named else [SCANNED_NOTE]),
             *([WEIGHTED_NOTE] if weighted else []),
         ],
+    }
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    return {
+        "difference": float(found.value),
+        "interval": [float(bound) for bound in found.interval()],
+        "z": float(found.value / found.error) if found.error > 0 else 0.0,
+        "p": float(found.p),
     }
 
 
@@ -203,10 +209,12 @@ def reasons(found: Attribution, answer: str) -> list[str]:
         f"p {found.p_rates:.2g}): its mistakes {'differ' if differ else 'do not differ'}"
     )
     changed = float(found.sky.p) < attribution.LEVEL
+    shown = changed and found.alone is not None and attribution.borne_out(found.sky, found.alone)
+    said = "differs" if shown else "differs, if the labels are a blind draw"
     true = (
         f"the corrected fraction of true {answer} objects is {float(found.sky.value):+.4f} "
         f"[{low:+.4f}, {high:+.4f}] against the rest (p {float(found.sky.p):.2g}): the sky "
-        f"{'differs' if changed else 'shows no difference'}"
+        f"{said if changed else 'shows no difference'}"
     )
     more = [f"no cause is named: {text}" for text in found.obstacles]
     return [rates, true, *more]
@@ -249,13 +257,27 @@ def _attribution_lines(found: dict[str, Any]) -> list[str]:
         for side in ("inside", "outside")
     ]
     if found["rates"] is not None:
-        out.append(f"  mistakes differ: p {found['rates']['p']:.3g}")
-        low, high = found["sky"]["interval"]
+        p = found["rates"]["p"]
+        out.append(f"  do mistakes differ? {_yes(p, found['level'])}, p {p:.3g}")
+        for name, what, of in (
+            ("sky", "does the sky differ, if labels are a blind draw?", "corrected fraction"),
+            ("labels_alone", "do labels alone show it?", "their fraction"),
+        ):
+            part, (low, high) = found[name], found[name]["interval"]
+            out.append(
+                f"  {what} {_yes(part['p'], found['level'])}, p {part['p']:.3g}, {of} "
+                f"{part['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            )
+        p, level = found["blind"]["p"], found["blind"]["level"]
         out.append(
-            f"  sky differs: p {found['sky']['p']:.3g}, corrected fraction "
-            f"{found['sky']['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            "  are labelled objects answered otherwise than the others? "
+            f"{_yes(p, level)}, p {p:.3g} (level {level:g})"
         )
     return out + [f"  no cause is named: {text}" for text in found["obstacles"]]
+
+
+def _yes(p: float, level: float) -> str:
+    return "yes" if p < level else "no sign of it"
 
 
 def tiles_text(tiles: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from catalogs.audit.comparison.paired import (
 )
 from catalogs.audit.comparison.swap import judge_swap
 from catalogs.audit.conditions.explained import explain
-from catalogs.audit.labels.correction import CorrectedTiles, correct
+from catalogs.audit.labels.correction import CorrectedTiles, correct, require_blind
 from catalogs.audit.labels.remedies import remedies
 from catalogs.audit.reading import experiments, inputs, training_sky
 from catalogs.audit.reading.covariates import Covariates
@@ -102,6 +102,8 @@ def audit(
     reporter.event("testing", answers=counts.total, tiles=len(counts.tiles))
     analysis, found = by_labels(analyse(counts, settings), read, settings)
     analysis = by_others(analysis, read, settings)
+    if settings.correct and read.labelled is not None:
+        require_blind(read.labelled, analysis.order, found)
     corrected = _corrected(analysis, read, settings)
     document = documents.build(analysis, counts, read.tally, read.columns, settings, str(source))
     document["provenance"]["inputs"] = inputs.identify(source, settings, covariates)

@@ -12,8 +12,10 @@ from catalogs.audit.labels.attribution import (
     SKY,
     UNDETERMINED,
     blindness_p,
+    borne_out,
     causes,
     exact_rates_p,
+    labelled_difference,
     rates_test,
     sky_difference,
 )
@@ -190,6 +192,30 @@ def test_causes_are_right_in_a_fixed_region(
     if cause == SKY:
         assert np.mean(found == CLASSIFIER) <= 0.04
     assert np.mean(blindness_p(inside) < 0.001) <= 0.003
+
+
+@pytest.mark.parametrize(
+    ("objects", "labels", "lost"), [(6000, 400, 0.1), (12_000, 400, 0.1), (12_000, 1600, 0.06)]
+)
+def test_labels_of_bright_objects_do_not_bear_out_a_sky(
+    objects: int, labels: int, lost: float
+) -> None:
+    """The sky is even, and inside the classifier misses spirals that are not labelled."""
+    rng = np.random.default_rng(13)
+    known = drawn(labels, 1, P, RATES, 4000, rng)
+    faint = drawn(1, objects - labels, P, (RATES[0] - lost, RATES[1]), 4000, rng).unlabelled
+    inside = Sample(faint, known.others, known.members)
+    outside = drawn(20 * labels, 20 * (objects - labels), P, RATES, 4000, rng)
+    sky = sky_difference(inside, outside)
+    passed = blindness_p(inside) >= 0.0005
+    assert np.mean((sky.p < 0.025) & passed) > 0.5  # what made it the sky
+    alone = labelled_difference(inside, outside)
+    assert np.mean((sky.p < 0.025) & borne_out(sky, alone) & passed) <= 0.025
+    # A sky that varies by as much as the labels alone can show is borne out.
+    error = float(np.mean(alone.error))
+    real = drawn(labels, objects - labels, P + 4.2 * error, RATES, 4000, rng)
+    sky, alone = sky_difference(real, outside), labelled_difference(real, outside)
+    assert np.mean((sky.p < 0.025) & borne_out(sky, alone)) >= 0.94
 
 
 def test_labels_picked_by_their_answers_are_noticed() -> None:

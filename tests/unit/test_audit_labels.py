@@ -372,6 +372,22 @@ def test_labels_picked_by_their_answers_name_no_cause(tmp_path: Path) -> None:
     assert "no blind draw" in found["obstacles"][-1]
 
 
+def test_labels_that_are_no_blind_draw_correct_nothing(tmp_path: Path) -> None:
+    table = world("sky", number=20_000)
+    called = np.array(table["label"].to_pylist()) == "spiral"
+    rng = np.random.default_rng(9)
+    picked = np.flatnonzero(rng.random(table.num_rows) < np.where(called, 0.3, 0.2))
+    with pytest.raises(InputError, match="no blind draw and corrected intervals") as error:
+        run(tmp_path, masked(table, picked), truth="truth", correct=True)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "sky.audit").exists()
+    # Tiles labelled at different rates are a blind draw within each, though not of the sky.
+    east = table["ra"].to_numpy() < 20
+    uneven = np.flatnonzero(rng.random(table.num_rows) < np.where(east, 0.5, 0.1))
+    result = run(tmp_path, masked(table, uneven), truth="truth", correct=True)
+    assert result.document["labels"]["tiles"]["corrected"] > 5
+
+
 def test_labels_of_bright_objects_name_no_sky(tmp_path: Path) -> None:
     """An even sky; faint spirals are missed inside the box, and only bright objects have labels."""
     table = world(None)

@@ -206,6 +206,27 @@ def blindness_p(sample: Sample) -> FloatArray:
     return np.asarray(stats.chi2.sf(np.where(np.isfinite(z2), z2, 0.0), 1))
 
 
+def blindness_within_p(tiles: Sample) -> float:
+    """Return p that within tiles the labelled objects' answers are a random draw of all.
+
+    The sum over tiles of the labelled's answers minus their expectation, given each tile's answers
+    (Cochran 1954, Biometrics 10, 417; Mantel & Haenszel 1959): tiles may be labelled at different
+    rates. p is 1 where no tile has both kinds.
+
+    Parameters
+    ----------
+    tiles : Sample
+        Arrays of shape (t,).
+    """
+    known, rest = tiles.labelled, tiles.unlabelled
+    whole = known + rest
+    excess = known.total - known.n * whole.mean
+    spread = known.n * rest.n * whole.variance / np.maximum(whole.n - 1, 1)
+    if spread.sum() <= 0:
+        return 1.0
+    return float(stats.chi2.sf(excess.sum() ** 2 / spread.sum(), 1))
+
+
 def _squared_z(a: Answers, b: Answers) -> FloatArray:
     """Return the squared two-sample z of two means with pooled variance; NaN without objects.
 

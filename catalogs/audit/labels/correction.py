@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs.audit.labels.labelled import Labelled
+from catalogs.audit.labels.attribution import BLIND_LEVEL, blindness_within_p
+from catalogs.audit.labels.labelled import Attribution, Labelled
 from catalogs.audit.labels.prediction_powered import (
     best_tuning,
     corrected_interval,
     labels_needed,
 )
 from catalogs.audit.settings import FEWEST_LABELS
+from catalogs.errors import InputError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -79,6 +82,31 @@ def correct(labelled: Labelled, order: int, tiles: IntArray, precision: float) -
     if float(whole.labelled.n) >= FEWEST_LABELS:
         needed = labels_needed(whole, n + sample.unlabelled.n, precision)
     return CorrectedTiles(order, tiles, n.astype(np.int64), value, low, high, needed)
+
+
+def require_blind(labelled: Labelled, order: int, found: Sequence[Attribution]) -> None:
+    """Refuse a correction by labels that are no blind draw: its intervals would not hold.
+
+    Parameters
+    ----------
+    labelled : Labelled
+    order : int
+        Of the tiles that are corrected.
+    found : sequence of Attribution
+        What labels said of places, where it was asked on either side whether they are blind.
+
+    Raises
+    ------
+    InputError
+    """
+    asked = [one.p_blind for one in found if one.p_blind is not None]
+    p = min([blindness_within_p(labelled.merged(order)), *asked])
+    if p < BLIND_LEVEL:
+        raise InputError(
+            f"correct: the labelled objects were answered differently from the others (p {p:.1e}), "
+            "so they are no blind draw and corrected intervals would not hold; name labels drawn "
+            "at random, or audit without correct"
+        )
 
 
 def wanting(tiles: CorrectedTiles, deviation: FloatArray) -> IntArray:

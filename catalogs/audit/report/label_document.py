@@ -27,7 +27,9 @@ SCANNED_NOTE = (
 )
 COVERAGE_NOTE = (
     "The intervals promise 95% and hold 94 to 99% in simulations with 100 to 2,000 labels a tile, "
-    "2% to 49% members, true positive rates from .7 and true negative rates from .9."
+    "2% to 49% members, true positive rates from .7 and true negative rates from .9, where labels "
+    "are a random draw of each tile's objects. Of bright objects only, they correct for the "
+    "mistakes in bright objects."
 )
 WEIGHTED_NOTE = (
     "Rates, fractions and differences are weighted means; numbers of objects and labels are "
@@ -88,9 +90,7 @@ def _attribution(found: Attribution, *, weighted: bool) -> dict[str, Any]:
             "p": found.p_rates,
             "exact": found.exact,
         },
-        "sky": None
-        if difference is None
-        else _difference(difference),
+        "sky": None if difference is None else _difference(difference),
         "labels_alone": None if alone is None else _difference(alone),
         "blind": {"p": found.p_blind, "level": attribution.BLIND_LEVEL},
         "obstacles": list(found.obstacles),

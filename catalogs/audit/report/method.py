@@ -186,7 +186,8 @@ def _of_labels(document: dict[str, Any]) -> list[Step]:
             f"{attribution.LEVEL:g}: (i) are true positive and true negative rate the same (χ², or "
             "exact by enumeration where fewer than 5 mistakes are expected); (ii) do "
             "prediction-powered fractions of true members differ (Angelopoulos et al.)? Only (i): "
-            "classifier; only (ii): sky. None is named with fewer than "
+            "classifier; only (ii): sky, if the labelled objects alone, without the others' "
+            "answers, show the same difference at that level. None is named with fewer than "
             f"{FEWEST_LABELS} labels on a side, or where labelled objects were answered "
             f"differently from the others (p < {attribution.BLIND_LEVEL:g}).",
             ("ppi",),
@@ -248,7 +249,8 @@ def _of_others(document: dict[str, Any]) -> list[Step]:
             f"(p < {attribution.LEVEL:g} after Bonferroni over the scan's caps, of which this one "
             "was picked, and Holm over all comparisons; of a swap by permutation of seeds) and "
             "the other's 95% interval stays below half of the "
-            "audited one's. Without labels comparisons name no cause.",
+            "audited one's, and labels inside the cap show that this one's rates differ there: "
+            "else the other may be the one that varies. Without labels comparisons name no cause.",
             ("misclassified", "holm"),
         )
     )

@@ -1,4 +1,8 @@
-"""Whose fault is a deviant region? 2,000 labels inside and 8,000 outside, drawn blind."""
+"""Whose fault is a deviant region? 2,000 labels inside and 8,000 outside, drawn blind.
+
+Labels are known to be drawn blind here, so a sky need not be borne out by the labelled alone, and
+of two networks the audited one is taken for the one that varies: an audit names less.
+"""
 
 from __future__ import annotations
 

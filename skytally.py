@@ -258,6 +258,13 @@ def audit(
     truth: Annotated[
         str | None, typer.Option(help="Labels: a column, or TABLE[:COLUMN] by id or position.")
     ] = None,
+    labels_blind: Annotated[
+        bool,
+        typer.Option(
+            "--labels-blind",
+            help="Declare: labelled objects were drawn at random within each place compared.",
+        ),
+    ] = False,
     region: Annotated[
         str | None,
         typer.Option(help="Where labels are compared: ra=0:20,dec=0:20 or cap:RA,DEC,RADIUS."),
@@ -313,6 +320,7 @@ def audit(
         covariates=names_in(covariates),
         intrinsic=names_in(intrinsic),
         truth=truth,
+        labels_blind=labels_blind,
         region=region,
         correct=correct,
         precision=precision,

@@ -135,6 +135,7 @@ def _audit(
     settings = replace(
         asked,
         truth=f"{labels / LABELS}:truth",
+        labels_blind=True,
         compare=tuple(str(other / CATALOG) for other in others),
         training_sky=str(network / BUNDLE / FOOTPRINT),
     )

@@ -202,10 +202,7 @@ def pairs_in_cap(analysis: Analysis, read: Read) -> list[InCap | None]:
 
 
 def _drawn_blind(read: Read, cap: Cap) -> bool:
-    if read.labelled is None:
-        return True
-    p = [float(attribution.blindness_p(side)) for side in read.labelled.split(cap)]
-    return min(1.0, 2 * min(p)) >= attribution.BLIND_LEVEL
+    return read.labelled is None or labelled.draw_tests(read.labelled, cap).refuted is None
 
 
 def _mistakes_differ(read: Read, cap: Cap) -> bool:

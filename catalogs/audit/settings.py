@@ -76,6 +76,11 @@ class AuditSettings:
     truth : str, optional
         Labels of some objects, drawn without a look at the answers: a column of the table, or
         ``TABLE[:COLUMN]``, matched by id, else by position.
+    labels_blind : bool
+        A declaration by who made the labels: within each place that is compared the labelled
+        objects were drawn at random, whatever their answer, brightness or size. It is tested as
+        far as answers and covariates can tell; without it a sky is named only where the labelled
+        objects alone show it.
     region : str, optional
         The part of the sky where labels are compared with the rest, ``ra=0:20,dec=0:20`` or
         ``cap:RA,DEC,RADIUS``, chosen before the answers were seen; by default the cap that the
@@ -122,6 +127,7 @@ class AuditSettings:
     covariates: tuple[str, ...] = ()
     intrinsic: tuple[str, ...] = ()
     truth: str | None = None
+    labels_blind: bool = False
     region: str | None = None
     correct: bool = False
     precision: float = 0.01
@@ -190,8 +196,13 @@ class AuditSettings:
             )
         if self.region is not None:
             parse_part(self.region)
-        if self.truth is None and (self.region is not None or self.correct):
-            what = "correct" if self.correct else f"region {self.region!r}"
+        needing = {
+            "correct": self.correct,
+            "labels_blind": self.labels_blind,
+            f"region {self.region!r}": self.region is not None,
+        }
+        if self.truth is None and any(needing.values()):
+            what = next(name for name, asked in needing.items() if asked)
             raise InputError(f"{what} needs labels; name them with truth")
         groups = {group for group, _ in self.swapped}
         if self.swap and (len(groups) != 2 or not all(g and c for g, c in self.swapped)):

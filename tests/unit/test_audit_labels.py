@@ -321,10 +321,10 @@ def test_remedies_follow_the_mistakes(
         False,
         sky_difference(side(*inside), side(*outside)),
         labelled_difference(side(*inside), side(*outside)),
-        1.0,
+        labelled.DrawTests(1.0, ()),
         (),
     )
-    picked = replace(found, p_blind=1e-4, obstacles=("no blind draw",))
+    picked = replace(found, drawn=labelled.DrawTests(1e-4, ()), obstacles=("no blind draw",))
     assert [remedy.name for remedy in remedies(picked, *SAID)] == ["labels drawn blind"]
     # A cap that the scan found on an even map names nothing, whatever its labels say.
     even = labelled.in_noise(found)
@@ -377,7 +377,7 @@ def test_labels_that_are_no_blind_draw_correct_nothing(tmp_path: Path) -> None:
     called = np.array(table["label"].to_pylist()) == "spiral"
     rng = np.random.default_rng(9)
     picked = np.flatnonzero(rng.random(table.num_rows) < np.where(called, 0.3, 0.2))
-    with pytest.raises(InputError, match="no blind draw and corrected intervals") as error:
+    with pytest.raises(InputError, match="no blind draw of the catalog, and corrected") as error:
         run(tmp_path, masked(table, picked), truth="truth", correct=True)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "sky.audit").exists()

@@ -199,8 +199,9 @@ def blindness_p(sample: Sample) -> FloatArray:
     """Return p that the labelled objects' answers are a random draw of all; shape (...).
 
     Labels picked with a look at the answers fail here; both tests above would mistake such a
-    choice for a cause. A few hundred labels of bright objects only mostly pass (see `borne_out`).
-    p is 1 where either kind is missing.
+    choice for a cause. A few hundred labels of bright objects only mostly pass (see `borne_out`);
+    their magnitudes, where they are read, do not (`strata.draws`). p is 1 where either kind is
+    missing.
     """
     z2 = _squared_z(sample.labelled, sample.unlabelled)
     return np.asarray(stats.chi2.sf(np.where(np.isfinite(z2), z2, 0.0), 1))
@@ -218,13 +219,35 @@ def blindness_within_p(tiles: Sample) -> float:
     tiles : Sample
         Arrays of shape (t,).
     """
-    known, rest = tiles.labelled, tiles.unlabelled
-    whole = known + rest
-    excess = known.total - known.n * whole.mean
-    spread = known.n * rest.n * whole.variance / np.maximum(whole.n - 1, 1)
+    z2 = _within(tiles.labelled, tiles.unlabelled)
+    return 1.0 if z2 is None else float(stats.chi2.sf(z2, 1))
+
+
+def stratified_rates_p(inside: Sample, outside: Sample) -> float:
+    """Return p that objects of one kind and one stratum are answered alike on both sides.
+
+    Test (i) at equal magnitude, size or whatever bounds the strata: a part of the sky that holds
+    brighter galaxies has other rates with the same classifier, and the same rates within strata
+    (Cochran 1954; Mantel & Haenszel 1959). One degree for each class that has both sides.
+
+    Parameters
+    ----------
+    inside, outside : Sample
+        Arrays of shape (strata,).
+    """
+    classes = ((inside.members, outside.members), (inside.others, outside.others))
+    z2 = [found for a, b in classes if (found := _within(a, b)) is not None]
+    return float(stats.chi2.sf(sum(z2), len(z2))) if z2 else 1.0
+
+
+def _within(a: Answers, b: Answers) -> float | None:
+    """Return Cochran's squared z of a against b within strata; None where none has both."""
+    whole = a + b
+    excess = a.total - a.n * whole.mean
+    spread = a.n * b.n * whole.variance / np.maximum(whole.n - 1, 1)
     if spread.sum() <= 0:
-        return 1.0
-    return float(stats.chi2.sf(excess.sum() ** 2 / spread.sum(), 1))
+        return None
+    return float(excess.sum() ** 2 / spread.sum())
 
 
 def _squared_z(a: Answers, b: Answers) -> FloatArray:

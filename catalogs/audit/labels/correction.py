@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs.audit.labels.attribution import BLIND_LEVEL, blindness_within_p
-from catalogs.audit.labels.labelled import Attribution, Labelled
+from catalogs.audit.labels.attribution import blindness_within_p
+from catalogs.audit.labels.labelled import Attribution, DrawTests, Labelled
 from catalogs.audit.labels.prediction_powered import (
     best_tuning,
     corrected_interval,
@@ -99,12 +99,15 @@ def require_blind(labelled: Labelled, order: int, found: Sequence[Attribution]) 
     ------
     InputError
     """
-    asked = [one.p_blind for one in found if one.p_blind is not None]
-    p = min([blindness_within_p(labelled.merged(order)), *asked])
-    if p < BLIND_LEVEL:
+    inside_tiles = DrawTests(
+        blindness_within_p(labelled.merged(order)),
+        tuple(one.within(order) for one in labelled.strata),
+    )
+    asked = [inside_tiles, *(one.drawn for one in found if one.drawn is not None)]
+    refuted = [text for one in asked if (text := one.refuted) is not None]
+    if refuted:
         raise InputError(
-            f"correct: the labelled objects were answered differently from the others (p {p:.1e}), "
-            "so they are no blind draw and corrected intervals would not hold; name labels drawn "
+            f"correct: {refuted[0]}, and corrected intervals would not hold; name labels drawn "
             "at random, or audit without correct"
         )
 

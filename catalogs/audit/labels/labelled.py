@@ -5,7 +5,7 @@ Sums per tile, by truth, suffice for all of it, so memory depends on tiles and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from catalogs import sky
 from catalogs.audit.labels import attribution
 from catalogs.audit.labels.attribution import Difference, RatesTest
 from catalogs.audit.labels.prediction_powered import Answers, Sample
+from catalogs.audit.labels.strata import Draw, Strata, draws
 from catalogs.audit.region import Cap, Part
 from catalogs.audit.settings import FEWEST_LABELS
 from catalogs.audit.uniformity.battery import CELL_ORDER
@@ -35,7 +36,8 @@ class Labelled:
 
     ``inside`` and ``outside`` have arrays of shape (12 * 4**order,). Without a region named in
     advance everything is outside. ``mistakes`` are labelled rows whose answer (1 from .5 on) is
-    another than their label, of the whole sky.
+    another than their label, of the whole sky. ``declared`` says that the user knows the labelled
+    objects for a blind draw; ``strata`` are the same answers in bins of each covariate.
     """
 
     order: int
@@ -44,6 +46,8 @@ class Labelled:
     hard: bool
     weighted: bool
     mistakes: int
+    declared: bool = False
+    strata: tuple[Strata, ...] = ()
 
     @property
     def tiles(self) -> Sample:
@@ -63,16 +67,9 @@ class Labelled:
 
     def without(self, mask: NDArray[np.bool_]) -> Labelled:
         """Return the labels outside some tiles, mask of shape (12 * 4**order,)."""
-        keep = (~mask).astype(np.float64)
-
-        def kept(part: Answers) -> Answers:
-            return Answers(part.n * keep, part.total * keep, part.squares * keep)
-
-        inside, outside = (
-            Sample(kept(side.unlabelled), kept(side.others), kept(side.members))
-            for side in (self.inside, self.outside)
-        )
-        return replace(self, inside=inside, outside=outside)
+        inside, outside = (side.where(~mask) for side in (self.inside, self.outside))
+        strata = tuple(one.without(mask) for one in self.strata)
+        return replace(self, inside=inside, outside=outside, strata=strata)
 
     def split(self, part: Part | None) -> tuple[Sample, Sample]:
         """Return all inside and all outside, shape (): of ``part``, by centres of the scan's cells.
@@ -189,12 +186,64 @@ def _rate(answers: Answers, *, hard: bool) -> Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawTests:
+    """Whether labelled objects are a blind draw on either side of a place.
+
+    ``p_answers`` is that their answers are those of the others (both sides, Bonferroni);
+    ``covariates`` the same of each covariate.
+    """
+
+    p_answers: float
+    covariates: tuple[Draw, ...]
+
+    @property
+    def p_covariates(self) -> float | None:
+        """The smallest p of the covariates after Holm's correction; None without covariates."""
+        p = [one.p for one in self.covariates]
+        return min(1.0, len(p) * min(p)) if p else None
+
+    @property
+    def refuted(self) -> str | None:
+        """What shows that they are none, in words."""
+        end = "so they are no blind draw of the catalog"
+        if self.p_answers < attribution.BLIND_LEVEL:
+            return (
+                "the labelled objects were answered differently from the others "
+                f"({_p(self.p_answers)}), {end}"
+            )
+        p = self.p_covariates
+        if p is None or p >= attribution.BLIND_LEVEL:
+            return None
+        worst = min(self.covariates, key=lambda one: one.p)
+        known, others = (
+            "no value" if np.isnan(mean) else f"{mean:.4g}" for mean in (worst.known, worst.others)
+        )
+        return (
+            f"the labelled objects are not like the others in {worst.name} (mean {known} against "
+            f"{others} {worst.where}, {_p(p)}), {end}"
+        )
+
+
+def _p(p: float) -> str:
+    """Return a tiny p as text; what is too small for a double is not 0."""
+    return f"p {p:.1e}" if p > 0 else "p < 1e-300"
+
+
+def draw_tests(labelled: Labelled, part: Part | None) -> DrawTests:
+    """Test the draw of the labels inside a part, and outside; None as in `Labelled.split`."""
+    p = [float(attribution.blindness_p(side)) for side in labelled.split(part)]
+    return DrawTests(min(1.0, 2 * min(p)), draws(labelled.strata, part))
+
+
+@dataclass(frozen=True, slots=True)
 class Attribution:
     """Whether sky or classifier differ inside a region, and why that may not be said.
 
     ``rates``, ``p_rates`` and ``sky`` are None where labels are too few; ``obstacles`` say in words
-    why no cause is named. ``p_rates`` is exact where mistakes are rare. ``alone`` is the
-    difference of the sky from the labelled objects alone, without the answers of the others.
+    why no cause is named. ``p_rates`` is exact where mistakes are rare; ``p_equal`` is that of the
+    same question at equal values of each intrinsic covariate. ``alone`` is the difference of the
+    sky from the labelled objects alone, without the answers of the others. ``drawn`` says whether
+    the labels are a blind draw, as far as that can be tested.
     """
 
     part: Part
@@ -208,8 +257,10 @@ class Attribution:
     exact: bool
     sky: Difference | None
     alone: Difference | None
-    p_blind: float | None
+    drawn: DrawTests | None
     obstacles: tuple[str, ...]
+    declared: bool = False
+    p_equal: tuple[tuple[str, float], ...] = ()
 
 
 def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
@@ -227,7 +278,8 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
     -------
     Attribution
     """
-    inside, outside = labelled.split(None if named else part)
+    where = None if named else part
+    inside, outside = labelled.split(where)
     a, b = (confusion(sample, hard=labelled.hard) for sample in (inside, outside))
     whole = confusion(inside + outside, hard=labelled.hard)
     few = [
@@ -237,37 +289,53 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
     ]
     unknown = attribution.UNDETERMINED
     untested = Attribution(
-        part, named, unknown, whole, a, b, None, None, False, None, None, None, tuple(few)
+        part,
+        named,
+        unknown,
+        whole,
+        a,
+        b,
+        None,
+        None,
+        False,
+        None,
+        None,
+        None,
+        tuple(few),
+        labelled.declared,
     )
     if few:
         return untested
-    blind = [float(attribution.blindness_p(sample)) for sample in (inside, outside)]
-    p_blind = min(1.0, 2 * min(blind))
+    drawn = draw_tests(labelled, where)
     rates = attribution.rates_test(inside, outside)
     exact = attribution.exact_rates_p(inside, outside) if labelled.hard else None
     p_rates = float(rates.p) if exact is None else exact
     difference = attribution.sky_difference(inside, outside)
     alone = attribution.labelled_difference(inside, outside)
-    cause = str(attribution.causes(p_rates, difference.p))
+    p_equal = tuple(
+        (one.name, attribution.stratified_rates_p(*one.split(where)[:2]))
+        for one in labelled.strata
+        if one.intrinsic
+    )
+    cause = str(attribution.causes(max([p_rates, *(p for _, p in p_equal)]), difference.p))
     obstacles: list[str] = []
-    if p_blind < attribution.BLIND_LEVEL:
-        obstacles.append(
-            "the labelled objects were answered differently from the others "
-            f"(p {p_blind:.1e}), so they are no blind draw of the catalog"
-        )
+    if (refuted := drawn.refuted) is not None:
+        obstacles.append(refuted)
         cause = unknown
-    elif cause in (attribution.SKY, attribution.BOTH) and not attribution.borne_out(
-        difference, alone
+    elif (
+        cause in (attribution.SKY, attribution.BOTH)
+        and not labelled.declared
+        and not attribution.borne_out(difference, alone)
     ):
         low, high = (float(bound) for bound in alone.interval())
         obstacles.append(
-            "the sky differs only if the labelled objects are like the others, inside as outside, "
-            f"which nothing shows: they alone differ by {float(alone.value):+.4f} "
-            f"[{low:+.4f}, {high:+.4f}] (p {float(alone.p):.2g})"
+            f"it would be {cause} if the labelled objects are a blind draw, inside as outside; "
+            f"they alone differ by {float(alone.value):+.4f} [{low:+.4f}, {high:+.4f}] "
+            f"(p {float(alone.p):.2g}); if they were drawn so, declare it (--labels-blind)"
         )
         cause = unknown
     elif cause == unknown:
-        obstacles.append("neither the rates of mistakes nor the corrected fractions differ")
+        obstacles.append(_nothing_differs(p_rates, p_equal))
     return replace(
         untested,
         cause=cause,
@@ -276,8 +344,19 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
         exact=exact is not None,
         sky=difference,
         alone=alone,
-        p_blind=p_blind,
+        drawn=drawn,
         obstacles=tuple(obstacles),
+        p_equal=p_equal,
+    )
+
+
+def _nothing_differs(p_rates: float, p_equal: Sequence[tuple[str, float]]) -> str:
+    if p_rates >= attribution.LEVEL:
+        return "neither the rates of mistakes nor the corrected fractions differ"
+    same = [name for name, p in p_equal if p >= attribution.LEVEL]
+    return (
+        f"the rates of mistakes do not differ among objects of equal {' or '.join(same)}, so the "
+        "objects differ there; the corrected fractions do not differ"
     )
 
 

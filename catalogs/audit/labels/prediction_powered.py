@@ -52,6 +52,14 @@ class Answers:
         """Return some of them, by index or mask."""
         return Answers(self.n[index], self.total[index], self.squares[index])
 
+    def where(self, keep: NDArray[np.bool_]) -> Answers:
+        """Return them with 0 where they do not count."""
+        return Answers(*(np.asarray(x * keep) for x in (self.n, self.total, self.squares)))
+
+    def over(self, axis: int) -> Answers:
+        """Return sums along an axis."""
+        return Answers(*(x.sum(axis=axis) for x in (self.n, self.total, self.squares)))
+
     def sum(self) -> Answers:
         """Return all of them together, shape ()."""
         n, total, squares = (np.asarray(x.sum()) for x in (self.n, self.total, self.squares))
@@ -112,6 +120,15 @@ class Sample:
         """Return some tiles, by index or mask."""
         parts = (self.unlabelled, self.others, self.members)
         return Sample(*(part.take(index) for part in parts))
+
+    def where(self, keep: NDArray[np.bool_]) -> Sample:
+        """Return them with 0 where they do not count."""
+        parts = (self.unlabelled, self.others, self.members)
+        return Sample(*(part.where(keep) for part in parts))
+
+    def over(self, axis: int) -> Sample:
+        """Return sums along an axis."""
+        return Sample(self.unlabelled.over(axis), self.others.over(axis), self.members.over(axis))
 
     def sum(self) -> Sample:
         """Return all tiles together, shape ()."""

@@ -77,7 +77,7 @@ def remedies(
     """
     if found.rates is None or found.alone is None:
         return [Remedy("more labels", "; ".join(found.obstacles))]
-    if found.p_blind is not None and found.p_blind < attribution.BLIND_LEVEL:
+    if found.drawn is not None and found.drawn.refuted is not None:
         return [Remedy("labels drawn blind", "; ".join(found.obstacles))]
     if found.cause == attribution.SKY:
         return [
@@ -85,7 +85,8 @@ def remedies(
         ]
     if found.cause == attribution.UNDETERMINED:
         reach = stats.norm.isf(attribution.LEVEL / 2) + stats.norm.ppf(_POWER)
-        smallest = float(reach * found.alone.error)
+        asked = found.sky if found.declared and found.sky is not None else found.alone
+        smallest = float(reach * asked.error)
         return [
             Remedy(
                 "more labels",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from catalogs.audit.comparison.paired import Pairs, gather_pairs
 from catalogs.audit.comparison.swap import Seeds, gather_seeds
 from catalogs.audit.conditions.nuisances import Gathered, gather
-from catalogs.audit.labels import labelled
+from catalogs.audit.labels import labelled, strata
 from catalogs.audit.labels.labelled import Labelled
 from catalogs.audit.reading.answers import (
     Beside,
@@ -101,6 +101,19 @@ def read(
         if truth is not None:
             named = None if settings.region is None else parse_part(settings.region)
             labels = labelled.gather(kept.unique, width, order, named, unit)
+            labels = replace(labels, declared=settings.labels_blind)
+            if gathered is not None:
+                sample = gathered.sample[:, 1:]
+                by = strata.gather(
+                    kept.unique,
+                    covariates.names,
+                    settings.intrinsic,
+                    sample,
+                    width,
+                    named,
+                    unit,
+                )
+                labels = replace(labels, strata=by)
         swaps = slice(compared.stop, start + len(others))
         pairs = [
             gather_pairs(kept.unique, at, truth_at, order, unit)

@@ -52,11 +52,11 @@ CAUSE_NOTE = (
     "One map alone cannot tell a sky that varies from a classifier that varies over the sky: no "
     "cause is named without labels."
 )
+_UNDETERMINED = "whether the sky or the classifier varies is undetermined"
 _CAUSES = {
-    "undetermined": "whether the sky or the classifier varies is undetermined",
-    "classifier": "labels show that the classifier varies, and no variation of the sky",
-    "sky": "labels show that the sky varies, and no variation of the classifier",
-    "both": "labels show that both the sky and the classifier vary",
+    "classifier": "that the classifier varies, and no variation of the sky",
+    "sky": "that the sky varies, and no variation of the classifier",
+    "both": "that both the sky and the classifier vary",
 }
 _VARYING = {
     "classifier": "the classifier varies",
@@ -308,8 +308,10 @@ def _region_text(document: dict[str, Any]) -> str:
 def cause_text(document: dict[str, Any]) -> str:
     """Return what varies, and where that was found, as a clause."""
     cause, places = document["cause"], document.get("cause_places", [])
+    declared = document["settings"]["labels_blind"]
+    who = "labels, declared a blind draw, show" if declared else "labels show"
     if not places:
-        return _CAUSES[cause]
+        return _UNDETERMINED
     if document["cause_basis"] == "comparison":
         text = (
             f"the classifier varies {places[0]['where']}, where another network shows less than "
@@ -317,10 +319,10 @@ def cause_text(document: dict[str, Any]) -> str:
             "varies as well was not asked"
         )
     elif len(places) == 1 and cause != "undetermined":
-        text = f"{_CAUSES[cause]} ({places[0]['where']} against the rest)"
+        text = f"{who} {_CAUSES[cause]} ({places[0]['where']} against the rest)"
     else:
         each = [f"{_VARYING[place['cause']]} {place['where']}" for place in places]
-        text = f"labels show that {' and that '.join(each)}"
+        text = f"{who} that {' and that '.join(each)}"
     if cause == "undetermined":
         text += "; the map alarms elsewhere as well, which that does not explain"
     return text

@@ -28,8 +28,8 @@ SCANNED_NOTE = (
 COVERAGE_NOTE = (
     "The intervals promise 95% and hold 94 to 99% in simulations with 100 to 2,000 labels a tile, "
     "2% to 49% members, true positive rates from .7 and true negative rates from .9, where labels "
-    "are a random draw of each tile's objects. Of bright objects only, they correct for the "
-    "mistakes in bright objects."
+    "are a random draw of each tile's objects; of rarer members they are wider than they need be. "
+    "Of bright objects only, they correct for the mistakes in bright objects."
 )
 WEIGHTED_NOTE = (
     "Rates, fractions and differences are weighted means; numbers of objects and labels are "
@@ -43,8 +43,8 @@ _SHOWN_WANTING = 10
 # Conditions that hide structure.
 _BLURRING = ("alpha", "seeing", "fwhm", "psffwhm", "psf_fwhm", "petrorad", "z", "redshift")
 BLIND_NOTE = (
-    "Both tests take the labelled objects for a random draw inside and outside the region, made "
-    "without a look at the answers."
+    "Both tests take the labelled objects for a random draw inside and outside the region, "
+    "whatever their answer, brightness or size."
 )
 
 
@@ -92,7 +92,8 @@ def _attribution(found: Attribution, *, weighted: bool) -> dict[str, Any]:
         },
         "sky": None if difference is None else _difference(difference),
         "labels_alone": None if alone is None else _difference(alone),
-        "blind": {"p": found.p_blind, "level": attribution.BLIND_LEVEL},
+        "mistakes_at_equal": [{"covariate": name, "p": p} for name, p in found.p_equal],
+        "blind": {"declared": found.declared, "level": attribution.BLIND_LEVEL, **_drawn(found)},
         "obstacles": list(found.obstacles),
         "notes": [
             BLIND_NOTE,
@@ -100,6 +101,18 @@ def _attribution(found: Attribution, *, weighted: bool) -> dict[str, Any]:
             *([] if found.named else [SCANNED_NOTE]),
             *([WEIGHTED_NOTE] if weighted else []),
         ],
+    }
+
+
+def _drawn(found: Attribution) -> dict[str, Any]:
+    drawn = found.drawn
+    if drawn is None:
+        return {"p": None, "p_covariates": None, "covariates": [], "refuted": None}
+    return {
+        "p": drawn.p_answers,
+        "p_covariates": drawn.p_covariates,
+        "covariates": [asdict(one) for one in drawn.covariates],
+        "refuted": drawn.refuted,
     }
 
 
@@ -210,7 +223,8 @@ def reasons(found: Attribution, answer: str) -> list[str]:
     )
     changed = float(found.sky.p) < attribution.LEVEL
     shown = changed and found.alone is not None and attribution.borne_out(found.sky, found.alone)
-    said = "differs" if shown else "differs, if the labels are a blind draw"
+    declared = "as is declared" if found.declared else "which nothing says"
+    said = "differs" if shown else f"differs, if the labels are a blind draw, {declared}"
     true = (
         f"the corrected fraction of true {answer} objects is {float(found.sky.value):+.4f} "
         f"[{low:+.4f}, {high:+.4f}] against the rest (p {float(found.sky.p):.2g}): the sky "
@@ -268,12 +282,35 @@ def _attribution_lines(found: dict[str, Any]) -> list[str]:
                 f"  {what} {_yes(part['p'], found['level'])}, p {part['p']:.3g}, {of} "
                 f"{part['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
             )
-        p, level = found["blind"]["p"], found["blind"]["level"]
-        out.append(
-            "  are labelled objects answered otherwise than the others? "
-            f"{_yes(p, level)}, p {p:.3g} (level {level:g})"
-        )
+        for one in found["mistakes_at_equal"]:
+            out.append(
+                f"  do they differ among objects of equal {one['covariate']}? "
+                f"{_yes(one['p'], found['level'])}, p {one['p']:.3g}"
+            )
+        out.append(f"  {draw_text(found['blind'])}")
     return out + [f"  no cause is named: {text}" for text in found["obstacles"]]
+
+
+def draw_text(blind: dict[str, Any]) -> str:
+    """Return what is known of the draw of the labels, as sentences."""
+    level = blind["level"]
+    told = "declared a blind draw" if blind["declared"] else "not declared a blind draw"
+    said = f"are labelled objects answered otherwise than the others? {_yes(blind['p'], level)}, "
+    said += _p(blind["p"])
+    if blind["covariates"]:
+        each = ", ".join(f"{one['name']} {_p(one['p'])}" for one in blind["covariates"])
+        said += (
+            f"; are they other objects? {_yes(blind['p_covariates'], level)}, {each} "
+            f"(smallest after Holm {_p(blind['p_covariates'])})"
+        )
+    else:
+        said += "; no covariate was read that could tell whether they are other objects"
+    return f"labels are {told}; {said} (level {level:g})"
+
+
+def _p(p: float) -> str:
+    """Return p as text; what is too small for a double is not 0."""
+    return f"p {p:.3g}" if p > 0 else "p < 1e-300"
 
 
 def _yes(p: float, level: float) -> str:
@@ -298,7 +335,7 @@ def tiles_text(tiles: dict[str, Any]) -> str:
     elif not tiles["tiles_too_small"]:
         more = f"{wanted} take no more labels in any tile"
     else:
-        more = f"no labels would give {wanted}"
+        more = f"even labels for all objects would not give {wanted}"
     small = tiles["tiles_too_small"]
     rest = f": {small} tiles hold too few objects for them" if small else ""
     return f"{lead}; {more}{rest}."

@@ -30,6 +30,8 @@ _PAPERS = {
     "bias": "Cabrera-Vives, Miller & Schneider 2018, AJ 156, 284: resolution bias",
     "ppi": "Angelopoulos et al. 2023, Science 382, 669; Angelopoulos, Duchi & Zrnic 2023, "
     "arXiv:2311.01453: prediction-powered inference",
+    "cochran": "Cochran 1954, Biometrics 10, 417; Mantel & Haenszel 1959, JNCI 22, 719; Mantel "
+    "1963, JASA 58, 690: tests within strata",
     "misclassified": "Rogan & Gladen 1978, American Journal of Epidemiology 107, 71; Youden 1950, "
     "Cancer 3, 32: what a true difference shows as in answers",
     "shamir": "Dhar & Shamir 2022, Astronomy and Computing 38, 100545: the training sky shifts "
@@ -180,17 +182,35 @@ def _of_labels(document: dict[str, Any]) -> list[Step]:
     if labels is None:
         return []
     region = "named in advance" if s["region"] else "found by the scan"
+    alone = (
+        " (the labelled objects are declared a blind draw)"
+        if s["labels_blind"]
+        else ", if the labelled objects alone, without the others' answers, show the same "
+        "difference at that level"
+    )
+    level = f"p < {attribution.BLIND_LEVEL:g}"
+    drawn = f"or where labelled objects were answered differently from the others ({level})"
+    equal = ""
+    if document["nuisances"] is not None:
+        drawn += (
+            " or are others by a covariate (generalised Cochran-Mantel-Haenszel test in tenths of "
+            f"it, {level} after Holm)"
+        )
+    if s["intrinsic"]:
+        equal = (
+            ", and that they differ must hold within tenths of each intrinsic covariate as well "
+            "(Cochran-Mantel-Haenszel)"
+        )
+    cochran = ("cochran",) if document["nuisances"] is not None else ()
     made = [
         Step(
             f"Cause by labels, inside a region ({region}) against the rest, each at "
             f"{attribution.LEVEL:g}: (i) are true positive and true negative rate the same (χ², or "
-            "exact by enumeration where fewer than 5 mistakes are expected); (ii) do "
+            f"exact by enumeration where fewer than 5 mistakes are expected){equal}; (ii) do "
             "prediction-powered fractions of true members differ (Angelopoulos et al.)? Only (i): "
-            "classifier; only (ii): sky, if the labelled objects alone, without the others' "
-            "answers, show the same difference at that level. None is named with fewer than "
-            f"{FEWEST_LABELS} labels on a side, or where labelled objects were answered "
-            f"differently from the others (p < {attribution.BLIND_LEVEL:g}).",
-            ("ppi",),
+            f"classifier; only (ii): sky{alone}. None is named with fewer than {FEWEST_LABELS} "
+            f"labels on a side, {drawn}.",
+            ("ppi", *cochran),
         ),
         Step(
             "Place: a cause is said of the whole sky only if the map does not alarm outside (of a "

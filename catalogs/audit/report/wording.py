@@ -139,8 +139,8 @@ COMMAND_OPTIONS = frozenset(
         "alpha",
         "seed",
     }
-    | {"covariates", "intrinsic", "truth", "region", "correct", "precision", "compare", "swap"}
-    | {"experiments", "cutouts", "training_sky"}
+    | {"covariates", "intrinsic", "truth", "labels_blind", "region", "correct", "precision"}
+    | {"compare", "swap", "experiments", "cutouts", "training_sky"}
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.contingency_tables import StratifiedTable
 
 from catalogs.audit.labels.attribution import (
     BOTH,
@@ -18,6 +19,7 @@ from catalogs.audit.labels.attribution import (
     labelled_difference,
     rates_test,
     sky_difference,
+    stratified_rates_p,
 )
 from catalogs.audit.labels.prediction_powered import (
     Answers,
@@ -27,6 +29,7 @@ from catalogs.audit.labels.prediction_powered import (
     corrected_interval,
     labels_needed,
 )
+from catalogs.audit.labels.strata import same_draw_p
 
 P = 0.49
 RATES = (0.949, 0.9686)
@@ -216,6 +219,54 @@ def test_labels_of_bright_objects_do_not_bear_out_a_sky(
     real = drawn(labels, objects - labels, P + 4.2 * error, RATES, 4000, rng)
     sky, alone = sky_difference(real, outside), labelled_difference(real, outside)
     assert np.mean((sky.p < 0.025) & borne_out(sky, alone)) >= 0.94
+
+
+def test_rates_in_strata_are_those_of_cochran_mantel_haenszel() -> None:
+    rng = np.random.default_rng(21)
+    right = rng.integers(20, 400, (2, 2, 6)).astype(float)  # side, class, stratum
+    wrong = rng.integers(1, 60, (2, 2, 6)).astype(float)
+
+    def side(i: int) -> Sample:
+        zero = np.zeros(6)
+        return Sample.of_labels(
+            [[right[i, 0], wrong[i, 0]], [wrong[i, 1], right[i, 1]]], zero, zero
+        )
+
+    chi2 = 0.0
+    for kind in (0, 1):
+        tables = np.array([[right[0, kind], wrong[0, kind]], [right[1, kind], wrong[1, kind]]])
+        chi2 += StratifiedTable(tables).test_null_odds(correction=False).statistic
+    expected = stats.chi2.sf(chi2, 2)
+    assert 0 < expected < 1
+    assert stratified_rates_p(side(0), side(1)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_draws_are_judged_as_contingency_tables() -> None:
+    rng = np.random.default_rng(22)
+    known, rest = rng.integers(8, 60, (7, 1)), rng.integers(80, 600, (7, 1))
+    table = np.hstack([known, rest])
+    n = table.sum()
+    pearson = stats.chi2_contingency(table, correction=False)
+    expected = stats.chi2.sf(pearson.statistic * (n - 1) / n, 6)
+    assert same_draw_p(known * 1.0, rest * 1.0) == pytest.approx(expected, rel=1e-9)
+    # Several cells, two bins: Cochran, Mantel and Haenszel's.
+    counts = rng.integers(5, 90, (2, 2, 9)).astype(float)  # bin, whether known, cell
+    found = same_draw_p(counts[:, 0], counts[:, 1])
+    assert found == pytest.approx(StratifiedTable(counts).test_null_odds().pvalue, rel=1e-9)
+
+
+def test_blind_draws_pass_however_rare_a_value_is() -> None:
+    rng = np.random.default_rng(23)
+    p = []
+    for _ in range(2000):
+        n = rng.multinomial(3000, [0.4, 0.3, 0.29, 0.0097, 0.0003], size=3)
+        known = np.stack([rng.multivariate_hypergeometric(one, 80) for one in n])
+        p.append(same_draw_p(known.T * 1.0, (n - known).T * 1.0))
+    share = np.mean(np.array(p)[:, None] < [0.001, 0.01, 0.05], axis=0)
+    assert np.all(share <= [0.004, 0.02, 0.065]), share
+    assert share[2] > 0.03
+    assert same_draw_p(np.ones((1, 3)), np.ones((1, 3))) == 1.0
+    assert same_draw_p(np.ones((4, 3)), np.zeros((4, 3))) == 1.0
 
 
 def test_labels_picked_by_their_answers_are_noticed() -> None:

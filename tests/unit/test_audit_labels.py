@@ -415,6 +415,114 @@ def test_labels_of_bright_objects_name_no_sky(tmp_path: Path) -> None:
     assert "do labels alone show it? no sign of it" in told
 
 
+def faint_missed(labels: float, bright_only: bool) -> pa.Table:
+    """An even sky; faint spirals are missed inside the box; labels of some, blind or bright."""
+    table = world(None)
+    rng = np.random.default_rng(12)
+    inside = BOX.contains(table["ra"].to_numpy(), table["dec"].to_numpy())
+    mag = rng.uniform(14, 18, table.num_rows)
+    missed = inside & (mag > 15.6) & (rng.random(table.num_rows) < 0.12)
+    label = np.where(missed, "elliptical", np.array(table["label"].to_pylist()))
+    table = table.set_column(3, "label", pa.array(label)).append_column("mag", pa.array(mag))
+    pick = rng.random(table.num_rows) < labels
+    return masked(table, np.flatnonzero(pick & (mag < 15.6) if bright_only else pick))
+
+
+def asked_of_the_box(folder: Path, table: pa.Table, **settings: Any) -> labelled.Attribution:
+    pq.write_table(table, folder / "sky.parquet")
+    asked = AuditSettings(truth="truth", region=NAMED, **settings)
+    covariates = Covariates(asked.covariates, table.column_names, "", asked.intrinsic)
+    found = read_all(folder / "sky.parquet", asked, covariates, Silent())
+    assert found.labelled is not None
+    return labelled.attribute(found.labelled, parse_part(NAMED), named=True)
+
+
+def test_a_declared_draw_names_a_sky_that_labels_alone_do_not_show(tmp_path: Path) -> None:
+    table = world("sky")
+    known = masked(table, labels_of(table, 300, 1200))
+    known = known.append_column("mag", pa.array(np.random.default_rng(7).normal(17, 1, 60_000)))
+    asked = {"truth": "truth", "region": NAMED, "covariates": ("mag",), "effect": 0.1}
+    by_default = run(tmp_path, known, **asked)
+    found = by_default.document["labels"]["attribution"]
+    assert found["sky"]["p"] < 1e-4 < 0.025 < found["labels_alone"]["p"]
+    assert by_default.document["cause"] == "undetermined"
+    assert "it would be sky if" in found["obstacles"][-1]
+    assert "--labels-blind" in found["obstacles"][-1]
+    declared = run(tmp_path, known, labels_blind=True, **asked)
+    assert declared.document["cause"] == "sky"
+    assert "labels, declared a blind draw, show that the sky varies" in headline(declared.document)
+    blind = declared.document["labels"]["attribution"]["blind"]
+    assert blind["declared"]
+    assert blind["covariates"][0]["p"] > 0.001 < blind["p"]
+    page = declared.report.read_text(encoding="utf-8")
+    for text in ("\n".join(summary_lines(declared)), page):
+        assert re.search(r"are declared a blind draw.*are they other objects\?", text, re.I | re.S)
+        assert f"mag p {blind['covariates'][0]['p']:.2g}" in text
+    assert "--labels-blind" in page
+    with pytest.raises(InputError, match="labels_blind needs labels"):
+        AuditSettings(labels_blind=True)
+
+
+def test_magnitudes_refute_a_declared_draw_of_bright_objects(tmp_path: Path) -> None:
+    table = faint_missed(0.05, bright_only=True)
+    believed = asked_of_the_box(tmp_path, table, labels_blind=True)
+    assert believed.cause == "sky"  # nothing was read that could tell
+    found = asked_of_the_box(tmp_path, table, labels_blind=True, covariates=("mag",))
+    assert found.cause == "undetermined"
+    mag = table["mag"].to_numpy()
+    known = np.array([truth is not None for truth in table["truth"].to_pylist()])
+    inside = BOX.contains(table["ra"].to_numpy(), table["dec"].to_numpy())
+    assert found.drawn is not None
+    draw = found.drawn.covariates[0]
+    side = inside if draw.where == "inside the region" else ~inside
+    assert (draw.known, draw.others) == pytest.approx(
+        (mag[known & side].mean(), mag[~known & side].mean())
+    )
+    assert (
+        f"in mag (mean {draw.known:.4g} against {draw.others:.4g} {draw.where}"
+        in (found.obstacles[0])
+    )
+    assert [one.name for one in remedies(found, *SAID)] == ["labels drawn blind"]
+    with pytest.raises(InputError, match=r"in mag \(mean .* within tiles"):
+        run(tmp_path, table, truth="truth", correct=True, covariates=("mag",))
+    # Labels that are a draw of all, at another density inside, are none the worse for it.
+    blind = faint_missed(0.05, bright_only=False)
+    known = np.array([truth is not None for truth in blind["truth"].to_pylist()])
+    thinner = np.flatnonzero(known & (inside | (np.arange(len(known)) % 4 == 0)))
+    fair = asked_of_the_box(tmp_path, masked(blind, thinner), covariates=("mag",))
+    assert fair.drawn is not None
+    assert fair.drawn.refuted is None
+    assert fair.cause == "classifier"
+
+
+def test_easier_galaxies_inside_are_no_other_classifier(tmp_path: Path) -> None:
+    """The classifier sees each image alike everywhere; three of four are bright inside."""
+    rng = np.random.default_rng(14)
+    number = 60_000
+    table = world(None, number=number)
+    inside = BOX.contains(table["ra"].to_numpy(), table["dec"].to_numpy())
+    bright = rng.random(number) < np.where(inside, 0.75, 0.4)
+    mag = np.where(bright, rng.uniform(14, 16, number), rng.uniform(16, 18, number))
+    spiral = rng.random(number) < np.where(inside, 0.43, 0.49)
+    right = rng.random(number) < np.where(bright, 0.97, 0.8)
+    names = np.array(["elliptical", "spiral"])
+    table = pa.table(
+        {
+            **{name: table[name] for name in ("id", "ra", "dec")},
+            "label": names[(spiral == right).astype(int)],
+            "truth": names[spiral.astype(int)],
+            "mag": mag,
+        }
+    )
+    table = masked(table, labels_of(table, 2000, 8000))
+    declared = {"labels_blind": True, "covariates": ("mag",)}
+    assert asked_of_the_box(tmp_path, table, **declared).cause == "both"
+    found = asked_of_the_box(tmp_path, table, **declared, intrinsic=("mag",))
+    assert found.p_rates is not None
+    assert found.p_rates < 1e-6 < 0.025 < found.p_equal[0][1]
+    assert found.cause == "sky"
+
+
 def test_a_table_of_labels_is_matched_by_id_or_position(tmp_path: Path) -> None:
     table = world("classifier")
     rows = labels_of(table, 2000, 8000)

@@ -299,17 +299,20 @@ def _region_text(document: dict[str, Any]) -> str:
         return ""
     cause, where = _VARYING[places[0]["cause"]], places[0]["where"]
     return (
-        f" But labels show that {cause} {where} against the rest: a question of its own, of two "
-        f"tests at {attribution.LEVEL:g} each, so it is found by chance in up to "
+        f" But {_labels_show(document)} that {cause} {where} against the rest: a question of its "
+        f"own, of two tests at {attribution.LEVEL:g} each, so it is found by chance in up to "
         f"{2 * attribution.LEVEL:.0%} of even skies, and is no part of the verdict."
     )
+
+
+def _labels_show(document: dict[str, Any]) -> str:
+    declared = document["settings"]["labels_blind"]
+    return "labels, declared a blind draw, show" if declared else "labels show"
 
 
 def cause_text(document: dict[str, Any]) -> str:
     """Return what varies, and where that was found, as a clause."""
     cause, places = document["cause"], document.get("cause_places", [])
-    declared = document["settings"]["labels_blind"]
-    who = "labels, declared a blind draw, show" if declared else "labels show"
     if not places:
         return _UNDETERMINED
     if document["cause_basis"] == "comparison":
@@ -319,10 +322,10 @@ def cause_text(document: dict[str, Any]) -> str:
             "varies as well was not asked"
         )
     elif len(places) == 1 and cause != "undetermined":
-        text = f"{who} {_CAUSES[cause]} ({places[0]['where']} against the rest)"
+        text = f"{_labels_show(document)} {_CAUSES[cause]} ({places[0]['where']} against the rest)"
     else:
         each = [f"{_VARYING[place['cause']]} {place['where']}" for place in places]
-        text = f"{who} that {' and that '.join(each)}"
+        text = f"{_labels_show(document)} that {' and that '.join(each)}"
     if cause == "undetermined":
         text += "; the map alarms elsewhere as well, which that does not explain"
     return text

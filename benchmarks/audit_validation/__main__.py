@@ -39,6 +39,8 @@ ROWS: dict[str, tuple[Callable[[int], Row], int]] = {
     "seeing-dipole-half": (partial(conditions.seeing_skies, 0.05, 0.005), 1000),
     "seeing-dipole-one": (partial(conditions.seeing_skies, 0.05, 0.01, at_least=0.95), 1000),
     **{f"cause-{name}": (partial(causes.attribution, name), 1000) for name in causes.CASES},
+    "cause-bright": (causes.bright, 1000),
+    "cause-easier": (causes.easier, 1000),
     **{f"compared-{name}": (partial(causes.compared, name), 2000) for name in causes.COMPARED},
     "discoveries": (detection.discoveries, 1000),
     "theta": (bias.theta, 40),

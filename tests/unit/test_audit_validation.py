@@ -90,9 +90,24 @@ def test_uneven_seeing_is_explained_and_a_dipole_beside_it_found() -> None:
 def test_causes_are_named(case: str) -> None:
     row = causes.attribution(case, 40)
     by_name = {check.what: check.value for check in row.checks}
-    assert by_name["right, region fixed"] >= 0.94 - 3 * np.sqrt(0.06 * 0.94 / 40)
+    noise = 3 * np.sqrt(0.06 * 0.94 / 40)
+    assert by_name["right, declared blind, region fixed"] >= 0.94 - noise
+    undeclared = by_name["right, undeclared, region fixed"]
+    if case in ("null", "classifier"):
+        assert undeclared >= 0.94 - noise
     if case == "sky":
-        assert by_name["called classifier, region found"] <= 0.04 + 0.04
+        assert by_name["called classifier, declared blind, region found"] <= 0.04 + 0.04
+        assert undeclared < 0.8  # what it costs not to know how labels were drawn
+
+
+def test_no_sky_is_made_by_labels_of_bright_objects_or_by_easier_galaxies() -> None:
+    undeclared, read, unread = causes.bright(100).checks
+    assert undeclared.value <= 0.04 + 3 * np.sqrt(0.04 * 0.96 / 100)
+    assert read.value == 0
+    assert unread.value > 0.5
+    read, unread, both = causes.easier(60).checks
+    assert read.value >= 0.94 - 3 * np.sqrt(0.06 * 0.94 / 60)
+    assert unread.value < 0.3 < both.value
 
 
 @pytest.mark.parametrize("case", ["poorer", "coin", "lost"])

@@ -351,8 +351,8 @@ def easier(skies: int) -> Row:
         share(f"called both, {DECLARED}, nothing read", plain == BOTH),
     ]
     note = (
-        f"spirals {P - 0.04:.2f} inside and {P} outside, of the galaxies .75 and .5 are easy; rates "
-        f"{EASY} of easy and {HARD} of other galaxies, everywhere"
+        f"spirals {P - 0.04:.2f} inside and {P} outside, easy galaxies .75 and .5 of all; "
+        f"rates {EASY} of easy and {HARD} of other galaxies, everywhere"
     )
     name = "attribution: a sky of easier galaxies"
     return Row(name, name, skies, checks, note)

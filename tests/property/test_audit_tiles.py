@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs import sky
-from catalogs.audit.reading.duplicates import FirstAtPosition
+from catalogs.audit.reading.duplicates import FirstOfObject
+from catalogs.audit.reading.identifiers import NO_ID
 from catalogs.audit.uniformity.fractions import (
     benjamini_hochberg,
     clopper_pearson,
@@ -46,7 +47,7 @@ def test_counts_do_not_depend_on_batches_and_merge_like_healpy(
 
 @settings(max_examples=60, deadline=None)
 @given(seed=SEEDS, rows=st.integers(0, 300), limit=st.sampled_from([1, 7, 64, 10**6]))
-def test_first_of_each_position_is_kept_in_memory_or_on_disk(
+def test_first_of_each_id_and_position_is_kept_in_memory_or_on_disk(
     seed: int, rows: int, limit: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -54,15 +55,20 @@ def test_first_of_each_position_is_kept_in_memory_or_on_disk(
         rng.integers(0, max(rows // 2, 1), rows)
     ]
     both = rng.random((rows, 2))
+    ids = rng.integers(-(2**62), 2**62, rows + 1)[rng.integers(0, rows + 1, rows)]
+    ids[rng.random(rows) < 0.3] = NO_ID
     expected: dict[int, list[float]] = {}
-    for pixel, pair in zip(pixels.tolist(), both.tolist(), strict=True):
-        expected.setdefault(pixel, pair)
+    seen: set[int] = set()
+    for pixel, pair, own in zip(pixels.tolist(), both.tolist(), ids.tolist(), strict=True):
+        if own == NO_ID or own not in seen:
+            expected.setdefault(pixel, pair)
+        seen.add(own)
     with (
-        FirstAtPosition(2, in_memory=limit) as first,
-        FirstAtPosition(2, every=True, in_memory=limit) as every,
+        FirstOfObject(2, ids=True, in_memory=limit) as first,
+        FirstOfObject(2, every=True, in_memory=limit) as every,
     ):
         for piece in np.array_split(np.arange(rows), 4):
-            first.add(pixels[piece], both[piece])
+            first.add(pixels[piece], both[piece], ids[piece])
             every.add(pixels[piece], both[piece])
         for _ in range(2):
             found: dict[int, list[float]] = {}
@@ -70,6 +76,9 @@ def test_first_of_each_position_is_kept_in_memory_or_on_disk(
                 assert found.keys().isdisjoint(kept.tolist())
                 found.update(zip(kept.tolist(), values.tolist(), strict=True))
             assert found == expected
+            again_of = np.unique(ids[ids != NO_ID], return_counts=True)[1] - 1
+            assert first.same_id == again_of.sum()
+            assert first.same_id + first.same_place == rows - len(expected)
             again = [values for _, values in every.unique()]
             assert sorted(np.concatenate([np.empty((0, 2)), *again]).tolist()) == sorted(
                 both.tolist()
@@ -96,7 +105,7 @@ def test_rows_within_an_arcsecond_of_an_earlier_one_go(seed: int, limit: int) ->
     earlier = np.tril(apart <= 1.0, -1).any(axis=1)
     expected = sorted(first[~earlier].tolist())
     assert len(expected) < 300
-    with FirstAtPosition(1, in_memory=limit) as kept:
+    with FirstOfObject(1, in_memory=limit) as kept:
         for piece in np.array_split(np.arange(300), 4):
             kept.add(pixels[piece], piece[:, None].astype(float))
         found = np.concatenate([values[:, 0] for _, values in kept.unique()])

@@ -137,7 +137,7 @@ def test_pairs_are_made_by_id_in_memory_and_pixel_by_pixel(tmp_path: Path) -> No
         source = hats(tmp_path / f"mine_{name}", table(sky_, mine), 2)
         columns = find_columns(source, FAST)
         kept = list(iter_answers(source, columns, FAST, Tally(), [beside]))
-        pixels, values = (np.concatenate(part) for part in zip(*kept, strict=True))
+        pixels, values, _ = (np.concatenate(part) for part in zip(*kept, strict=True))
         assert beside._source.__class__.__name__ == (
             "ParquetTable" if name.endswith("parquet") else "HatsCatalog"
         )

@@ -190,9 +190,11 @@ def test_hygiene_counts_every_row(tmp_path: Path) -> None:
         status[row] = "decode_error"
         label[row] = None
     ra[100:104], dec[100:104] = ra[200], dec[200]
+    ids = table["id"].to_numpy().copy()
+    ids[300:303], ra[300:303], dec[300:303] = ids[400], ra[400], dec[400] + np.arange(3) / 1000
     catalog = pa.table(
         {
-            "id": table["id"],
+            "id": ids,
             "ra": ra,
             "dec": dec,
             "_healpix_29": np.zeros(20_000, np.int64),
@@ -210,12 +212,17 @@ def test_hygiene_counts_every_row(tmp_path: Path) -> None:
         "no_weight": 0,
         "no_answer": 6,
         "other_answer": 0,
+        "duplicate_ids": 3,
         "duplicate_positions": 4,
-        "used": 20_000 - 7 - 9 - 6 - 4,
+        "used": 20_000 - 7 - 9 - 6 - 7,
     }
     kept = AuditSettings(simulations=1000, keep_duplicates=True)
     again = audit(tmp_path / "sky.parquet", tmp_path / "a.audit", kept).document["counts"]
-    assert (again["duplicate_positions"], again["used"]) == (0, counts["used"] + 4)
+    assert (again["duplicate_ids"], again["duplicate_positions"]) == (0, 0)
+    assert again["used"] == counts["used"] + 7
+    as_text = catalog.set_column(0, "ID", catalog["id"].cast(pa.string()))
+    pq.write_table(as_text, tmp_path / "text.parquet")
+    assert audit(tmp_path / "text.parquet", tmp_path / "a.audit", FAST).document["counts"] == counts
     summed = AuditSettings(simulations=1000, probabilities=True)
     document = audit(tmp_path / "sky.parquet", tmp_path / "a.audit", summed).document
     assert document["provenance"]["columns"]["answer"] == "p_spiral"
@@ -287,6 +294,7 @@ def test_answers_of_every_kind_and_file_agree(tmp_path: Path, kind: str, ending:
         ({"label": "x"}, {"ra": "alpha"}, "no column 'alpha'"),
         ({"label": "x", "RA": 1.0}, {}, "columns ra, RA; name the ra column"),
         ({"label": pa.nulls(1000, pa.string())}, {}, "none of 1000 rows can be used"),
+        ({"label": "x", "objid": [1, 2] * 500}, {}, "998 of 998 rows whose id 'objid' an earlier"),
     ],
 )
 def test_unusable_tables_give_one_line(
@@ -487,7 +495,7 @@ def test_extra_classes_are_in_the_denominator_only_when_asked(tmp_path: Path) ->
     def counted(**asked: str) -> tuple[float, int, int, int]:
         settings, tally = AuditSettings(**asked), Tally()
         columns = find_columns(tmp_path / "t.parquet", settings)
-        rows = [v for _, v in iter_answers(tmp_path / "t.parquet", columns, settings, tally)]
+        rows = [v for _, v, _ in iter_answers(tmp_path / "t.parquet", columns, settings, tally)]
         answers = np.concatenate(rows)[:, 0]
         assert tally.rows == len(answers) + tally.other_answer + tally.no_answer == len(said)
         return float(answers.sum()), len(answers), tally.other_answer, tally.no_answer
@@ -513,7 +521,9 @@ def test_galaxy_zoo_positions_lose_their_duplicates(tmp_path: Path) -> None:
     places = {tuple(row.split(",")[1:3]) for row in rows}
     counts = result.document["counts"]
     assert counts["rows"] == len(rows) == 90_742
-    assert counts["duplicate_positions"] == len(rows) - len(places)
+    ids = {row.split(",")[0] for row in rows}
+    assert counts["duplicate_ids"] == len(rows) - len(ids) == len(rows) - len(places)
+    assert counts["duplicate_positions"] == 0
     assert result.document["provenance"]["columns"]["answer"] == "spiral"
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from catalogs.annotated import names
 from catalogs.annotated.metadata import CatalogFacts, metadata
-from catalogs.audit.reading.duplicates import FirstAtPosition
+from catalogs.audit.reading.duplicates import FirstOfObject
 from catalogs.cutouts.partition import Pixel
 from catalogs.cutouts.spool import ColumnSpool
 from catalogs.errors import SkytallyError
@@ -51,7 +51,7 @@ def test_the_metadata_of_a_catalog_need_no_temporary_folder(full):
 
 @pytest.mark.usefixtures("full")
 def test_rows_that_wait_on_disk():
-    with pytest.raises(SkytallyError, match=SAID), FirstAtPosition(in_memory=100) as kept:
+    with pytest.raises(SkytallyError, match=SAID), FirstOfObject(in_memory=100) as kept:
         kept.add(np.arange(1000) << 40, np.zeros((1000, 1)))
 
 

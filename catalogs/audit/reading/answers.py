@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from catalogs import sky
+from catalogs.audit.reading.identifiers import NO_ID, keys_of
 from catalogs.audit.settings import DEFAULT_ANSWER, AuditSettings
 from catalogs.errors import InputError
 from catalogs.survey import tables
@@ -67,7 +68,8 @@ class Tally:
     no_answer: int = 0
     other_answer: int = 0
     no_weight: int = 0
-    duplicates: int = 0
+    same_id: int = 0
+    same_place: int = 0
     used: int = 0
     counted: str = ""  # which answers the fraction is of, in words
     values_seen: set[str] = field(default_factory=set)
@@ -134,8 +136,9 @@ def iter_answers(
     settings: AuditSettings,
     tally: Tally,
     beside: Sequence[Beside] = (),
-) -> Iterator[tuple[IntArray, FloatArray]]:
-    """Yield (healpix_29, values) of the usable rows, counting the others in ``tally``.
+    ids: str | None = None,
+) -> Iterator[tuple[IntArray, FloatArray, IntArray]]:
+    """Yield (healpix_29, values, keys) of the usable rows, counting the others in ``tally``.
 
     Yields
     ------
@@ -144,6 +147,8 @@ def iter_answers(
     values : ndarray of float64, shape (m, width)
         First the answer: 1 or 0, or a probability when these are asked for. Then what is read
         ``beside`` it, in its order.
+    keys : ndarray of int64, shape (m,)
+        Of the column ``ids``, see `keys_of`; `NO_ID` without one.
 
     Raises
     ------
@@ -152,6 +157,7 @@ def iter_answers(
     """
     reader = AnswerReader(columns.answer, settings)
     names = [*columns.names(), *(name for more in beside for name in more.columns)]
+    names += [] if ids is None else [ids]
     for batch in tables.iter_batches(source, list(dict.fromkeys(names))):
         answer = reader.values(batch.column(columns.answer), tally)
         ra, dec = tables.positions(batch, columns.ra, columns.dec)
@@ -168,7 +174,8 @@ def iter_answers(
         tally.other_answer += int(np.sum(ok & placed & other))
         use = ok & placed & answered
         values = [answer[:, None], *(more.values(batch, ra, dec) for more in beside)]
-        yield sky.tile_of(ra[use], dec[use], sky.FINEST_ORDER), np.hstack(values)[use]
+        rows = np.full(batch.num_rows, NO_ID) if ids is None else keys_of(batch.column(ids))
+        yield sky.tile_of(ra[use], dec[use], sky.FINEST_ORDER), np.hstack(values)[use], rows[use]
 
 
 class AnswerReader:

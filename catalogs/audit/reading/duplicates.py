@@ -1,68 +1,80 @@
-"""Rows within an arcsecond are the same object: the first one counts.
+"""Rows of one id, or within an arcsecond, are the same object: the first one counts.
 
-A published dipole fell from 4.0 to 0.3 sigma when its duplicates were removed. Of the rows of a
-HEALPix pixel of order 20 (0.2 arcsec) the first stays, and of those all that have no earlier one
-within an arcsecond: whether a row stays is told by its surroundings alone. A million rows or so
-wait in memory; beyond that they go to a temporary file, each load sorted by a hash of their bin
-(order 10, 3.4 arcmin), and come back in parts of the hash that fit into memory, however many there
-are. Rows at the edge of a bin are written for its neighbours too, to be compared with but not to
-be given back.
+A published dipole fell from 4.0 to 0.3 sigma when its duplicates were removed. First, of the rows
+of an id the first in the table stays. Of those in a HEALPix pixel of order 20 (0.2 arcsec) again
+the first stays, and of those all that have no earlier one within an arcsecond: whether a row stays
+is told by its surroundings alone. Rows wait in bounded memory (see `waiting`): by their ids, then
+by their bins of the sky (order 10, 3.4 arcmin), then as they are. Rows at the edge of a bin wait
+for its neighbours too, to be compared with but not to be given back.
 """
 
 from __future__ import annotations
 
-import errno
-import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from catalogs import sky
-from catalogs.storage.disk import disk_error
+from catalogs.audit.reading.identifiers import NO_ID
+from catalogs.audit.reading.waiting import Keyed, Rows, WaitingRows
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-Rows = NDArray[np.void]
 
-IN_MEMORY = 1 << 21  # numbers; a million rows of an answer and its pixel
+IN_MEMORY = 1 << 21  # numbers; half a million rows of an answer, its id and pixel
 AT_ONCE = 1 << 17  # rows given back together
 RADIUS = 1.0  # arcsec
-_HASH_BITS = 10
+APART = 60.0  # arcsec; the same id so far apart is not the same object
 _BIN, _EDGE, _PLACE = (2 * (sky.FINEST_ORDER - order) for order in (10, 16, 20))  # bits
 _ALONG = int("01" * 6, 2)  # one axis of an edge's pixel of order 16 in its bin; the other is twice
 
 
-class FirstAtPosition:
-    """Collects rows, then gives back the first of every position, as often as asked.
+class FirstOfObject:
+    """Collects rows, then gives back the first of every object, as often as asked.
 
-    Use as a context manager: the temporary file vanishes with it.
+    Use as a context manager: temporary files vanish with it.
 
     Parameters
     ----------
     width : int
         Numbers of a row: its answer, and whatever goes with it.
+    ids : bool
+        Rows come with ids.
     every : bool
-        Give back every row of a position instead.
+        Give back every row instead.
     in_memory : int
-        Numbers, a row's pixel and its own number among them, held before they go to the
-        temporary file.
+        Numbers, those of a row's object among them, held before they go to a temporary file.
+
+    Attributes
+    ----------
+    same_id, same_place : int
+        Rows left out: of an earlier row's id, and others beside an earlier row. Known with the
+        first row given back.
+    far : int
+        Of the same id, those that lie more than `APART` from the row before them.
     """
 
-    def __init__(self, width: int = 1, *, every: bool = False, in_memory: int = IN_MEMORY) -> None:
-        self._every = every
-        row = np.dtype([("pixel", np.int64), ("row", np.int64), ("values", np.float64, (width,))])
-        self._held = np.empty(max(1, in_memory // (2 + width)), row)
-        self._rows = self._added = 0
-        self._file: BinaryIO | None = None
-        self._loads: list[IntArray] = []  # where each value of the hash begins, rows of the file
+    def __init__(
+        self,
+        width: int = 1,
+        *,
+        ids: bool = False,
+        every: bool = False,
+        in_memory: int = IN_MEMORY,
+    ) -> None:
+        known = ["pixel", "row", *(["id"] if ids else [])]
+        self._kind = np.dtype(
+            [*((name, np.int64) for name in known), ("values", np.float64, (width,))]
+        )
+        self._most = in_memory // (len(known) + width)
+        self._ids, self._settled = ids, every
+        self._waiting = self._wait(None if every else self._by_id if ids else _by_bin)
+        self.same_id = self.same_place = self.far = 0
 
-    def __enter__(self) -> FirstAtPosition:
+    def __enter__(self) -> FirstOfObject:
         return self
 
     def __exit__(
@@ -71,99 +83,88 @@ class FirstAtPosition:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            with suppress(OSError):  # what a full disk has not taken
-                self._file.close()
+        self._waiting.close()
 
-    def add(self, healpix_29: IntArray, values: FloatArray) -> None:
-        """Add rows, in the order of the table; ``values`` has shape (m, width).
+    def add(self, healpix_29: IntArray, values: FloatArray, ids: IntArray | None = None) -> None:
+        """Add rows, in the order of the table.
+
+        Parameters
+        ----------
+        healpix_29 : ndarray of int64, shape (m,)
+        values : ndarray of float64, shape (m, width)
+        ids : ndarray of int64, shape (m,), optional
+            If rows come with ids; `NO_ID` where there is none.
 
         Raises
         ------
         SkytallyError
             The temporary file cannot be written (disk full).
         """
-        done = 0
-        while done < len(values):
-            if self._rows == len(self._held):
-                self._spill()
-            part = slice(done, done + len(self._held) - self._rows)
-            new = self._held[self._rows : self._rows + len(values[part])]
-            new["pixel"], new["values"] = healpix_29[part], values[part]
-            new["row"] = np.arange(self._added, self._added + len(new))
-            self._added += len(new)
-            self._rows += len(new)
-            done += len(new)
-
-    def _spill(self) -> None:
-        rows = self._held[: self._rows]
-        bins = rows["pixel"] >> _BIN
-        if not self._every:
-            rows = first_of_places(rows)
-            rows, bins = with_edges(rows)
-        # Fibonacci hashing (Knuth vol. 3, section 6.4) spreads neighbouring bins.
-        mixed = bins.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        part = (mixed >> np.uint64(64 - _HASH_BITS)).astype(np.uint16)
-        begins = np.zeros(2**_HASH_BITS + 1, np.int64)
-        np.cumsum(np.bincount(part, minlength=2**_HASH_BITS), out=begins[1:])
-        before = int(self._loads[-1][-1]) if self._loads else 0
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-            left = rows[np.argsort(part, kind="stable")].view(np.uint8).data
-            while left:
-                left = left[self._file.write(left) :]
-        except OSError as error:
-            raise disk_error(Path(tempfile.gettempdir()), error) from error
-        self._loads.append(before + begins)
-        self._rows = 0
+        new = np.empty(len(values), self._kind)
+        new["pixel"], new["values"] = healpix_29, values
+        if self._ids:
+            new["id"] = ids
+        new["row"] = np.arange(self._waiting.added, self._waiting.added + len(new))
+        self._waiting.add(new)
 
     def unique(self) -> Iterator[tuple[IntArray, FloatArray]]:
         """Yield (healpix_29, values) without repeated objects, in parts."""
-        for rows in self._parts():
-            kept = rows if self._every else distinct(rows)
-            for start in range(0, len(kept), AT_ONCE):
-                some = kept[start : start + AT_ONCE]
+        if not self._settled:
+            self._settle()
+        for rows in self._waiting.parts():
+            for start in range(0, len(rows), AT_ONCE):
+                some = rows[start : start + AT_ONCE]
                 yield np.ascontiguousarray(some["pixel"]), np.ascontiguousarray(some["values"])
 
-    def _parts(self) -> Iterator[Rows]:
-        """Yield all rows, those of a bin and of its edges together."""
-        if self._file is None:
-            if self._rows:
-                yield self._held[: self._rows]
-            return
-        if self._rows:
-            self._spill()
-        loads = np.array(self._loads)
-        if self._every:
-            for begin, *_, end in self._loads:
-                yield self._read(np.array([begin]), np.array([end]))
-            return
-        whole = (loads - loads[:, :1]).sum(axis=0)  # rows before each value of the hash
-        first = 0
-        while first < 2**_HASH_BITS:
-            # As many values of the hash as fit, at least one.
-            fits = int(np.searchsorted(whole, whole[first] + len(self._held), side="right")) - 1
-            last = max(first + 1, min(fits, 2**_HASH_BITS))
-            yield self._read(loads[:, first], loads[:, last])
-            first = last
+    def _settle(self) -> None:
+        """Look for repeated ids, then for repeated places."""
+        rows = self._waiting.added
+        if self._ids:
+            self._pass_on(self._wait(_by_bin), self._first_of_ids)
+        self.same_id = rows - self._waiting.added
+        rows = self._waiting.added
+        self._pass_on(self._wait(None), distinct)
+        self.same_place = rows - self._waiting.added
+        self._settled = True
 
-    def _read(self, begins: IntArray, ends: IntArray) -> Rows:
-        """Return these rows of the file."""
-        assert self._file is not None
-        rows = np.empty(int((ends - begins).sum()), self._held.dtype)
-        size, at = rows.dtype.itemsize, 0
-        into = rows.view(np.uint8).data
-        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-            self._file.seek(begin * size)
-            stop = at + (end - begin) * size
-            while at < stop:
-                got = self._file.readinto(into[at:stop])  # type: ignore[attr-defined]
-                if not got:
-                    lost = OSError(errno.EIO, "rows that were written are gone")
-                    raise disk_error(Path(tempfile.gettempdir()), lost, "read")
-                at += got
-        return rows
+    def _wait(self, keyed: Keyed | None) -> WaitingRows:
+        return WaitingRows(self._kind, self._most, keyed)
+
+    def _pass_on(self, to: WaitingRows, choose: Callable[[Rows], Rows]) -> None:
+        """Move the chosen rows of each part."""
+        try:
+            for rows in self._waiting.parts():
+                to.add(choose(rows))
+        except BaseException:
+            to.close()
+            raise
+        self._waiting.close()
+        self._waiting = to
+
+    def _by_id(self, rows: Rows) -> tuple[Rows, IntArray]:
+        rows = self._first_of_ids(rows)
+        return rows, np.where(rows["id"] == NO_ID, rows["row"], rows["id"])
+
+    def _first_of_ids(self, rows: Rows) -> Rows:
+        """Return the first row of each id, and all without; nothing is copied without repeats."""
+        along = np.sort(rows["id"])
+        if not np.any((along[1:] == along[:-1]) & (along[1:] != NO_ID)):
+            return rows
+        order = np.argsort(rows["id"], kind="stable")
+        along = rows["id"][order]
+        again = 1 + np.flatnonzero((along[1:] == along[:-1]) & (along[1:] != NO_ID))
+        here, before = (_vectors(rows[order[at]]) for at in (again, again - 1))
+        apart = np.linalg.norm(here - before, axis=1) > np.radians(APART / 3600)
+        self.far += int(apart.sum())
+        return np.asarray(np.delete(rows, order[again]))
+
+
+def _by_bin(rows: Rows) -> tuple[Rows, IntArray]:
+    return with_edges(first_of_places(rows[np.argsort(rows["row"])]))
+
+
+def _vectors(rows: Rows) -> FloatArray:
+    return sky.unit_vectors(*sky.tile_centres(rows["pixel"], sky.FINEST_ORDER))
 
 
 def first_of_places(rows: Rows) -> Rows:
@@ -214,8 +215,8 @@ def distinct(rows: Rows) -> Rows:
     rows = rows[np.lexsort((rows["row"] < 0, number))]
     number = np.where(rows["row"] < 0, ~rows["row"], rows["row"])
     rows = first_of_places(rows[np.diff(number, prepend=-1) > 0])
-    places = sky.unit_vectors(*sky.tile_centres(rows["pixel"], sky.FINEST_ORDER))
-    pairs = cKDTree(places).query_pairs(np.radians(RADIUS / 3600), output_type="ndarray")
+    tree = cKDTree(_vectors(rows), balanced_tree=False, compact_nodes=False)
+    pairs = tree.query_pairs(np.radians(RADIUS / 3600), output_type="ndarray")
     keep = rows["row"] >= 0
     keep[pairs.max(axis=1)] = False
     return np.asarray(rows[keep])

@@ -21,7 +21,9 @@ from catalogs.audit.reading.answers import (
     iter_answers,
 )
 from catalogs.audit.reading.covariates import Covariates, Weights
-from catalogs.audit.reading.duplicates import FirstAtPosition
+from catalogs.audit.reading.duplicates import APART, FirstOfObject
+from catalogs.audit.reading.identifiers import own_id
+from catalogs.audit.reading.lineage import lineage
 from catalogs.audit.reading.others import Other
 from catalogs.audit.reading.truth import Matched, Truth
 from catalogs.audit.region import parse_part
@@ -83,17 +85,25 @@ def read(
     pairs: list[Pairs] = []
     seeds = None
     numbers = start + len(others) + weighted
-    with FirstAtPosition(numbers, every=settings.keep_duplicates) as kept:
-        for pixels, values in iter_answers(source, columns, settings, tally, beside):
+    ids = None if settings.keep_duplicates else _ids_to_compare(source)
+    with FirstOfObject(numbers, ids=ids is not None, every=settings.keep_duplicates) as kept:
+        for pixels, values, keys in iter_answers(source, columns, settings, tally, beside, ids):
             if weighted:
                 there = np.isfinite(values[:, -1])
                 tally.no_weight += int(np.sum(~there))
-                pixels, values = pixels[there], values[there]
-            kept.add(pixels, values)
+                pixels, values, keys = pixels[there], values[there], keys[there]
+            kept.add(pixels, values, keys)
             tally.used += len(pixels)
             reporter.progress("read", tally.rows, max(rows or 0, tally.rows), "rows")
         for pixels, values in kept.unique():
             tiles.add(pixels, values[:, 0], values[:, -1] if weighted else None)
+        tally.same_id, tally.same_place = kept.same_id, kept.same_place
+        if 2 * kept.far > kept.same_id:
+            raise InputError(
+                f"{source}: {kept.far:,} of {kept.same_id:,} rows whose id {ids!r} an earlier row "
+                f"has lie more than {APART:g} arcsec from it, so the ids are not of objects; "
+                "rename or remove the column"
+            )
         unit = tiles.unit if weighted and tiles.rows else None
         compared = slice(start, start + len(settings.compare))
         if covariates.names:
@@ -135,7 +145,6 @@ def read(
             f"{f', {tally.no_weight} without a weight' if weighted else ''})"
         )
     counts = tiles.counts()
-    tally.duplicates = tally.used - tiles.rows
     tally.used = tiles.rows
     if weighted:
         tally.counted += _weighting(settings.weights, tiles, counts)
@@ -149,6 +158,11 @@ def read(
                 "name more labels, or audit without correct"
             )
     return Read(counts, tally, columns, gathered, pairs, seeds, labels, matched)
+
+
+def _ids_to_compare(source: str | Path) -> str | None:
+    """Return the id column; None without, and of a catalog of skytally's, where ids are unique."""
+    return None if lineage(source) is not None else own_id(tables.column_names(source))
 
 
 def _weighting(name: str | None, tiles: TileAccumulator, counts: TileCounts) -> str:

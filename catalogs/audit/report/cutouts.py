@@ -210,7 +210,7 @@ def _answers(
     found: dict[int, float] = {}
     if not len(places):
         return found
-    for pixels, values in iter_answers(source, columns, settings, Tally()):
+    for pixels, values, _ in iter_answers(source, columns, settings, Tally()):
         here = np.isin(pixels, places)
         found |= dict(zip(pixels[here].tolist(), values[here, 0].tolist(), strict=True))
     return found

@@ -145,7 +145,8 @@ def build(
                 "no_answer": tally.no_answer,
                 "other_answer": tally.other_answer,
                 "no_weight": tally.no_weight,
-                "duplicate_positions": tally.duplicates,
+                "duplicate_ids": tally.same_id,
+                "duplicate_positions": tally.same_place,
                 "used": tally.used,
             },
             "settings": asdict(settings),
@@ -370,6 +371,7 @@ def left_out(document: dict[str, Any]) -> list[tuple[str, int]]:
         "no_answer": "no answer",
         "other_answer": "another answer than those counted",
         "no_weight": "no weight",
+        "duplicate_ids": "the id of an earlier row",
         "duplicate_positions": "within 1 arcsec of an earlier row",
     }
     return [(text, counts[name]) for name, text in names.items() if counts[name]]

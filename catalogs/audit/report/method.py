@@ -92,7 +92,7 @@ def _of_the_map(document: dict[str, Any]) -> list[Step]:
     doubles = (
         "Positions that occur more than once were kept."
         if s["keep_duplicates"]
-        else "Of rows within an arcsecond of each other only the first counts."
+        else "Of rows of one id, where there are ids, or within an arcsecond only the first counts."
     )
     radii = ", ".join(f"{radius:g}" for radius in s["radii"])
     alarm = document["alarm"]

@@ -174,7 +174,7 @@ def by_others(analysis: Analysis, read: Read, settings: AuditSettings) -> Analys
         return replace(analysis, verdict=replace(decided, reasons=tuple(reasons)))
     if not _mistakes_differ(read, cap):
         reasons.append(
-            "one of the networks varies in that cap, this one or the other: which of them is not "
+            "one of the networks varies in that cap (this classifier or the other): which is not "
             "told, as no labels inside the cap, drawn blind, show that this one's mistakes differ "
             "there; so no cause is named"
         )
@@ -209,10 +209,7 @@ def _mistakes_differ(read: Read, cap: Cap) -> bool:
     """Say whether labels show that the audited network's rates differ inside the cap."""
     if read.labelled is None or not read.labelled.hard or not _drawn_blind(read, cap):
         return False
-    inside, outside = read.labelled.split(cap)
-    exact = attribution.exact_rates_p(inside, outside)
-    p = float(attribution.rates_test(inside, outside).p) if exact is None else exact
-    return p < attribution.LEVEL
+    return labelled.mistakes(read.labelled, cap).p_joint < attribution.LEVEL
 
 
 def scanned_cap(analysis: Analysis) -> Cap | None:

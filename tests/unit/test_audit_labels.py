@@ -178,6 +178,11 @@ def test_a_cause_speaks_of_its_place_only(tmp_path: Path) -> None:
     told = headline(document)
     assert "the classifier varies at RA 0° to 20°" in told
     assert f"the sky varies {found}" in told
+    assert "unless the galaxies there are of another kind" in told
+    page = (tmp_path / "sky.audit" / "report.html").read_text(encoding="utf-8")
+    matrices = re.findall(r'class="plot matrix".*?<title[^>]*>([^:<]*):', page, re.S)
+    places_asked = [f"{side} place {number}" for number in (1, 2) for side in ("inside", "outside")]
+    assert matrices == ["whole sky", *places_asked]
     # Without labels there its alarm stays unexplained, and no cause is named.
     rows = rows[~Cap(51, -9, 22).contains(ra[rows], dec[rows])]
     document = run(tmp_path, masked(table, rows), truth="truth", region=NAMED).document
@@ -441,7 +446,7 @@ def test_a_declared_draw_names_a_sky_that_labels_alone_do_not_show(tmp_path: Pat
     table = world("sky")
     known = masked(table, labels_of(table, 300, 1200))
     known = known.append_column("mag", pa.array(np.random.default_rng(7).normal(17, 1, 60_000)))
-    asked = {"truth": "truth", "region": NAMED, "covariates": ("mag",), "effect": 0.1}
+    asked = {"truth": "truth", "region": NAMED, "covariates": ("mag",), "intrinsic": ("mag",)}
     by_default = run(tmp_path, known, **asked)
     found = by_default.document["labels"]["attribution"]
     assert found["sky"]["p"] < 0.001 < 0.025 < found["labels_alone"]["p"]
@@ -457,6 +462,7 @@ def test_a_declared_draw_names_a_sky_that_labels_alone_do_not_show(tmp_path: Pat
     page = declared.report.read_text(encoding="utf-8")
     for text in ("\n".join(summary_lines(declared)), page):
         assert re.search(r"are declared a blind draw.*are they other objects\?", text, re.I | re.S)
+        assert "among objects of equal mag? no sign of it" in text.replace("No ", "no ")
         assert f"mag p {blind['covariates'][0]['p']:.2g}" in text
     assert "labels_blind=True" in page
     with pytest.raises(InputError, match="labels_blind needs labels"):

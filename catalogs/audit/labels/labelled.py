@@ -5,7 +5,7 @@ Sums per tile, by truth, suffice for all of it, so memory depends on tiles and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -263,6 +263,34 @@ class Attribution:
     p_equal: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Mistakes:
+    """Whether mistakes differ: chi^2, its p (or the exact one), and p at equal covariates."""
+
+    rates: RatesTest
+    p: float
+    exact: bool
+    p_equal: tuple[tuple[str, float], ...]
+
+    @property
+    def p_joint(self) -> float:
+        """The largest: they must differ among all objects, and among those of equal covariates."""
+        return max([self.p, *(p for _, p in self.p_equal)])
+
+
+def mistakes(labelled: Labelled, part: Part | None) -> Mistakes:
+    """Test whether mistakes inside a part are those outside; None as in `Labelled.split`."""
+    inside, outside = labelled.split(part)
+    rates = attribution.rates_test(inside, outside)
+    exact = attribution.exact_rates_p(inside, outside) if labelled.hard else None
+    p_equal = tuple(
+        (one.name, attribution.stratified_rates_p(*one.split(part)[:2]))
+        for one in labelled.strata
+        if one.intrinsic
+    )
+    return Mistakes(rates, float(rates.p) if exact is None else exact, exact is not None, p_equal)
+
+
 def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
     """Say what differs between a region and the rest (step 7 of the procedure).
 
@@ -307,17 +335,10 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
     if few:
         return untested
     drawn = draw_tests(labelled, where)
-    rates = attribution.rates_test(inside, outside)
-    exact = attribution.exact_rates_p(inside, outside) if labelled.hard else None
-    p_rates = float(rates.p) if exact is None else exact
+    asked = mistakes(labelled, where)
     difference = attribution.sky_difference(inside, outside)
     alone = attribution.labelled_difference(inside, outside)
-    p_equal = tuple(
-        (one.name, attribution.stratified_rates_p(*one.split(where)[:2]))
-        for one in labelled.strata
-        if one.intrinsic
-    )
-    cause = str(attribution.causes(max([p_rates, *(p for _, p in p_equal)]), difference.p))
+    cause = str(attribution.causes(asked.p_joint, difference.p))
     obstacles: list[str] = []
     if (refuted := drawn.refuted) is not None:
         obstacles.append(refuted)
@@ -335,25 +356,25 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
         )
         cause = unknown
     elif cause == unknown:
-        obstacles.append(_nothing_differs(p_rates, p_equal))
+        obstacles.append(_nothing_differs(asked))
     return replace(
         untested,
         cause=cause,
-        rates=rates,
-        p_rates=p_rates,
-        exact=exact is not None,
+        rates=asked.rates,
+        p_rates=asked.p,
+        exact=asked.exact,
         sky=difference,
         alone=alone,
         drawn=drawn,
         obstacles=tuple(obstacles),
-        p_equal=p_equal,
+        p_equal=asked.p_equal,
     )
 
 
-def _nothing_differs(p_rates: float, p_equal: Sequence[tuple[str, float]]) -> str:
-    if p_rates >= attribution.LEVEL:
+def _nothing_differs(asked: Mistakes) -> str:
+    if asked.p >= attribution.LEVEL:
         return "neither the rates of mistakes nor the corrected fractions differ"
-    same = [name for name, p in p_equal if p >= attribution.LEVEL]
+    same = [name for name, p in asked.p_equal if p >= attribution.LEVEL]
     return (
         f"the rates of mistakes do not differ among objects of equal {' or '.join(same)}, so the "
         "objects differ there; the corrected fractions do not differ"

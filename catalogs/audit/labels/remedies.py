@@ -95,10 +95,12 @@ def remedies(
                 "four times as many halve it",
             )
         ]
+    equal = " and ".join(name for name, _ in found.p_equal)
+    doubt = f", at equal {equal} too" if equal else ", unless other galaxies lie there"
     balanced = Remedy(
         "sky-balanced training set",
-        f"the classifier makes other mistakes {place} than elsewhere: train it on both in equal "
-        "parts",
+        f"the classifier makes other mistakes {place} than elsewhere{doubt}: train it on both in "
+        "equal parts",
     )
     missed = fall(f"true {answer} objects", "missed", found.inside.tpr, found.outside.tpr)
     confused = fall("others", f"taken for {answer}", found.inside.tnr, found.outside.tnr)

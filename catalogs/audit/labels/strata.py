@@ -1,7 +1,7 @@
 """Labels in bins of a covariate: whether their draw, and the mistakes, depend on it.
 
 Sums per bin and per cell of the sky, by truth, suffice for both, so memory depends on cells and
-covariates, not on rows (some 10 MB a covariate).
+covariates, not on rows (some 5 MB a covariate).
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from catalogs.audit.labels import attribution
 from catalogs.audit.reading.answers import Columns, Tally
 from catalogs.audit.reading.lineage import lineage
 from catalogs.audit.report import (
+    cause_words,
     experiment_document,
     label_document,
     nuisance_document,
@@ -52,17 +52,6 @@ CAUSE_NOTE = (
     "One map alone cannot tell a sky that varies from a classifier that varies over the sky: no "
     "cause is named without labels."
 )
-_UNDETERMINED = "whether the sky or the classifier varies is undetermined"
-_CAUSES = {
-    "classifier": "that the classifier varies, and no variation of the sky",
-    "sky": "that the sky varies, and no variation of the classifier",
-    "both": "that both the sky and the classifier vary",
-}
-_VARYING = {
-    "classifier": "the classifier varies",
-    "sky": "the sky varies",
-    "both": "both the sky and the classifier vary",
-}
 TEST_NAMES = {
     "global": "Global uniformity (Pearson X²)",
     "dipole": "Dipole (weighted least squares, χ²)",
@@ -279,57 +268,18 @@ def headline(document: dict[str, Any]) -> str:
         varies = f"The fraction of {answer} answers varies over the sky more than chance allows"
         if document["cause"] == "undetermined" and could_be_clustering(document):
             varies += ", though a sky that is clustered by itself could look so"
-        return f"{varies}; {cause_text(document)}."
+        return f"{varies}; {cause_words.of_the_sky(document)}."
     if document["verdict"] == verdict.INSUFFICIENT:
-        reasons = "; ".join(document["reasons"])
-        return f"These data do not suffice for a verdict: {reasons}.{_region_text(document)}"
+        reasons, beside = "; ".join(document["reasons"]), cause_words.of_a_region(document)
+        return f"These data do not suffice for a verdict: {reasons}.{beside}"
     found = document["detectable"]
     return (
         f"No variation of the fraction of {answer} answers over the sky was found at the "
         f"{alpha:g} level. With 80% power, averaged over its direction, the dipole test alone "
         f"would find a dipole of {found['dipole']['mean']:.4f} (one of "
         f"{found['dipole']['worst']:.4f} along the worst axis), and raise the alarm at one of "
-        f"{found['dipole_alone_raises_alarm']['mean']:.4f}.{_region_text(document)}"
+        f"{found['dipole_alone_raises_alarm']['mean']:.4f}.{cause_words.of_a_region(document)}"
     )
-
-
-def _region_text(document: dict[str, Any]) -> str:
-    """Say what labels show of a named region where the map does not alarm; empty without."""
-    places = document.get("cause_places", [])
-    if not places:
-        return ""
-    cause, where = _VARYING[places[0]["cause"]], places[0]["where"]
-    return (
-        f" But {_labels_show(document)} that {cause} {where} against the rest: a question of its "
-        f"own, of two tests at {attribution.LEVEL:g} each, so it is found by chance in up to "
-        f"{2 * attribution.LEVEL:.0%} of even skies, and is no part of the verdict."
-    )
-
-
-def _labels_show(document: dict[str, Any]) -> str:
-    declared = document["settings"]["labels_blind"]
-    return "labels, declared a blind draw, show" if declared else "labels show"
-
-
-def cause_text(document: dict[str, Any]) -> str:
-    """Return what varies, and where that was found, as a clause."""
-    cause, places = document["cause"], document.get("cause_places", [])
-    if not places:
-        return _UNDETERMINED
-    if document["cause_basis"] == "comparison":
-        text = (
-            f"the classifier varies {places[0]['where']}, where another network shows less than "
-            "half of the effect on the same objects, for what it tells apart; whether the sky "
-            "varies as well was not asked"
-        )
-    elif len(places) == 1 and cause != "undetermined":
-        text = f"{_labels_show(document)} {_CAUSES[cause]} ({places[0]['where']} against the rest)"
-    else:
-        each = [f"{_VARYING[place['cause']]} {place['where']}" for place in places]
-        text = f"{_labels_show(document)} that {' and that '.join(each)}"
-    if cause == "undetermined":
-        text += "; the map alarms elsewhere as well, which that does not explain"
-    return text
 
 
 def effect_text(test: dict[str, Any]) -> str:

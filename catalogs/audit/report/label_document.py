@@ -26,10 +26,11 @@ SCANNED_NOTE = (
     "the stated levels."
 )
 COVERAGE_NOTE = (
-    "The intervals promise 95% and hold 94 to 99% in simulations with 100 to 2,000 labels a tile, "
-    "2% to 49% members, true positive rates from .7 and true negative rates from .9, where labels "
-    "are a random draw of each tile's objects; of rarer members they are wider than they need be. "
-    "Of bright objects only, they correct for the mistakes in bright objects."
+    "The intervals promise 95% and hold 94% or more in simulations with 100 to 2,000 labels a "
+    "tile, 2% to 49% members, true positive rates from .7 and true negative rates from .9, where "
+    "labels are a random draw of each tile's objects. With few labels of rare members they are "
+    "wider than they need be (2% members and 100 labels: up to 99.9%). Of bright objects only, "
+    "they correct for the mistakes in bright objects."
 )
 WEIGHTED_NOTE = (
     "Rates, fractions and differences are weighted means; numbers of objects and labels are "
@@ -38,6 +39,10 @@ WEIGHTED_NOTE = (
 MEANING_NOTE = (
     "Classifier: mistakes differ inside and outside, be it for the images or for fainter or "
     "smaller galaxies there. Sky: the galaxies themselves differ, be it by clustering."
+)
+EQUAL_NOTE = (
+    "Classifier: mistakes differ inside and outside, also within tenths of each intrinsic "
+    "covariate. Sky: the galaxies themselves differ, be it by clustering."
 )
 _SHOWN_WANTING = 10
 # Conditions that hide structure.
@@ -97,7 +102,7 @@ def _attribution(found: Attribution, *, weighted: bool) -> dict[str, Any]:
         "obstacles": list(found.obstacles),
         "notes": [
             BLIND_NOTE,
-            MEANING_NOTE,
+            EQUAL_NOTE if found.p_equal else MEANING_NOTE,
             *([] if found.named else [SCANNED_NOTE]),
             *([WEIGHTED_NOTE] if weighted else []),
         ],

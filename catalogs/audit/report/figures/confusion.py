@@ -13,7 +13,7 @@ _CELL, _LEFT, _TOP = 96, 120, 74
 
 
 def draw(labels: dict[str, Any], answer: str) -> list[Markup]:
-    """Return a matrix for the whole sky, inside and outside of the region compared.
+    """Return a matrix for the whole sky, and inside and outside of each region compared.
 
     Parameters
     ----------
@@ -21,10 +21,12 @@ def draw(labels: dict[str, Any], answer: str) -> list[Markup]:
         ``labels`` of the document.
     answer : str
     """
-    found = labels["attribution"]
+    first = labels["attribution"]
+    asked = [] if first is None else [first, *labels["elsewhere"]]
     parts = {"whole sky": labels["whole"]}
-    if found is not None:
-        parts |= {"inside the region": found["inside"], "outside": found["outside"]}
+    for number, found in enumerate(asked, start=1):
+        place = f"place {number}" if len(asked) > 1 else "the region"
+        parts |= {f"inside {place}": found["inside"], f"outside {place}": found["outside"]}
     return [
         _matrix(name, part["matrix"], answer, i)
         for i, (name, part) in enumerate(parts.items())

@@ -267,9 +267,9 @@ _WHAT = (
 _LEARNT = (
     "Networks learn from other galaxies than they annotate, of isotropic truth under the "
     "conditions of the world; so null and sky share theirs, and classifier and both. The audit is "
-    "given the catalog, a blind sample of true labels, the catalog of a network that learnt "
-    "elsewhere, and the training sky. The region in which labels are compared is the cap that its "
-    "own scan finds."
+    "given the catalog, a blind sample of true labels, declared as one, the catalog of a network "
+    "that learnt elsewhere, and the training sky. The region in which labels are compared is the "
+    "cap that its own scan finds."
 )
 _CHANCE = (
     "What is expected by design: the alarm sounds on at most alpha of null skies; each of the two "

@@ -501,6 +501,26 @@ def test_magnitudes_refute_a_declared_draw_of_bright_objects(tmp_path: Path) -> 
     assert fair.cause == "classifier"
 
 
+def test_what_has_no_value_is_a_class_of_its_own(tmp_path: Path) -> None:
+    """Redshifts that only labelled objects have, or that only some of them lack."""
+    table = world(None, number=9000)
+    table = masked(table, labels_of(table, 500, 1000))
+    known = np.array([truth is not None for truth in table["truth"].to_pylist()])
+    rng = np.random.default_rng(18)
+    z = rng.uniform(0, 0.2, 9000)
+
+    def drawn(missing: np.ndarray) -> labelled.DrawTests:
+        column = pa.array(z, mask=missing)
+        found = asked_of_the_box(tmp_path, table.append_column("z", column), covariates=("z",))
+        assert found.drawn is not None
+        return found.drawn
+
+    assert drawn(rng.random(9000) < 0.4).refuted is None
+    assert drawn(rng.random(9000) < 0.4 * known).refuted is not None
+    assert "against no value" in (drawn(~known).refuted or "")
+    assert drawn(np.ones(9000, bool)).covariates == ()
+
+
 def test_easier_galaxies_inside_are_no_other_classifier(tmp_path: Path) -> None:
     """The classifier sees each image alike everywhere; three of four are bright inside."""
     rng = np.random.default_rng(14)

@@ -112,7 +112,7 @@ def read(
             named = None if settings.region is None else parse_part(settings.region)
             labels = labelled.gather(kept.unique, width, order, named, unit)
             labels = replace(labels, declared=settings.labels_blind)
-            if gathered is not None:
+            if gathered is not None and len(gathered.sample):
                 sample = gathered.sample[:, 1:]
                 by = strata.gather(
                     kept.unique,

@@ -35,8 +35,10 @@ COLUMNS: dict[str, dict[str, str]] = {
             )
         },
         "es_mean": "ellipticals called spiral, mean over splits",
+        "es_sd": "their standard deviation over splits",
         "es_most": "the largest of them",
         "se_mean": "spirals called elliptical, mean over splits",
+        "se_sd": "their standard deviation over splits",
         "se_most": "the largest of them",
     },
     "same": {

@@ -140,6 +140,7 @@ def spread(rows: Sequence[Mapping[str, Cell]]) -> list[dict[str, Cell]]:
         for name in ("es", "se"):
             wrong = np.asarray([row[name] for row in of_key], np.float64)
             made[f"{name}_mean"], made[f"{name}_most"] = float(wrong.mean()), int(wrong.max())
+            made[f"{name}_sd"] = float(wrong.std(ddof=1)) if len(wrong) > 1 else None
         found.append(made)
     return found
 

@@ -43,8 +43,11 @@ SWAP = document(
              "balanced_p": None}
         ],
         "spread": [
-            {"over": "seeds", "splits": 6, "accuracy_sd": 0.012},
-            {"over": "folds", "splits": 5, "accuracy_sd": 0.9},
+            {"over": "seeds", "splits": 6, "accuracy_sd": 0.012, "training": "a/a", "region": "a",
+             "es_mean": 7, "es_sd": 2, "es_most": 9, "se_mean": 8, "se_sd": 2, "se_most": 9},
+            {"over": "seeds", "splits": 16, "accuracy_sd": 0.02, "training": "a/b", "region": "b",
+             "es_mean": 31.5, "es_sd": 4, "es_most": 44, "se_mean": 22, "se_sd": 8, "se_most": 40},
+            {"over": "folds", "splits": 50, "accuracy_sd": 0.9},
         ],
     }
 )  # fmt: skip
@@ -52,16 +55,12 @@ SWAP = document(
 
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    for folder, name, made in (
-        ("runs", "gz1-size", SIZES),
-        ("small", "gz1-size", {}),
-        ("small", "gz1-swap", SWAP),
-    ):
-        (tmp_path / folder / name).mkdir(parents=True)
-        (tmp_path / folder / name / "results.json").write_text(json.dumps(made))
+    for name, made in (("gz1-size", SIZES), ("gz1-swap", SWAP)):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "results.json").write_text(json.dumps(made))
     page = tmp_path / "page.md"
     page.write_text(PAGE)
-    said = ["--from", tmp_path / "runs", "--small", tmp_path / "small", "--page", page]
+    said = ["--from", tmp_path / "runs", "--page", page]
     monkeypatch.setattr(sys, "argv", ["papers", *map(str, said)])
     assert papers.main() == 0
     first = page.read_text()
@@ -79,15 +78,18 @@ def test_numbers_are_those_of_the_runs_and_the_rest_is_not_run(written: str) -> 
     ours = {row[1]: row[3] for row in rows}
     assert ours["accuracy against training size"] == (
         "gz1-size: balanced accuracy [%] by galaxies of a class: 30: 70.0, 1000: 85.0"
-        "<br>sim-size: not run"
+        "<br>large-size: not run"
     )
     same = ours["same galaxies, two trainings"]
-    assert same.startswith("gz1-swap (small): −3.4 points at most (b/a on a, p over 6 splits 0.01")
+    assert same.startswith("gz1-swap: −3.4 points at most (b/a on a, p over 6 splits 0.01")
     assert "5.0 would have been found" in same
     assert "p over splits –" in ours["one network, two regions"]
-    assert "1.2 to 1.2 points" in ours["spread over random splits"]
+    assert ours["spread over random splits"].startswith(
+        "gz1-swap: a/b on b, 16 splits: 31.5 ± 1.0 ellipticals wrong, 44 at most; 22.0 ± 2.0 "
+        "spirals, 40; standard deviation of a split's accuracy 1.2 to 2.0 points"
+    )
     assert ours["theta"].count("not run") == 2
-    assert "Not run: `gz1-swap`" in written
+    assert "Not run: `gz1-debias`" in written
 
 
 def test_every_run_of_the_table_is_one_of_the_runs() -> None:

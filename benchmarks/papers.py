@@ -228,8 +228,8 @@ LINES = (
         SKIES,
         split_spread,
         "± is the standard error of the mean as the paper has it, as if splits shared nothing; "
-        "they share most galaxies. Our splits are of sky tiles, with other numbers of test galaxies in "
-        "each, so counts vary more.",
+        "they share most galaxies. Our splits are of sky tiles, with other numbers of test "
+        "galaxies in each, so counts vary more.",
     ),
     Line(
         "S23",

@@ -41,7 +41,7 @@ from training.fit import deterministic
 from training.labels import Labels, read_labels
 from training.models.base import GALAXY_ZOO_CROP, last_dense
 from training.settings import SplitSettings, TrainSettings, dump
-from training.splits import TEST, TRAIN, hashed_uniform
+from training.splits import TEST, TRAIN, block_order, hashed_uniform
 
 PROBES = {"network": "a network on the cutouts", "features": "a line on the classifier's features"}
 DEEPER = 3  # orders by which blocks are finer than tiles
@@ -74,7 +74,7 @@ class Settings:
         Galaxies of each class and tile that are drawn; the same number of every one.
     train : TrainSettings
         Of both networks; ``label`` names the classes. Its ``split.order`` is that of the blocks,
-        by default three finer than the tiles.
+        by default three finer than the tiles; of regions, that which makes 64 blocks of them.
     """
 
     seeds: Annotated[int, Field(ge=1, le=5)] = 5
@@ -84,11 +84,11 @@ class Settings:
     most: Annotated[int, Field(ge=10)] = 500
     train: Annotated[TrainSettings, based_on(LEARNING)] = LEARNING
 
-    @property
-    def blocks(self) -> int:
-        """Order of the blocks."""
-        asked = self.train.split.order
-        return max(3, self.order + DEEPER) if asked is None else asked
+    def blocks(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> int:
+        """Return the order of the blocks of galaxies at these positions [deg]."""
+        if self.train.split.order is not None:
+            return self.train.split.order
+        return block_order(ra, dec) if self.regions else max(3, self.order + DEEPER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +269,8 @@ def run(lab: Lab, settings: Settings) -> Product:
     cutouts = cutouts_step(store, settings, size)
     classifier = train_step(store, settings.train, "train the classifier of the classes")
     features = features_step(cutouts, classifier)
-    folds = [folded(settings.train, fold, settings.blocks) for fold in range(settings.seeds)]
+    order = settings.blocks(labels.ra[drawn.chosen], labels.dec[drawn.chosen])
+    folds = [folded(settings.train, fold, order) for fold in range(settings.seeds)]
     steps = {
         "network": [
             network_step(cutouts, drawn.names, one, f"tell the tile, fold {one.split.fold}")

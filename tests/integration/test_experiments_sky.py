@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from astropy import units as u
+from astropy_healpix import HEALPix
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from surveys import encode, scattered
@@ -134,6 +136,17 @@ def test_the_probes_tell_the_half_of_the_sky(survey, tmp_path):
     counts = np.unique(list(zip(pictures.targets.tolist(), labels, strict=True)), axis=0)
     assert len(counts) == 4
     assert len(pictures.rows) == 400
+
+
+def test_small_regions_have_blocks_enough_for_every_role():
+    regions = {"a": "0..20,0..20", "b": "180..200,0..20"}
+    settings = parse(sky_probe.Settings, {"regions": regions}, "settings")
+    ra, dec = np.random.default_rng(3).uniform(0, 20, (2, 4000))
+    ra[::2] += 180
+    order = settings.blocks(ra, dec)
+    blocks = HEALPix(2**order, order="nested").lonlat_to_healpix(ra * u.deg, dec * u.deg)
+    assert len(np.unique(blocks)) >= 64
+    assert sky_probe.Settings().blocks(ra, dec) == 3
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class Settings:
         Galaxies of each class and tile that are drawn; the same number of every one.
     train : TrainSettings
         Of both networks; ``label`` names the classes. Its ``split.order`` is that of the blocks,
-        by default three finer than the tiles; of regions, that which makes 64 blocks of them.
+        by default three finer than the tiles; of regions, that which makes 64 of each.
     """
 
     seeds: Annotated[int, Field(ge=1, le=5)] = 5
@@ -84,11 +84,12 @@ class Settings:
     most: Annotated[int, Field(ge=10)] = 500
     train: Annotated[TrainSettings, based_on(LEARNING)] = LEARNING
 
-    def blocks(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> int:
-        """Return the order of the blocks of galaxies at these positions [deg]."""
-        if self.train.split.order is not None:
-            return self.train.split.order
-        return block_order(ra, dec) if self.regions else max(3, self.order + DEEPER)
+    def blocks(self, labels: Labels, drawn: Drawn) -> int:
+        """Return the order of the blocks."""
+        asked, at = self.train.split.order, drawn.chosen
+        if asked is None and self.regions:
+            return block_order(labels.ra[at], labels.dec[at], drawn.tiles)
+        return max(3, self.order + DEEPER) if asked is None else asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +270,7 @@ def run(lab: Lab, settings: Settings) -> Product:
     cutouts = cutouts_step(store, settings, size)
     classifier = train_step(store, settings.train, "train the classifier of the classes")
     features = features_step(cutouts, classifier)
-    order = settings.blocks(labels.ra[drawn.chosen], labels.dec[drawn.chosen])
+    order = settings.blocks(labels, drawn)
     folds = [folded(settings.train, fold, order) for fold in range(settings.seeds)]
     steps = {
         "network": [

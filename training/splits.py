@@ -43,14 +43,25 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
-def block_order(ra: ArrayLike, dec: ArrayLike) -> int:
-    """Return the coarsest HEALPix order, 3 to 8, whose tiles make at least 64 blocks.
+def block_order(ra: ArrayLike, dec: ArrayLike, parts: ArrayLike = 0) -> int:
+    """Return the coarsest HEALPix order, 3 to 8, whose tiles make at least 64 blocks of each part.
 
     Large blocks keep large-scale conditions apart; a survey of a small field needs smaller ones
     to have several in each role.
+
+    Parameters
+    ----------
+    ra, dec : array_like of float, shape (n,)
+        ICRS, degrees.
+    parts : array_like of int, shape (n,), optional
+        Which part of the sky each belongs to; one by default.
     """
+    of = np.broadcast_to(parts, np.shape(ra))
     for order in range(COARSEST, FINEST):
-        if len(np.unique(tile_of(ra, dec, order))) >= FEWEST_BLOCKS:
+        _, blocks = np.unique(
+            np.unique([of, tile_of(ra, dec, order)], axis=1)[0], return_counts=True
+        )
+        if blocks.min() >= FEWEST_BLOCKS:
             return order
     return FINEST
 

@@ -21,6 +21,7 @@ from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
 from catalogs.sky import Region
 from experiments import blank_sky, lab, sky_probe
+from training.labels import Labels
 from training.splits import tile_of
 
 NAMES = ("elliptical", "spiral")
@@ -138,15 +139,19 @@ def test_the_probes_tell_the_half_of_the_sky(survey, tmp_path):
     assert len(pictures.rows) == 400
 
 
-def test_small_regions_have_blocks_enough_for_every_role():
-    regions = {"a": "0..20,0..20", "b": "180..200,0..20"}
-    settings = parse(sky_probe.Settings, {"regions": regions}, "settings")
+def test_every_region_has_blocks_enough_for_every_role():
+    regions = {"a": "0..20,0..20", "b": "180..220,0..20"}
+    settings = parse(sky_probe.Settings, {"regions": regions, "fewest": 10}, "settings")
     ra, dec = np.random.default_rng(3).uniform(0, 20, (2, 4000))
-    ra[::2] += 180
-    order = settings.blocks(ra, dec)
-    blocks = HEALPix(2**order, order="nested").lonlat_to_healpix(ra * u.deg, dec * u.deg)
-    assert len(np.unique(blocks)) >= 64
-    assert sky_probe.Settings().blocks(ra, dec) == 3
+    ra[::2] = 180 + 2 * ra[::2]
+    classes = np.array(NAMES)[np.arange(4000) // 2 % 2]
+    labels = Labels(np.arange(4000), classes, NAMES, ra, dec, "")
+    drawn = sky_probe.draw(labels, settings)
+    healpix = HEALPix(2 ** settings.blocks(labels, drawn), order="nested")
+    for tile in range(2):
+        here = drawn.chosen[drawn.tiles == tile]
+        assert len(np.unique(healpix.lonlat_to_healpix(ra[here] * u.deg, dec[here] * u.deg))) >= 64
+    assert sky_probe.Settings().blocks(labels, drawn) == 3
 
 
 @pytest.mark.parametrize(

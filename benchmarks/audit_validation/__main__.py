@@ -24,6 +24,7 @@ RESULT = Path("docs/results/audit-validation.md")
 # In the order of the table: how a row is measured, and with how many skies.
 ROWS: dict[str, tuple[Callable[[int], Row], int]] = {
     "isotropic": (detection.isotropic, 4000),
+    "uneven": (detection.uneven, 400),
     "dipole-half": (partial(detection.dipole, 0.005), 1000),
     "dipole-one": (partial(detection.dipole, 0.01), 1000),
     "region": (detection.fixed_region, 1000),

@@ -250,12 +250,16 @@ def attribution(case: str, skies: int) -> Row:
     n = bench.battery.cells.n
     inside = np.round(n * bench.covered(FIXED)).astype(np.int64)
     answers: dict[str, list[FloatArray]] = {region: [] for region in REGIONS}
+    alarms: list[NDArray[np.bool_]] = []
     for start in range(0, skies, _BLOCK):
         block = min(_BLOCK, skies - start)
         within = draw(inside, p, rates, block, bench.rng)
         without = draw(n - inside, P, USUAL, block, bench.rng)
         for region, name in REGIONS.items():
             answers[region].append(name(bench, within, without))
+        if case == "null":
+            p_values = bench.p_values((within + without)[[0, 2]].sum(axis=0))
+            alarms.append(4 * p_values.min(axis=1) < 0.05)
     checks = []
     for region, parts in answers.items():
         both = np.concatenate(parts, axis=1)
@@ -265,6 +269,11 @@ def attribution(case: str, skies: int) -> Row:
         if case == "sky":
             said = f"called classifier, {DECLARED}, region {region}"
             checks.append(share(said, both[0] == CLASSIFIER, at_most=0.04))
+    if case == "null":
+        alarm = np.concatenate(alarms)
+        told = np.concatenate(answers["fixed"], axis=1)[0] != UNDETERMINED
+        checks.append(share("anisotropic, region named", alarm, at_most=0.06))
+        checks.append(share("a cause told beside an even map", told & ~alarm, at_most=0.06))
     names = [f"{name} {np.mean(both[0] == name):.3f}" for name in np.unique(both[0])]
     there, usual = answered(p, rates), answered(P, USUAL)
     note = (

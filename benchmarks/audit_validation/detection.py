@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from benchmarks.audit_validation.row import Row, mean, median, share
 from benchmarks.audit_validation.skies import (
+    FloatArray,
+    Lab,
     P,
     errors_of_caps,
     false_discoveries,
+    footprint,
     lab,
     overdispersed,
 )
 from catalogs import sky
+from catalogs.audit.settings import AuditSettings
+from catalogs.audit.uniformity.battery import Battery
+from catalogs.audit.uniformity.tiles import TileCounts, order_to_test
 
 TOTAL = 1_000_000
 NAMES = ("X2", "dipole", "scan", "tiles")
@@ -31,6 +39,49 @@ def isotropic(skies: int) -> Row:
     for name, column in zip(NAMES, p.T, strict=True):
         checks.append(share(f"{name} p < .05", column < 0.05, at_least=0.035, at_most=0.065))
     return Row("isotropic", "isotropic", skies, checks)
+
+
+_SURE, _UNSURE, _MEAN = 0.48, 0.25, 0.5
+_FEW, _NULL = 250_000, 1000
+
+
+def uneven(skies: int) -> Row:
+    """Summed probabilities of one mean; a network that is surer in a cap than elsewhere."""
+    rng = np.random.default_rng(106)
+    n = footprint(_FEW, rng, order=4)
+    centres = sky.unit_vectors(*sky.tile_centres(n.tiles, n.order))
+    inside = centres @ sky.unit_vectors(190, 35)[0] > np.cos(np.radians(12))
+    scatter = np.where(inside, _SURE, _UNSURE)
+    drawn = [_probabilities(n, scatter, rng) for _ in range(skies)]
+    own = np.concatenate([_bench(one, rng).p_values(one.k[None]) for one in drawn])
+    shared = _bench(replace(drawn[0], spread=None), rng)
+    one = shared.p_values(np.array([each.k for each in drawn]))
+    checks = [share("Holm alarm", 4 * own.min(axis=1) < 0.05, at_most=0.06)]
+    checks += [
+        share(f"{name} p < .05", column < 0.05) for name, column in zip(NAMES, own.T, strict=True)
+    ]
+    told = "Holm alarm, were the variance one for the whole sky"
+    checks.append(share(told, 4 * one.min(axis=1) < 0.05))
+    part = n.n[inside].sum() / n.total
+    note = (
+        f"{_FEW:,} answers of mean {_MEAN}, with standard deviation {_SURE} in a cap of 12 deg "
+        f"({part:.3f} of them) and {_UNSURE} elsewhere; each sky has its own null of {_NULL:,}"
+    )
+    return Row("uneven probabilities", "isotropic, uneven probabilities", skies, checks, note)
+
+
+def _probabilities(n: TileCounts, scatter: FloatArray, rng: np.random.Generator) -> TileCounts:
+    """Draw answers of the mean plus or minus the scatter."""
+    high, low = _MEAN + scatter, _MEAN - scatter
+    up = rng.binomial(n.n, 0.5)
+    k, squares = (high**power * up + low**power * (n.n - up) for power in (1, 2))
+    return TileCounts(n.order, n.tiles, n.n, k, squares.sum(), labels=False, spread=squares)
+
+
+def _bench(counts: TileCounts, rng: np.random.Generator) -> Lab:
+    battery = Battery(counts, order_to_test(counts), AuditSettings())
+    null = battery.statistics(battery.permuted(float(counts.k.sum()), _NULL, rng))
+    return Lab(battery, rng, null)
 
 
 def dipole(amplitude: float, skies: int) -> Row:

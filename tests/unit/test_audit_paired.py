@@ -365,8 +365,9 @@ def test_an_audit_compares_and_names_the_classifier(tmp_path: Path) -> None:
     mean = np.bincount(at, mine - theirs)[part["tile"]] / count[part["tile"]]
     np.testing.assert_allclose(part["difference"], mean, atol=1e-9)
     most = int(np.argmax(np.abs(part["z"])))
-    rest = (mine - theirs)[at != part["tile"][most]]
-    z = stats.ttest_ind((mine - theirs)[at == part["tile"][most]], rest, equal_var=True).statistic
+    here, centred = at == part["tile"][most], mine - theirs - np.mean(mine - theirs)
+    of_sum = np.where(here, 1.0, 0.0) - here.mean()  # how much an object weighs in tile minus sky
+    z = of_sum @ centred / np.sqrt(of_sum**2 @ centred**2)
     assert part["z"][most] == pytest.approx(z, rel=0.05)
     assert document["compared"]["swap"]["scan_p"] is None
     assert "2 and 2 seeds are fewer than 6" in document["compared"]["swap"]["claim"]

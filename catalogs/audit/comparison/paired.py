@@ -50,11 +50,17 @@ class Pairs:
 
     @property
     def difference(self) -> TileCounts:
-        """Return a - b per occupied tile, as counts for the tests of a sky."""
+        """Return a - b per occupied tile, as counts for the tests of a sky.
+
+        Where both disagree more often a - b scatters more, so each tile has its own variance.
+        """
         tiles = np.flatnonzero(self.n)
         total = (self.a - self.b)[tiles]
         n = self.n[tiles] if self.weighted else np.rint(self.n[tiles]).astype(np.int64)
-        return TileCounts(self.order, tiles, n, total, float(self.squares.sum()), labels=False)
+        spread = self.squares[tiles]
+        return TileCounts(
+            self.order, tiles, n, total, float(spread.sum()), labels=False, spread=spread
+        )
 
 
 def gather_pairs(
@@ -156,7 +162,7 @@ def shift(table: NDArray[np.int64]) -> Shift | None:
 
 @dataclass(frozen=True, slots=True)
 class DifferenceSky:
-    """Does a - b vary over the sky? p by dealing the differences out anew over the positions."""
+    """Does a - b vary over the sky? p from normal skies, of each tile's own variance of a - b."""
 
     dipole_p: float | None
     amplitude: float | None
@@ -231,8 +237,10 @@ def difference_tiles(pairs: Pairs, order: int, min_n: int) -> DifferenceTiles:
     enough = counts.n >= min_n
     n, k = counts.n[enough], counts.k[enough]
     z = np.zeros(len(n))
-    if counts.variance > 0 and len(counts.n) > 1:
-        z = leave_one_out_z(k, n, counts.variance, (float(counts.k.sum()), float(counts.total)))
+    if (loads := counts.loads) is not None and len(counts.n) > 1:
+        whole_sky = float(counts.k.sum()), float(counts.total)
+        own = loads[enough], float(loads.sum())
+        z = leave_one_out_z(k, n, counts.variance, whole_sky, own)
     whole = np.maximum(np.floor(n), 1).astype(np.int64)  # weighted numbers need not be whole
     return DifferenceTiles(order, counts.tiles[enough], whole, k / n, z)
 

@@ -101,6 +101,12 @@ def _of_the_map(document: dict[str, Any]) -> list[Step]:
         "Kish's effective number.",
         ("kish",),
     )
+    scatter = Step(
+        "The variance of summed probabilities is each tile's own in all tests of the map, so that "
+        "a network may be less sure in one place than in another; where that changes within a "
+        "tile it is not seen. Skies are drawn from the normal distribution of the tiles' sums. "
+        "The funnel's limits take one variance for the whole sky."
+    )
     return [
         Step(f"Rows without a valid position or answer, or not ok, were left out. {doubles}"),
         Step(
@@ -109,6 +115,7 @@ def _of_the_map(document: dict[str, Any]) -> list[Step]:
             ("healpix", "wilson", "exact"),
         ),
         *([weights] if s["weights"] else []),
+        *([scatter] if s["probabilities"] else []),
         Step(
             "Global uniformity: Pearson's X² of the tiles; the scatter of true fractions after "
             "DerSimonian & Laird.",
@@ -247,8 +254,9 @@ def _of_others(document: dict[str, Any]) -> list[Step]:
         made.append(
             Step(
                 "Other networks on the same objects, paired by id: McNemar's exact test, and "
-                f"dipole and scan of the difference of answers, dealt out anew.{several} The "
-                "papers' binomial and the two-sample test stand beside them.",
+                "dipole and scan of the difference of answers, against normal skies of each tile's "
+                f"own variance of the difference.{several} The papers' binomial and the two-sample "
+                "test stand beside them.",
                 ("mcnemar", "shamir", *(("holm",) if number > 1 else ())),
             )
         )

@@ -410,3 +410,10 @@ def test_the_first_sentence_says_when_clustering_suffices(p_clustered, cause, sa
         "tests": [{"p_correlated": None}, *({"p_correlated": p} for p in p_clustered)],
     }
     assert ("clustered by itself could look so" in sentences.headline(document)) == said
+
+
+def test_an_impossible_dipole_is_not_told_as_one() -> None:
+    test = {"name": "dipole", "effect": 0.03, "interval": (0.01, 0.2), "ra": 10.0, "dec": -5.0}
+    assert "amplitude 0.0300" in sentences.effect_text(test)
+    test |= {"effect": 6.3, "interval": (0.1, 31.0)}
+    assert sentences.effect_text(test).startswith("amplitude not constrained (fit 6.3000")

@@ -29,6 +29,7 @@ from catalogs.audit.uniformity.tiles import TileCounts
 
 SCHEMA_VERSION = 1
 _DIGITS = 10
+_LARGEST_DIPOLE = 0.5  # p + A cos(angle) lies between 0 and 1 on either side
 _SOFTWARE = ("skytally", "numpy", "scipy", "astropy", "pyarrow", "cdshealpix")
 
 BINOMIAL_NOTE = (
@@ -291,6 +292,8 @@ def effect_text(test: dict[str, Any]) -> str:
     signed = f"{test['effect']:+.4f} [{low:+.4f}, {high:+.4f}]"
     if test["name"] == "global":
         return f"true fraction scatters by {value} between {test['tiles']} tiles"
+    if test["name"] == "dipole" and high > _LARGEST_DIPOLE:
+        return f"amplitude not constrained (fit {value}; above {_LARGEST_DIPOLE} none is possible)"
     if test["name"] == "dipole":
         return f"amplitude {value}, maximum at RA {test['ra']:.1f}°, Dec {test['dec']:+.1f}°"
     if test["name"] == "scan":

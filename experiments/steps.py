@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ class Step:
         See `Make`.
     needs : tuple of Step
     code : tuple of str
-        Folders of this package whose sources decide its result, too.
+        Folders and files of this repository whose sources decide its result, too.
+    packages : tuple of str
+        Installed ones whose version decides it.
     """
 
     kind: str
@@ -54,6 +57,7 @@ class Step:
     make: Make
     needs: tuple[Step, ...] = ()
     code: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -62,8 +66,10 @@ class Step:
             "kind": self.kind,
             "decides": self.decides,
             "needs": [step.digest for step in self.needs],
-            "code": [code_of(folder) for folder in self.code],
+            "code": [code_of(name) for name in self.code],
         }
+        if self.packages:
+            decides["packages"] = {name: version(name) for name in self.packages}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -155,9 +161,9 @@ def _with_needs(steps: Sequence[Step]) -> list[Step]:
 
 
 @lru_cache
-def code_of(folder: str) -> str:
-    """Return a digest (sha256, hex) of the sources in a folder of this package."""
-    digest = hashlib.sha256()
-    for file in sorted((ROOT / folder).rglob("*.py")):
+def code_of(name: str) -> str:
+    """Return a digest (sha256, hex) of a source file, or of all in a folder."""
+    digest, place = hashlib.sha256(), ROOT / name
+    for file in [place] if place.suffix else sorted(place.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()

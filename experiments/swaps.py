@@ -84,8 +84,10 @@ def resampled_t(differences: Sequence[float], test_over_train: float) -> float |
     return float(2 * stats.t.sf(abs(np.mean(differences)) / error, len(differences) - 1))
 
 
-def detectable(differences: Sequence[float], test_over_train: float) -> float | None:
-    """Return the mean difference that `resampled_t` finds with 80% power at level .05, about.
+def detectable(
+    differences: Sequence[float], test_over_train: float, level: float = LEVEL
+) -> float | None:
+    """Return the mean difference that `resampled_t` finds with 80% power at a level, about.
 
     Parameters as of `resampled_t`; the sum of both quantiles of t in units of its error.
     """
@@ -93,7 +95,7 @@ def detectable(differences: Sequence[float], test_over_train: float) -> float | 
     if error is None:
         return None
     freedom = len(differences) - 1
-    return float((stats.t.isf(LEVEL / 2, freedom) + stats.t.isf(1 - POWER, freedom)) * error)
+    return float((stats.t.isf(level / 2, freedom) + stats.t.isf(1 - POWER, freedom)) * error)
 
 
 def _error(differences: Sequence[float], test_over_train: float) -> float | None:

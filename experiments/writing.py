@@ -26,7 +26,7 @@ from experiments.steps import code_of
 SCHEMA_VERSION = 1
 RESULTS, PAGE = "results.json", "report.html"
 PACKAGES = ("catalogs", "training", "export", "engine", "experiments")
-USED = ("skytally", "numpy", "scipy", "torch", "onnxruntime", "pyarrow", "zarr")
+USED = ("skytally", "numpy", "scipy", "scikit-learn", "torch", "onnxruntime", "pyarrow", "zarr")
 
 
 def write(out: Path, name: str, product: Product, made: dict[str, Any]) -> None:

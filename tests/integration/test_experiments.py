@@ -73,6 +73,8 @@ def test_a_digest_follows_what_decides_a_step():
         noted("a", (noted("b", value=2),)),
         replace(noted("a"), code=("catalogs/synthetic",)),
         replace(noted("a"), code=("catalogs/audit",)),
+        replace(noted("a"), code=("experiments/steps.py",)),
+        replace(noted("a"), packages=("scikit-learn",)),
     ]
     assert len({step.digest for step in steps}) == len(steps)
     assert replace(noted("a"), title="another").digest == noted("a").digest

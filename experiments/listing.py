@@ -19,7 +19,9 @@ LISTED = {
     "training-size": Entry(
         "training_size", "Accuracy against training set size (Dhar & Shamir 2022)"
     ),
-    "sky-swap": Entry("sky_swap", "Spirals learnt on one sky, ellipticals on another (the same)"),
+    "sky-swap": Entry(
+        "sky_swap", "Spirals learnt on one sky, ellipticals on another (Dhar & Shamir 2022)"
+    ),
     "four-worlds": Entry(
         "four_worlds", "Sky, classifier, both, neither: is the audit right (simulates)", False
     ),

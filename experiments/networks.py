@@ -26,6 +26,7 @@ from training.settings import SplitSettings, TrainSettings, dump, parse_settings
 
 SKY, RUN, BUNDLE, CATALOG = "sky.zarr", "network.run", "network.bundle", "catalog"
 
+SHOWN = 6  # classes of a column, in a message
 PROOF = Gate(cutouts=512)  # of each of many networks that are thrown away
 CHEAP = TrainSettings(
     epochs=15,
@@ -41,9 +42,12 @@ def based_on(usual: TrainSettings) -> BeforeValidator:
     """Return what reads a table ``[train]``: what it does not name is as usual."""
 
     def read(value: object) -> object:
-        if isinstance(value, Mapping):
-            return parse_settings(merged(dump(usual), value), "[train]")
-        return value
+        if not isinstance(value, Mapping):
+            return value
+        below = dump(usual)
+        if value.get("model", usual.model) != usual.model:
+            del below["shape"]  # of another network
+        return parse_settings(merged(below, value), "[train]")
 
     return BeforeValidator(read)
 
@@ -93,10 +97,11 @@ def two_classes(lab: Lab, settings: TrainSettings) -> tuple[str, str]:
     """
     names = read_labels(lab.survey, settings).names
     if settings.tree is not None or len(names) != 2:
+        some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
         raise InputError(
-            f"column {settings.label!r} of {lab.path} has {len(names)} classes "
-            f"({', '.join(names)}); an experiment compares two: name another column with "
-            "[train] label, or make one with `skytally ingest --classes`"
+            f"column {settings.label!r} of {lab.path} has {len(names)} classes ({some}); "
+            "an experiment compares two: name another column with [train] label, or make one "
+            "with `skytally ingest --classes`"
         )
     return names[0], names[1]
 

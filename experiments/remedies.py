@@ -28,6 +28,7 @@ from experiments.networks import CHEAP, RUN, Store, based_on
 from experiments.product import Cell, Drawing, Product, Table, shown
 from experiments.sky_probe import TURNED
 from experiments.steps import Step
+from experiments.swap_roles import FEWEST, refuse_thin
 from experiments.swaps import Answered, Training, resampled_t
 from training.augment import AugmentSettings
 from training.models.equivariant import EquivariantShape
@@ -45,7 +46,6 @@ TRAINED: tuple[Remedy, ...] = (
     "equivariant",
     "debiased",
 )
-FEWEST = 20  # test galaxies of a class in a region
 SMALL = EquivariantShape(fields=(4, 8, 12), blocks=(0, 1, 1), features=32)
 
 LEARNING = replace(CHEAP, augment=TURNED)
@@ -139,27 +139,45 @@ def plan(store: Store, settings: Settings) -> list[Planned]:
     first, second = settings.regions
     if "none" not in settings.remedies:
         raise InputError('remedies: without "none" there is nothing to compare with')
+    swaps = {one: swap_of(settings, one) for one in TRAINED if one in settings.remedies}
     found = []
     for seed in range(settings.seeds):
-        for remedy in (one for one in TRAINED if one in settings.remedies):
+        for remedy, swap in swaps.items():
             for training in (Training(first, second), Training(second, first)):
-                swap = swap_plan.Settings(
-                    regions=settings.regions,
-                    spiral=settings.spiral,
-                    elliptical=settings.elliptical,
-                    audited=(),
-                    order=settings.order,
-                    train=remedied(settings, remedy),
-                )
                 step = swap_plan.network(store, swap, training, swap_plan.Split(seed, None))
                 title = f"train {training}, {remedy}, seed {seed}"
                 found.append(Planned(remedy, training, seed, replace(step, title=title)))
     return found
 
 
+def swap_of(settings: Settings, remedy: Remedy) -> swap_plan.Settings:
+    """Return the sky swap of networks that learn with a remedy.
+
+    Raises
+    ------
+    InputError
+        Regions that cannot be, or a training setting that the swap decides.
+    """
+    swap = swap_plan.Settings(
+        regions=settings.regions,
+        spiral=settings.spiral,
+        elliptical=settings.elliptical,
+        seeds=settings.seeds,
+        folds=0,
+        audited=(),
+        order=settings.order,
+        train=remedied(settings, remedy),
+    )
+    swap_plan.refuse(swap)
+    return swap
+
+
 def run(lab: Lab, settings: Settings) -> Product:
     """Train both ways with every remedy, and compare."""
     planned = plan(Store.of(lab), settings)
+    splits = [swap_plan.Split(seed, None) for seed in range(settings.seeds)]
+    for remedy in dict.fromkeys(one.remedy for one in planned):
+        refuse_thin(lab.survey, swap_of(settings, remedy), splits)
     folders = lab.steps.make([one.step for one in planned])
     answered: dict[Remedy, list[Answered]] = {}
     for one, folder in zip(planned, folders, strict=True):

@@ -6,75 +6,25 @@ of the paper and the right ones; then whole catalogs of swapped networks, audite
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from catalogs.audit.run import audit
-from catalogs.audit.settings import AuditSettings
 from catalogs.errors import InputError
-from catalogs.progress import Reporter
 from catalogs.sky import Region
-from experiments import fields, swaps
+from experiments import fields, swap_audit, swaps
 from experiments.lab import Experiment, Lab
-from experiments.networks import CATALOG, RUN, Store, annotate_step, two_classes
+from experiments.networks import RUN, Store, two_classes
 from experiments.product import Cell, Drawing, Product, Table
-from experiments.steps import Step
-from experiments.swap_plan import Planned, Settings, Split, audited, network, plan, regions_of
+from experiments.swap_plan import Planned, Settings, plan, regions_of
+from experiments.swap_roles import FEWEST, refuse_thin
 from experiments.swap_words import COLUMNS, METHOD
 from experiments.swaps import Answered
 from training.records import read_holdout
-
-AUDIT = "audit"
-FEWEST = 20  # test galaxies of a class in a region
-
-
-def audit_plan(store: Store, settings: Settings, workers: int) -> Step | None:
-    """Return the audit of swapped trainings on the whole survey, and all that it needs."""
-    groups = audited(settings)
-    if not groups:
-        return None
-    catalogs, names = [], []
-    for training in groups:
-        for seed in range(settings.audited_seeds):
-            learnt = network(store, settings, training, Split(seed, None))
-            title = f"annotate with {training}, seed {seed}"
-            catalogs.append(annotate_step(store, learnt, title, workers))
-            names.append(str(training).replace("/", "-"))
-    return Step(
-        "audit",
-        f"audit {groups[0]} against {groups[1]}",
-        {"groups": names, "effect": settings.effect, "answer": settings.spiral},
-        partial(_audit, names=names, settings=settings),
-        tuple(catalogs),
-        ("catalogs/audit",),
-    )
-
-
-def _audit(
-    folder: Path,
-    needs: Sequence[Path],
-    reporter: Reporter,
-    *,
-    names: Sequence[str],
-    settings: Settings,
-) -> None:
-    catalogs = [str(need / CATALOG) for need in needs]
-    asked = AuditSettings(
-        answer=settings.spiral,
-        label="label",
-        effect=settings.effect,
-        compare=(catalogs[settings.audited_seeds],),
-        swap=tuple(f"{name}={path}" for name, path in zip(names, catalogs, strict=True)),
-    )
-    audit(catalogs[0], folder / AUDIT, asked, reporter)
 
 
 def run(lab: Lab, settings: Settings) -> Product:
@@ -88,50 +38,55 @@ def run(lab: Lab, settings: Settings) -> Product:
         )
     store = Store.of(lab)
     planned = plan(store, settings)
-    whole = audit_plan(store, settings, lab.workers)
+    whole = swap_audit.audit_step(store, settings, lab.workers)
+    refuse_thin(lab.survey, settings, dict.fromkeys(one.split for one in planned))
     folders = lab.steps.make([one.step for one in planned])
     answered = [
         answers
         for one, folder in zip(planned, folders, strict=True)
         for answers in _answers(one, folder, regions, settings)
     ]
-    if not answered:
-        raise InputError(
-            f"no region has {FEWEST} test galaxies of each class; choose larger regions"
-        )
     document = None
     if whole is not None:
         (folder,) = lab.steps.make([whole])
-        document = json.loads((folder / AUDIT / "audit.json").read_text())
+        document = swap_audit.read_audit(folder)
     survey = lab.survey
     place = (survey.column("ra"), survey.column("dec"))
     labels = survey.column(settings.train.label)
     table = fields.properties(*place, fields.numbers(survey), labels, regions)
-    return product(answered, table, document, settings)
+    told = [] if document is None else swap_audit.in_words(document, settings, survey.rows)
+    found = product(answered, table, settings)
+    audit = {
+        "audit": None if document is None else document["compared"],
+        "verdict": None if document is None else document["verdict"],
+    }
+    return replace(found, findings=[*found.findings, *told], facts={**found.facts, **audit})
 
 
 def _answers(
     one: Planned, folder: Path, regions: Mapping[str, Region], settings: Settings
 ) -> list[Answered]:
-    """Return a network's answers on the test galaxies of each region that has enough."""
+    """Return a network's answers on the test galaxies of each region."""
     held = read_holdout(folder / RUN)
     both = np.isin(held.label, [settings.spiral, settings.elliptical])
     found = []
     for name, region in regions.items():
         here = both & region.contains(held.ra, held.dec)
         spiral = held.label[here] == settings.spiral
-        if min(spiral.sum(), (~spiral).sum()) >= FEWEST:
-            # Of two classes the second's probability: spiral comes after elliptical, or before.
-            second = settings.spiral > settings.elliptical
-            said = (held.p[here] >= 0.5) == second
-            found.append(Answered(one.training, name, one.split.name, spiral, said))
+        if min(spiral.sum(), (~spiral).sum()) < FEWEST:
+            raise InputError(
+                f"region {name} has {spiral.sum()} and {(~spiral).sum()} test galaxies of the "
+                f"classes whose images can be read, {one.split.name}; {FEWEST} are needed"
+            )
+        # Of two classes the second's probability: spiral comes after elliptical, or before.
+        said = (held.p[here] >= 0.5) == (settings.spiral > settings.elliptical)
+        found.append(Answered(one.training, name, one.split.name, spiral, said))
     return found
 
 
 def product(
     answered: Sequence[Answered],
     properties: Sequence[dict[str, Cell]],
-    document: dict[str, Any] | None,
     settings: Settings,
 ) -> Product:
     """Return what all networks say together."""
@@ -181,14 +136,12 @@ def product(
     ]
     return Product(
         headline=_headline(same),
-        findings=[*_same_in_words(same), *_audit_in_words(document)],
+        findings=_same_in_words(same),
         tables=[table for table in tables if table.rows],
         drawings=(_draw(same),) if same else (),
         method=METHOD,
         facts={
             "test_over_train": ratio,
-            "audit": None if document is None else document["compared"],
-            "verdict": None if document is None else document["verdict"],
             "train": asdict(split),
         },
     )
@@ -241,27 +194,6 @@ def _same_in_words(same: Sequence[dict[str, Cell]]) -> list[str]:
         f"{shares['mcnemar']:.0%}."
     )
     return [chance, single]
-
-
-def _audit_in_words(document: dict[str, Any] | None) -> list[str]:
-    if document is None:
-        return []
-    swap = document["compared"]["swap"]
-    cause = f", cause {document['cause']}" if document["cause"] else ""
-    told = [
-        f"On the whole survey the catalog of the first training is {document['verdict']}{cause}."
-    ]
-    if swap is not None:
-        tests = ", ".join(
-            f"{name} p {swap[f'{name}_p']:.2g}"
-            for name in ("fraction", "dipole", "scan")
-            if swap[f"{name}_p"] is not None
-        )
-        told.append(
-            f"Swap of {swap['names'][0]} and {swap['names'][1]} on {swap['objects']:,} galaxies: "
-            f"{swap['difference']:+.4f} in the mean fraction; over seeds {tests or 'no p'}."
-        )
-    return told
 
 
 def _draw(same: Sequence[dict[str, Cell]]) -> Drawing:

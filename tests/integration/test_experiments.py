@@ -354,6 +354,10 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, bright):
         lab.run("training-size", tmp_path / "out")
     with pytest.raises(InputError, match="has elliptical and spiral; name them"):
         lab.run("sky-swap", tmp_path / "swap", bright, sky_swap.Settings(spiral="disk"))
+    thin = {"regions": {"a": "0..180,-90..90", "b": "200..230,0..40"}, "folds": 0}
+    with pytest.raises(InputError, match=r"region b has \d+ test galaxies .* nothing was trained"):
+        lab.run("sky-swap", tmp_path / "thin", bright, parse(sky_swap.Settings, thin, "settings"))
+    assert not (tmp_path / "thin" / "steps").exists()
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="holds no experiment"):
         lab.run("training-size", tmp_path, bright)

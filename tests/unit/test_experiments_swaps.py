@@ -6,18 +6,26 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
+from catalogs.config import parse
 from catalogs.errors import InputError
 from catalogs.sky import Region, Regions
-from experiments import fields, sky_swap, swap_plan, swaps, worlds
+from experiments import fields, swap_audit, swap_plan, swaps, worlds
 from experiments.networks import Store
 from experiments.swap_plan import Settings, Split
 from experiments.swaps import Answered, Training
+from training.labels import Labels
+from training.models.equivariant import EquivariantShape
+from training.run import roles_of
+from training.settings import AdversarySettings, parse_settings
+from training.splits import TEST, TRAIN, VALIDATION, sky_blocked
 
 HOME, AWAY = Training("1", "1"), Training("2", "1")
 
@@ -131,11 +139,58 @@ def test_a_plan_has_every_combination_and_shares_what_it_can():
     digest = {(one.training, one.split): one.step.digest for one in planned}
     assert digest[AWAY, Split(0, None)] == digest[AWAY, Split(0, 0)]
     assert len(set(digest.values())) == 5 * 3
-    whole = sky_swap.audit_plan(store, settings, workers=1)
+    assert not any(one.step.decides["bundle"] for one in planned)
+    whole = swap_audit.audit_step(store, settings, workers=1)
     assert whole is not None
-    networks = {step.needs[-1].digest for step in whole.needs}
-    assert digest[AWAY, Split(1, None)] in networks
-    assert len(networks) == 2 * settings.audited_seeds
+    networks = [step.needs[-1] for step in whole.needs]
+    assert len({one.digest for one in networks}) == 2 * settings.audited_seeds
+    assert all(one.decides["bundle"] for one in networks)
+    splits = [one.decides["settings"]["split"] for one in networks]
+    assert all(split == splits[0] for split in splits)
+    assert [one.decides["settings"]["seed"] for one in networks] == [*range(6), *range(6)]
+
+
+@pytest.fixture(scope="module")
+def sky() -> Labels:
+    """Galaxies of both classes over two regions and the sky around them."""
+    random = np.random.default_rng(8)
+    ra, dec = random.uniform(0, 60, 4000), random.uniform(0, 40, 4000)
+    classes = np.where(random.random(4000) < 0.4, "spiral", "elliptical").astype(object)
+    return Labels(np.arange(4000), classes, ("elliptical", "spiral"), ra, dec, "")
+
+
+def test_what_is_audited_no_audited_network_learnt_from(sky):
+    regions = {"a": "0..20,0..20", "b": "20..40,10..30", "c": "45..55,0..30"}
+    settings = Settings(
+        regions=regions, audited=("a/b", "all/all"), audited_seeds=2, train={"split": {"most": 300}}
+    )
+    left = swap_audit.unseen(sky.ra, sky.dec, settings)
+    whole = swap_audit.audit_step(Store(None, "content"), settings, workers=1)
+    networks = [parse_settings(step.needs[-1].decides["settings"], "x") for step in whole.needs]
+    for network in networks:
+        roles = roles_of(sky, network)
+        assert min(np.sum(roles == role) for role in (TRAIN, VALIDATION)) > 50
+        assert not np.any(left & np.isin(roles, [TRAIN, VALIDATION]))
+        inside = Regions.parse(" + ".join(regions.values())).contains(sky.ra, sky.dec)
+        assert np.array_equal(left[inside], roles[inside] == TEST)
+        assert left[~inside].all()
+    only = replace(settings, audited=("a/b", "b/a"))
+    beyond = Regions.parse(regions["c"]).contains(sky.ra, sky.dec)
+    assert swap_audit.unseen(sky.ra, sky.dec, only)[beyond].all()
+    assert swap_plan.audited(Settings(regions=regions)) == [Training("a", "b"), Training("b", "a")]
+    # A network that is to hide the part of the sky sees galaxies of all training tiles.
+    hiding = replace(only, train=replace(only.train, adversary=AdversarySettings(order=1)))
+    tested = sky_blocked(sky.ra, sky.dec, swap_plan.blocks(hiding, Split(0, None))) == TEST
+    assert np.array_equal(swap_audit.unseen(sky.ra, sky.dec, hiding), tested)
+
+
+def test_the_audited_rows_are_those_of_the_catalog(sky, tmp_path):
+    settings = Settings(regions={"a": "0..20,0..20", "b": "20..40,10..30"})
+    table = pa.table({"id": sky.rows, "ra": sky.ra, "dec": sky.dec, "label": sky.classes.tolist()})
+    pq.write_table(table, tmp_path / "all.parquet", row_group_size=700)
+    swap_audit.write_unseen(str(tmp_path / "all.parquet"), tmp_path / "left.parquet", settings)
+    left = pq.read_table(tmp_path / "left.parquet")
+    assert left.equals(table.filter(pa.array(swap_audit.unseen(sky.ra, sky.dec, settings))))
 
 
 def test_a_single_training_may_have_more_splits_than_the_others():
@@ -156,11 +211,45 @@ def test_a_single_training_may_have_more_splits_than_the_others():
         (Settings(regions={"1": "0..20,0..20"}), "two or more"),
         (Settings(regions={"a/b": "0..20,0..20", "c": "0..20,20..30"}), "without '/'"),
         (Settings(regions={"a": "0..20", "c": "0..20,20..30"}), "is not RA0..RA1"),
+        (Settings(regions={"a": "110..180,0..9", "b": "120..190,5..20"}), "a and b overlap"),
+        (Settings(regions={"a": "350..10,0..9", "b": "5..20,0..9"}), "a and b overlap"),
+        (Settings(regions={"a": "0..9,0..9", "b": "0..9,0..9"}), "a and b overlap"),
     ],
 )
 def test_regions_that_cannot_be_are_refused(settings, said):
     with pytest.raises(InputError, match=said):
         swap_plan.regions_of(settings)
+
+
+def test_regions_that_touch_do_not_overlap():
+    swap_plan.regions_of(Settings(regions={"a": "350..10,0..9", "b": "10..20,0..9"}))
+    swap_plan.regions_of(Settings(regions={"a": "0..10,0..9", "b": "0..10,9..20"}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"folds": 6}, "folds 6: with split.test = 0.2 there are 5"),
+        ({"train": {"regions": {"spiral": "0..20,0..20"}}}, r"\[train\] regions: the swap decides"),
+        ({"train": {"seed": 3}}, r"\[train\] seed: the swap decides"),
+        ({"train": {"split": {"order": 4}}}, "set order beside"),
+        ({"train": {"split": {"tested": ["0..20,0..20"]}}}, r"\[train\] split.tested"),
+    ],
+)
+def test_settings_that_the_swap_decides_are_refused(changed, said):
+    settings = parse(Settings, changed, "x.toml")
+    with pytest.raises(InputError, match=said):
+        swap_plan.plan(Store(None, "content"), settings)
+
+
+def test_another_network_has_its_own_sizes():
+    settings = parse(Settings, {"train": {"model": "equivariant", "epochs": 3}}, "x.toml")
+    assert (settings.train.model, settings.train.shape) == ("equivariant", EquivariantShape())
+    assert (settings.train.epochs, settings.train.split.most) == (3, 1000)
+    sized = {"train": {"model": "equivariant", "shape": {"size": 32}}}
+    assert parse(Settings, sized, "x.toml").train.shape.size == 32
+    same = parse(Settings, {"train": {"model": "shamir"}}, "x.toml")
+    assert same.train == Settings().train
 
 
 def test_a_training_of_no_region_is_refused():

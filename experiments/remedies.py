@@ -26,6 +26,7 @@ from experiments import swap_plan
 from experiments.lab import Experiment, Lab
 from experiments.networks import CHEAP, RUN, Store, based_on
 from experiments.product import Cell, Drawing, Product, Table, shown
+from experiments.remedy_words import MATRICES, METHOD, PAIRS, SUMMARY
 from experiments.sky_probe import TURNED
 from experiments.steps import Step
 from experiments.swap_roles import FEWEST, refuse_thin
@@ -292,12 +293,12 @@ def product(answered: Mapping[Remedy, Sequence[Answered]], settings: Settings) -
         headline=_headline(summary),
         findings=[_finding(row) for row in summary],
         tables=(
-            Table("remedies", "What is left", _SUMMARY, summary),
-            Table("pairs", "Every swap", _PAIRS, pairs, shown=False),
-            Table("matrices", "Confusion matrices", _MATRICES, matrices, shown=False),
+            Table("remedies", "What is left", SUMMARY, summary),
+            Table("pairs", "Every swap", PAIRS, pairs, shown=False),
+            Table("matrices", "Confusion matrices", MATRICES, matrices, shown=False),
         ),
         drawings=(_draw(summary, pairs),),
-        method=_METHOD,
+        method=METHOD,
         facts={"remedies": summary, "test_over_train": ratio},
     )
 
@@ -324,64 +325,6 @@ def _summed(
 
 def _sd(values: NDArray[np.float64]) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
-
-
-_SUMMARY = {
-    "remedy": "what was done against it",
-    "splits": "pairs of networks",
-    "shift": "fraction called spiral by the first training minus the other's, the same galaxies, "
-    "mean of both regions and over splits",
-    "shift_sd": "its standard deviation over splits",
-    "shift_p": "that it is nothing, the split being the unit (Nadeau & Bengio 2003)",
-    "anisotropy": "half of what this is in the first region more than in the second: what a map of "
-    "either network shows and the sky has not",
-    "anisotropy_sd": "its standard deviation over splits",
-    "anisotropy_p": "that it is nothing, likewise",
-    "accuracy": "balanced accuracy on both regions, mean over both trainings and splits",
-    "accuracy_sd": "its standard deviation over splits",
-    "shift_left": "shift over that without a remedy",
-    "anisotropy_left": "the same of the anisotropy",
-}
-_PAIRS = {
-    "remedy": "what was done against it",
-    "region": "whose test galaxies are answered",
-    "split": "of the sky",
-    "difference": "fraction called spiral by one training minus the other's",
-    "fraction": "of spirals by the training named first in matrices",
-    "fraction_swapped": "by the other one",
-    "truth": "by the labels",
-}
-_MATRICES = {
-    "remedy": "what was done against it",
-    "training": "regions that spirals/ellipticals were learnt from",
-    "region": "whose test galaxies are answered",
-    "split": "of the sky",
-    "ee": "ellipticals called elliptical",
-    "es": "ellipticals called spiral",
-    "se": "spirals called elliptical",
-    "ss": "spirals called spiral",
-}
-_METHOD = (
-    (
-        "Both trainings of a split answer the same test galaxies, in tiles of both regions from "
-        "which neither learnt: what truly is there is the same for both, so the difference is the "
-        "classifiers': its mean is the shift, its difference between the regions the anisotropy. "
-        "Without a remedy images are turned, mirrored and shifted only."
-    ),
-    (
-        "labels: a random sample of each region's test galaxies corrects the fraction "
-        "(prediction-powered), for the same answers; single galaxies keep theirs, so it has no "
-        "accuracy. The sample is small, and its noise is shared by both trainings."
-    ),
-    (
-        "A remedy that lowers the accuracy may lower the difference by that alone. Sky-balanced "
-        "sampling evens out the tiles of a class, not what goes with the class in all of them."
-    ),
-    (
-        "Reversal makes both regions alike in all that the features say, a true difference in the "
-        "mix of classes included: where there is one, it hides it."
-    ),
-)
 
 
 def _headline(summary: Sequence[Mapping[str, Cell]]) -> str:

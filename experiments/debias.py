@@ -18,20 +18,29 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 
 from catalogs.audit.comparison.papers import ConfusionMatrix
-from catalogs.audit.conditions.resolution import ALPHA, ResolutionBias, TooFewError, of_sample
+from catalogs.audit.conditions.resolution import (
+    ResolutionBias,
+    TooFewError,
+    deepest,
+    resolution_bias,
+)
 from catalogs.cutouts.store import Survey
+from catalogs.errors import InputError
 from experiments import debias_words as words
-from experiments.debias_words import BIASED, DDB, TRUTH
+from experiments.debias_words import BIASED, CORRECTED, DDB, MEASURES, SIMULATED, TRUTH
 from experiments.lab import Experiment, Lab
 from experiments.networks import CHEAP, RUN, SKY, Store, based_on, train_step
 from experiments.product import Cell, Product, Table
 from experiments.relabel import DEBIASED, Relabel, relabel_step, theta_of
+from experiments.swaps import resampled_t
 from training.checkpoint import Run
 from training.labels import Labels, read_labels
 from training.records import read_holdout
 from training.settings import DebiasSettings, SplitSettings, TrainSettings
 
-CORRECTED, LABELS = "de-biased labels", "the labels"
+LABELS = "the labels"
+BIASES = ("cv14", "cv18")
+HUMAN = "human_label"  # of a simulated survey
 
 # Balanced classes, or as many of each, would be a bias of their own.
 LEARNING = replace(CHEAP, balanced=False, split=SplitSettings())
@@ -141,8 +150,22 @@ def tested(survey: Survey, labels: Labels, runs: Mapping[str, Path], settings: S
     return Tested(rows, answers, alpha, np.column_stack(columns) if columns else empty)
 
 
-def judged(one: Tested, settings: Settings, seed: int) -> list[dict[str, Cell]]:
-    """Return how right and how biased everybody is, against the truth and against the labels."""
+def depth_of(every: Sequence[Tested]) -> int:
+    """Return b of the 2^b leaves that the galaxies of every seed fill: L depends on it."""
+    return deepest(min(int(np.isfinite(one.intrinsic).all(axis=1).sum()) for one in every))
+
+
+def judged(one: Tested, settings: Settings, seed: int, depth: int) -> list[dict[str, Cell]]:
+    """Return how right and how biased everybody is, against the truth and against the labels.
+
+    Parameters
+    ----------
+    one : Tested
+    settings : Settings
+    seed : int
+    depth : int
+        From `depth_of`. With fewer than two leaves there is no bias at equal intrinsic properties.
+    """
     references = [name for name in (TRUTH, LABELS) if name in one.p]
     rows: list[dict[str, Cell]] = []
     for name, p in one.p.items():
@@ -151,11 +174,11 @@ def judged(one: Tested, settings: Settings, seed: int) -> list[dict[str, Cell]]:
         row["disks"] = float(says.mean())
         for reference in references:
             row |= _scores(one.p[reference] >= 0.5, says, "true" if reference == TRUTH else "label")
-        sample = np.column_stack([says, one.alpha, one.intrinsic])
-        row |= _columns("cv14", _bias(sample, (), settings))
-        cv18 = _bias(sample, settings.intrinsic, settings) if settings.intrinsic else None
-        row |= _columns("cv18", cv18)
-        row["leaves"] = None if cv18 is None else cv18.leaves
+        row |= _columns("cv14", _bias(says, one.alpha, None, 0, settings))
+        intrinsic = one.intrinsic if one.intrinsic.shape[1] and depth > 0 else None
+        at_equal = None if intrinsic is None else _bias(says, one.alpha, intrinsic, depth, settings)
+        row |= _columns("cv18", at_equal)
+        row["leaves"] = None if at_equal is None else at_equal.leaves
         rows.append(row)
     return rows
 
@@ -167,12 +190,19 @@ def _columns(name: str, bias: ResolutionBias | None) -> dict[str, Cell]:
 
 
 def _bias(
-    sample: NDArray[np.float64], intrinsic: Sequence[str], settings: Settings
+    says: NDArray[np.bool_],
+    alpha: NDArray[np.float64],
+    intrinsic: NDArray[np.float64] | None,
+    depth: int,
+    settings: Settings,
 ) -> ResolutionBias | None:
-    """Return the bias L; None with too few galaxies, or where an intrinsic property is unknown."""
-    used = sample[np.isfinite(sample).all(axis=1)]
+    """Return the bias L where intrinsic properties are known; None with too few galaxies."""
+    rng = np.random.default_rng(settings.train.seed)
+    if intrinsic is not None:
+        used = np.isfinite(intrinsic).all(axis=1)
+        says, alpha, intrinsic = says[used], alpha[used], intrinsic[used]
     try:
-        return of_sample(used, (ALPHA, *settings.intrinsic), intrinsic, settings.train.seed)
+        return resolution_bias(says, alpha, intrinsic, rng, depth=depth)
     except TooFewError:
         return None
 
@@ -195,8 +225,26 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
+def check(survey: Survey, settings: Settings) -> None:
+    """Refuse before anything is trained what would fail afterwards."""
+    names = read_labels(survey, settings.train).names
+    if settings.debias.disk not in names or len(names) != 2:
+        raise InputError(
+            f"debias.disk {settings.debias.disk!r} is none of two classes; column "
+            f"{settings.train.label!r} has {', '.join(names)}"
+        )
+    for name in settings.intrinsic:
+        if name not in survey.column_names:
+            raise InputError(f"{survey.url} has no column {name!r}, asked for as intrinsic")
+        if survey.column(name).dtype.kind not in "fiu":
+            raise InputError(
+                f"column {name!r} of {survey.url} does not hold numbers; intrinsic properties do"
+            )
+
+
 def run(lab: Lab, settings: Settings) -> Product:
     """Draw and relabel, train, and judge."""
+    check(lab.survey, settings)
     relabelled = relabel_step(Store.of(lab), settings.relabel)
     store = Store(None, relabelled.digest, relabelled)
     planned = [
@@ -215,7 +263,6 @@ def run(lab: Lab, settings: Settings) -> Product:
     folder, *runs = lab.steps.make([relabelled, *(step for _, _, step in planned)])
     survey = Survey.open(folder / SKY)
     labels = read_labels(survey, settings.relabel.labels)
-    rows: list[dict[str, Cell]] = []
     every: list[Tested] = []
     thetas: list[dict[str, Cell]] = []
     if (theta := theta_of(folder)) is not None:
@@ -224,33 +271,45 @@ def run(lab: Lab, settings: Settings) -> Product:
         of_seed = {
             name: path for (s, name, _), path in zip(planned, runs, strict=True) if s == seed
         }
-        one = tested(survey, labels, of_seed, settings)
-        every.append(one)
-        rows += judged(one, settings, seed)
+        every.append(tested(survey, labels, of_seed, settings))
         found = Run.open(of_seed[DDB] / RUN).result.theta
         if found is not None:
             said = f"training galaxies, seed {seed}"
             thetas.append({"from": said, "theta": found.value, "error": found.error})
-    return product(survey, rows, every, thetas, settings)
+    if (true := true_theta(lab.survey, settings)) is not None:
+        thetas.append({"from": SIMULATED, "theta": true, "error": None})
+    return product(survey, every, thetas, settings)
+
+
+def true_theta(survey: Survey, settings: Settings) -> float | None:
+    """Return the theta that a simulated survey's human labels were made with; else None."""
+    simulated = survey.attributes.provenance.get("simulation")
+    if simulated is None or settings.train.label != HUMAN:
+        return None
+    return float(simulated["labels"]["theta"])
 
 
 def product(
     survey: Survey,
-    rows: Sequence[dict[str, Cell]],
     every: Sequence[Tested],
     thetas: Sequence[dict[str, Cell]],
     settings: Settings,
 ) -> Product:
     """Return what the trainings say together."""
+    depth = depth_of(every)
+    rows = [row for seed, one in enumerate(every) for row in judged(one, settings, seed, depth)]
     means = _means(rows)
+    split = settings.train.split
+    changes = compared(rows, split.test / (1 - split.test - split.validation))
     changed = _changed(survey, every, settings)
     drawings = [words.draw(means)]
     if changed:
         drawings.append(words.gallery(survey, changed, settings.train.crop))
     return Product(
-        headline=words.headline(means),
-        findings=words.findings(means, thetas, changed, settings.debias),
+        headline=words.headline(changes),
+        findings=words.findings(means, changes, thetas, changed, settings.debias),
         tables=(
+            Table("differences", "Against the network of biased labels", words.CHANGES, changes),
             Table("means", "Means over seeds", words.columns(means), means),
             Table("theta", "The width of the bias", words.THETA, thetas),
             Table("judged", "Every seed", words.columns(rows), rows, shown=False),
@@ -258,8 +317,47 @@ def product(
         ),
         drawings=drawings,
         method=words.METHOD,
-        facts={"means": means, "theta": thetas, "changed": len(changed)},
+        facts={
+            "means": means,
+            "differences": changes,
+            "theta": thetas,
+            "changed": len(changed),
+        },
     )
+
+
+def compared(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict[str, Cell]]:
+    """Compare each network with that of biased labels, seed by seed: the split is the unit.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        From `judged`.
+    ratio : float
+        Test galaxies over training galaxies, for `resampled_t`.
+    """
+    at = {(row["who"], row["seed"]): row for row in rows}
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
+    measures = [name for name in MEASURES if name in rows[0]]
+    found: list[dict[str, Cell]] = []
+    for who in (CORRECTED, DDB):
+        for name in measures:
+            pairs = [(at[BIASED, seed], at[who, seed]) for seed in seeds if (who, seed) in at]
+            values = [(a[name], b[name]) for a, b in pairs]
+            known = [(float(a), float(b)) for a, b in values if a is not None and b is not None]
+            if not known or len(known) < len(seeds):
+                continue
+            differences = [b - a for a, b in known]
+            row: dict[str, Cell] = {"who": who, "measure": name, "seeds": len(known)}
+            row["biased"] = float(np.mean([a for a, _ in known]))
+            row["difference"] = float(np.mean(differences))
+            row["sd"] = float(np.std(differences, ddof=1)) if len(known) > 1 else None
+            row["p"] = resampled_t(differences, ratio)
+            of_truth = [at[TRUTH, seed].get(name) for seed in seeds if (TRUTH, seed) in at]
+            truths = [float(one) for one in of_truth if one is not None]
+            row["truth"] = float(np.mean(truths)) if truths and name in BIASES else None
+            found.append(row)
+    return found
 
 
 def _means(rows: Sequence[Mapping[str, Cell]]) -> list[dict[str, Cell]]:
@@ -271,7 +369,8 @@ def _means(rows: Sequence[Mapping[str, Cell]]) -> list[dict[str, Cell]]:
             if name in ("who", "seed") or name.endswith(("_ee", "_es", "_se", "_ss")):
                 continue
             values = [float(row[name] or 0) for row in of_who if row[name] is not None]
-            mean[name] = float(np.mean(values)) if len(values) == len(of_who) else None
+            whole = len(values) == len(of_who)
+            mean[name] = float(np.mean(values)) if whole else None
         found.append(mean)
     return found
 

@@ -14,7 +14,16 @@ from experiments.product import Cell, Drawing, shown
 from training.models.base import GALAXY_ZOO_CROP
 from training.settings import DebiasSettings
 
-BIASED, DDB, TRUTH = "biased labels", "de-biasing loss", "the truth"
+BIASED, CORRECTED, DDB = "biased labels", "de-biased labels", "de-biasing loss"
+TRUTH, SIMULATED = "the truth", "the simulation's record: the true one"
+LEVEL = 0.05
+MEASURES = {
+    "cv14": "L, CV14",
+    "cv18": "L, CV18",
+    "true_accuracy": "accuracy against the truth",
+    "true_f1": "F1 of disks against the truth",
+    "label_accuracy": "accuracy against the biased labels",
+}
 SHOWN = 12
 
 _SCORES = {
@@ -48,12 +57,22 @@ _MEANINGS = {
             (f"{name}_denoised", "L less what chance alone gives"),
         )
     },
-    "leaves": "parts of intrinsic space",
+    "leaves": "parts of intrinsic space, as many in every seed; below two there is no CV18",
+}
+CHANGES = {
+    "who": "network by what it learnt from",
+    "measure": "column of the tables of means and seeds",
+    "seeds": "splits, of which both networks saw the same",
+    "biased": "mean of the network of biased labels",
+    "difference": "this network less that of biased labels, mean over seeds",
+    "sd": "its standard deviation over seeds",
+    "p": "two-sided, over seeds whose splits share galaxies (Nadeau & Bengio 2003)",
+    "truth": "L of the true classes of the same galaxies, where they are known",
 }
 THETA = {
     "from": "galaxies from whose labels it was found",
     "theta": "a disk is called smooth with probability exp(-alpha^2/(2 theta^2))",
-    "error": "its standard error; none where it was given",
+    "error": "standard error of the likelihood alone; none where it was given",
 }
 CHANGED = {
     "id": "of the galaxy",
@@ -73,7 +92,14 @@ METHOD = (
         "De-biased labels, unless the survey has them: where the posterior of the logistic model "
         "that gives theta exceeds one half, a galaxy called smooth becomes a disk (Cabrera-Vives "
         "et al. 2014, as Medina-Rosales & Cabrera-Vives 2021 use it). The paper trained on Galaxy "
-        "Zoo 2's own de-biased votes."
+        "Zoo 2's own de-biased votes. That model has few parameters, and is fitted to all "
+        "galaxies, those that test as well."
+    ),
+    (
+        "theta's error is that of the likelihood. It leaves out that features may say too little "
+        "of the class, or the wrong thing: then theta is off by more. Differences are of networks "
+        f"with the same training and test galaxies; at p of {LEVEL} or more, or without p, a "
+        "change is not shown."
     ),
     (
         "L measures how the share of disks follows the resolution; it is zero also for a network "
@@ -89,31 +115,40 @@ def columns(rows: Sequence[Mapping[str, Cell]]) -> dict[str, str]:
     return {name: _MEANINGS[name] for name in rows[0]}
 
 
-def headline(means: Sequence[Mapping[str, Cell]]) -> str:
-    """Return what the de-biasing loss changes."""
-    at = {row["who"]: row for row in means}
-    before, after = at[BIASED], at[DDB]
-    measure = next((m for m in ("cv18", "cv14") if before[m] is not None), None)
-    said = []
-    if measure is not None:
-        said.append(
-            f"the bias of the answers ({measure.upper()}) goes from {shown(before[measure])} to "
-            f"{shown(after[measure])}"
-        )
-    kind = "true" if "true_accuracy" in before else "label"
-    against = "the truth" if kind == "true" else "the biased labels"
-    a, b = (100 * float(one[f"{kind}_accuracy"] or 0) for one in (before, after))
-    said.append(f"accuracy against {against} from {a:.1f}% to {b:.1f}%")
-    return f"With the de-biasing loss {' and '.join(said)}."
+def headline(changes: Sequence[Mapping[str, Cell]]) -> str:
+    """Return what the de-biasing loss changes, and what is not shown."""
+    at = {row["measure"]: row for row in changes if row["who"] == DDB}
+    bias = next((name for name in ("cv18", "cv14") if name in at), None)
+    accuracy = "true_accuracy" if "true_accuracy" in at else "label_accuracy"
+    said = [_change(at[name]) for name in (bias, accuracy) if name is not None]
+    if bias is None:
+        said.append("too few test galaxies for the bias L")
+    return f"The de-biasing loss against biased labels: {'; '.join(said)}."
+
+
+def _change(row: Mapping[str, Cell]) -> str:
+    name, before, by = str(row["measure"]), float(row["biased"] or 0), float(row["difference"] or 0)
+    factor, unit = (100, "%") if name.endswith("accuracy") else (1, "")
+    digits = 1 if unit else 4
+    values = (
+        f"{factor * before:.{digits}f}{unit} to {factor * (before + by):.{digits}f}{unit}, "
+        f"p over {row['seeds']} seed{'s' if row['seeds'] != 1 else ''} {shown(row['p'])}"
+    )
+    if row["truth"] is not None:
+        values += f"; the truth's own {shown(row['truth'])}"
+    if row["p"] is None or float(row["p"]) >= LEVEL:
+        return f"no change of {MEASURES[name]} is shown ({values})"
+    return f"{MEASURES[name]} {'falls' if by < 0 else 'rises'} ({values})"
 
 
 def findings(
     means: Sequence[Mapping[str, Cell]],
+    changes: Sequence[Mapping[str, Cell]],
     thetas: Sequence[Mapping[str, Cell]],
     changed: Sequence[Mapping[str, Any]],
     debias: DebiasSettings,
 ) -> list[str]:
-    """Return one sentence for everybody, and for theta and the changed labels."""
+    """Return one sentence for everybody, for the differences, theta and the changed labels."""
     found = []
     for row in means:
         parts = [f"disks {100 * float(row['disks'] or 0):.1f}%"]
@@ -127,17 +162,34 @@ def findings(
                 f"right {100 * float(row['true_accuracy'] or 0):.1f}%, F1 {shown(row['true_f1'])}"
             )
         found.append(f"{str(row['who']).capitalize()}: {', '.join(parts)}.")
-    for row in thetas[:1]:
-        error = "" if row["error"] is None else f" +- {shown(row['error'])}"
-        how = "given" if row["error"] is None else f"found from {row['from']}"
-        found.append(f"theta = {shown(row['theta'])}{error}, {how}.")
+    for who in dict.fromkeys(row["who"] for row in changes):
+        parts = [_change(row) for row in changes if row["who"] == who]
+        found.append(f"{str(who).capitalize()} against {BIASED}: {'; '.join(parts)}.")
+    found += _theta(thetas)
     said = f"{len(changed):,} test galaxies labelled smooth are answered {debias.disk}"
     known = [row["truth"] == debias.disk for row in changed if row["truth"] is not None]
     if known:
         said += f"; {sum(known):,} of them truly are"
     if any(row["cv14"] is None for row in means):
         found.append("There are too few test galaxies for the bias L.")
+    elif any(row["cv18"] is None for row in means):
+        found.append("There is no CV18: no intrinsic property, or too few galaxies for two leaves.")
     return [*found, f"{said}."]
+
+
+def _theta(thetas: Sequence[Mapping[str, Cell]]) -> list[str]:
+    """Return theta with what its error leaves out, and the true one where it is known."""
+    true = next((row["theta"] for row in thetas if row["from"] == SIMULATED), None)
+    known = "" if true is None else f" The simulation's is {shown(true)}."
+    for row in thetas[:1]:
+        if row["from"] == SIMULATED or row["error"] is None:
+            return [f"theta = {shown(row['theta'])}, given.{known}"]
+        said = (
+            f"theta = {shown(row['theta'])} ± {shown(row['error'])}, found from {row['from']}; the "
+            f"error leaves out that features may say too little of the class.{known}"
+        )
+        return [said]
+    return []
 
 
 def draw(means: Sequence[Mapping[str, Cell]]) -> Drawing:

@@ -101,6 +101,11 @@ def shown(value: Cell) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        text = f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2g}"
+        if value.is_integer():
+            text = f"{value:,.0f}"
+        elif abs(value) >= 1e-3:
+            text = f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
+        else:
+            text = f"{value:.2g}"
         return text.replace("-", "−")
     return value

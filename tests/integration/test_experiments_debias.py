@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from surveys import encode, scattered
 
@@ -15,7 +16,9 @@ from catalogs.audit.conditions.resolution import resolution_bias
 from catalogs.config import parse
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
+from catalogs.errors import InputError
 from experiments import debias, lab
+from experiments import debias_words as words
 from experiments.relabel import DEBIASED
 from training.records import read_holdout
 
@@ -130,12 +133,84 @@ def test_scores_and_biases_are_those_of_the_answers(out):
     assert judged["de-biasing loss"]["true_recall"] > judged["biased labels"]["true_recall"]
     assert judged["the labels"]["cv14_denoised"] > 0.15
     assert judged["the truth"]["cv14_denoised"] < 0.1
-    assert judged["the truth"]["leaves"] == 1
+    assert judged["the truth"]["leaves"] is None  # half of 1,000 galaxies fill one leaf
+    assert judged["the truth"]["cv18"] is None
+    assert "no change of L, CV14 is shown" in document["headline"]  # one seed has no p
     changed = pq.read_table(out / "changed.parquet").to_pandas()
     assert (changed["p_debiased"] >= 0.5).all()
     labels = store.column("label")[changed["row"].to_numpy()]
     assert set(labels) == {"elliptical"}
     assert (out / "gallery.svg").is_file()
+
+
+def told(rows: int, seed: int, shift: float) -> debias.Tested:
+    """Answers of a seed: the network with the loss calls more disks, of small ones above all."""
+    random = np.random.default_rng(seed)
+    alpha, truth = random.uniform(2, 30, rows), random.random(rows) < 0.5
+    missed = random.random(rows) < np.exp(-(alpha**2) / (2 * THETA**2))
+    half = missed & (random.random(rows) > shift)
+    p = {name: np.where(truth & ~m, 0.9, 0.1) for name, m in (("biased labels", missed),)}
+    p |= {"de-biasing loss": np.where(truth & ~half, 0.9, 0.1), "the truth": 1.0 * truth}
+    p["the labels"] = 1.0 * (truth & ~missed)
+    return debias.Tested(np.arange(rows), p, alpha, random.normal(0, 1, (rows, 1)))
+
+
+def test_all_seeds_have_as_many_leaves_or_there_is_no_cv18():
+    settings = parse(debias.Settings, VALUES, "settings")
+    enough = 2 * 8 * 58
+    for sizes, leaves in (((4 * enough, enough), 2), ((enough, enough - 1), None)):
+        every = [told(rows, seed, 0.5) for seed, rows in enumerate(sizes)]
+        depth = debias.depth_of(every)
+        for seed, one in enumerate(every):
+            for row in debias.judged(one, settings, seed, depth):
+                assert row["leaves"] == leaves
+                assert (row["cv18"] is None) == (leaves is None)
+                if leaves is not None and row["who"] == "the truth":
+                    says, rng = one.p["the truth"] >= 0.5, np.random.default_rng(0)
+                    found = resolution_bias(says, one.alpha, one.intrinsic, rng, depth=1)
+                    assert row["cv18"] == found.value
+
+
+def test_a_change_is_shown_or_said_not_to_be():
+    settings = parse(debias.Settings, VALUES, "settings")
+    ratio = 0.5 / 0.4
+    for shift, said in ((0.5, "L, CV18 falls ("), (0.0, "no change of L, CV18 is shown (")):
+        every = [told(1000, seed, shift) for seed in range(4)]
+        rows = [r for seed, one in enumerate(every) for r in debias.judged(one, settings, seed, 1)]
+        changes = debias.compared(rows, ratio)
+        assert said in words.headline(changes)
+        at = {(row["who"], row["seed"]): row["cv18"] for row in rows}
+        change = next(row for row in changes if row["measure"] == "cv18")
+        d = [at["de-biasing loss", seed] - at["biased labels", seed] for seed in range(4)]
+        assert change["difference"] == pytest.approx(np.mean(d))
+        assert change["truth"] == pytest.approx(np.mean([at["the truth", s] for s in range(4)]))
+        if shift:
+            t = stats.ttest_1samp(d, 0).statistic / np.sqrt(1 + 4 * ratio)
+            assert change["p"] == pytest.approx(2 * stats.t.sf(abs(t), 3), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"intrinsic": ["label"]}, "'label' of .* does not hold numbers"),
+        ({"intrinsic": ["nope"]}, "no column 'nope', asked for as intrinsic"),
+        ({"debias": VALUES["debias"] | {"disk": "S"}}, "disk 'S' is none of two classes"),
+    ],
+)
+def test_what_would_fail_late_is_refused_before_training(survey, tmp_path, changed, said):
+    settings = parse(debias.Settings, VALUES | changed, "settings")
+    with pytest.raises(InputError, match=said):
+        lab.run("debias", tmp_path / "out", survey, settings)
+    assert not (tmp_path / "out" / "steps").exists()
+
+
+def test_the_simulations_theta_stands_beside_what_was_found():
+    found = [{"from": "all galaxies", "theta": 7.7, "error": 0.56}]
+    record = {"from": words.SIMULATED, "theta": 9.18, "error": None}
+    (said,) = words._theta([*found, record])
+    assert "7.7000 ± 0.5600" in said
+    assert "features may say too little of the class. The simulation's is 9.1800." in said
+    assert "simulation" not in words._theta(found)[0]
 
 
 def test_without_features_nothing_is_relabelled():

@@ -165,17 +165,22 @@ def of_sample(
     there = np.isfinite(sample[:, 0])
     sample, weights = sample[there], None if weights is None else weights[there]
     columns = [1 + list(names).index(name) for name in intrinsic]
-    rows, depth = effective_number(len(sample), weights), 0
-    while columns and depth < _DEEPEST and rows >= PER_BIN * BINS * 2 ** (depth + 1):
-        depth += 1
     return resolution_bias(
         sample[:, 0],
         sample[:, 1 + list(names).index(ALPHA)],
         sample[:, columns] if columns else None,
         np.random.default_rng(seed),
         weights=weights,
-        depth=depth,
+        depth=deepest(effective_number(len(sample), weights)) if columns else 0,
     )
+
+
+def deepest(rows: float) -> int:
+    """Return b of the most leaves, 2^b up to 256, that so many (effective) rows fill; or 0."""
+    depth = 0
+    while depth < _DEEPEST and rows >= PER_BIN * BINS * 2 ** (depth + 1):
+        depth += 1
+    return depth
 
 
 def _leaves(rows: IntArray, intrinsic: FloatArray | None, depth: int) -> IntArray:

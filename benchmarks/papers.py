@@ -85,8 +85,8 @@ def p_value(value: float | None) -> str:
 
 
 def sizes(found: Results) -> str:
-    """Balanced accuracy by training size."""
-    said = [f"{row['size']}: {percent(row['balanced_accuracy'])}" for row in found.rows("sizes")]
+    """Balanced accuracy by the galaxies that were trained on."""
+    said = [f"{row['size']:,}: {percent(row['balanced_accuracy'])}" for row in found.rows("sizes")]
     return f"balanced accuracy [%] by galaxies of a class: {', '.join(said)}"
 
 

@@ -32,6 +32,7 @@ from experiments import lab, listing, sky_swap, training_size, worlds, writing
 from experiments.product import Drawing, Product, Table
 from experiments.steps import RECORD, UNFINISHED, Step, Steps
 from skytally import app
+from training.labels import read_labels
 from training.models.shamir import ShamirShape
 from training.network import Classifier
 from training.records import read_holdout
@@ -216,6 +217,31 @@ def test_training_size_says_what_its_networks_measured(sizes, bright):
     assert not list((out / "steps").glob("*/network.run/state.safetensors"))
 
 
+def test_a_size_is_what_was_trained_on(sizes, bright, tmp_path):
+    """Two sizes that the survey cannot give are one, the same of each class in every seed."""
+    labels = read_labels(Survey.open(bright), TrainSettings())
+    asked = parse(training_size.Settings, {"sizes": [8, 2000, 5000], "seeds": 3}, "settings")
+    counts = [
+        int(np.sum((sky_blocked(labels.ra, labels.dec, SplitSettings(seed=s)) == TRAIN) & here))
+        for s in range(3)
+        for here in (labels.classes == "spiral", labels.classes == "elliptical")
+    ]
+    there = training_size.available(labels, asked)
+    assert there == min(counts) < 300
+    out = tmp_path / "out"
+    shutil.copytree(sizes[0], out)
+    values = {"sizes": [8, 2000, 5000], "seeds": 1, "train": SMALL}
+    settings = parse(training_size.Settings, values, "settings")
+    product = lab.run("training-size", out, bright, settings)
+    most = min(counts[:2])
+    assert [row["size"] for row in product.facts["sizes"]] == [8, most]
+    said = "Asked for 2,000 and 5,000 galaxies of each class; the training tiles of every seed hold"
+    assert f"{said} {most}, which is the largest size." in product.findings
+    assert f"with {most}." in product.headline
+    (row,) = [r for r in product.tables[1].rows if r["size"] == most]
+    assert row["trained_spiral"] == row["trained_elliptical"] == most
+
+
 def test_more_seeds_keep_the_steps_that_are_there(sizes, bright):
     out, _ = sizes
     before = {path: path.stat().st_mtime_ns for path in (out / "steps").rglob("*.safetensors")}
@@ -348,6 +374,8 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, bright):
         listing.entry("nonsense")
     with pytest.raises(InputError, match=r"sizes.*train|extra.*Unexpected"):
         parse(training_size.Settings, {"extra": 1, "sizes": [0]}, "x.toml")
+    with pytest.raises(InputError, match="sizes"):
+        parse(training_size.Settings, {"sizes": []}, "x.toml")
     with pytest.raises(InputError, match=r"\[train\]: epochs"):
         parse(training_size.Settings, {"train": {"epochs": 0}}, "x.toml")
     with pytest.raises(InputError, match="needs --survey"):

@@ -77,7 +77,7 @@ def test_numbers_are_those_of_the_runs_and_the_rest_is_not_run(written: str) -> 
     rows = [line.split(" | ") for line in written.splitlines() if line.startswith("| ")]
     ours = {row[1]: row[3] for row in rows}
     assert ours["accuracy against training size"] == (
-        "gz1-size: balanced accuracy [%] by galaxies of a class: 30: 70.0, 1000: 85.0"
+        "gz1-size: balanced accuracy [%] by galaxies of a class: 30: 70.0, 1,000: 85.0"
         "<br>large-size: not run"
     )
     same = ours["same galaxies, two trainings"]

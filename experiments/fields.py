@@ -2,25 +2,70 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from astropy_healpix import HEALPix
 from numpy.typing import NDArray
 from scipy import stats
 
 from catalogs.cutouts.store import Survey
-from catalogs.sky import FloatArray, Region, unit_vectors
+from catalogs.sky import FloatArray, Region, tile_centres, tile_of, unit_vectors
 from experiments.product import Cell
 
 PLACES = frozenset({"id", "ra", "dec", "healpix_29", "input_row", "index"})
 FEWEST_PAIRS = 6
+ANGLE = "angle between centres [deg]"
+# Beginnings of words in the names of what a field is like, of stars, sky and instrument; the others
+# of a survey's columns are of galaxies.
+KINDS = (
+    *("galax", "fraction", "star", "mag", "noise", "psf", "seeing", "fwhm", "background", "sky"),
+    *("depth", "ebv", "extinction", "airmass", "density", "angle between"),
+)
+NOT_SKY = ("absolute", "neighbour", "unbiased")
+CROWDED = 5.0  # galaxies of an occupied tile, on average, so that few covered tiles are empty
+COARSEST, FINEST, FINER = 2, 8, 4
 
 
-def square_degrees(region: Region) -> float:
-    """Return the area of a region [deg^2]."""
-    width = (region.ra_max - region.ra_min) % 360 or 360.0
-    bands = np.sin(np.radians([region.dec_min, region.dec_max]))
-    return float(width * np.degrees(bands[1] - bands[0]))
+def is_of_the_sky(quantity: str) -> bool:
+    """Say whether a quantity is of the kind of Dhar & Shamir 2022, table 2, by its name."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", quantity).replace("_", " ").lower().split()
+    if any(word.startswith(NOT_SKY) for word in words):
+        return False
+    return any(word.startswith(KINDS) for word in words)
+
+
+def covered(ra: FloatArray, dec: FloatArray, region: Region) -> float:
+    """Return how much of a region the survey covers [deg^2].
+
+    The area of the HEALPix tiles that hold galaxies, within the box. The tiles are the finest, up
+    to order 8, of which the occupied ones hold 5 galaxies on average. Of those on the survey's edge
+    as large a part is taken to be covered as they hold galaxies, compared with the others.
+
+    Parameters
+    ----------
+    ra, dec : ndarray of float64, shape (n,)
+        All galaxies of the survey [deg].
+    region : Region
+    """
+    for order in range(FINEST, COARSEST - 1, -1):
+        occupied, counts = np.unique(tile_of(ra, dec, order), return_counts=True)
+        if len(ra) >= CROWDED * len(occupied):
+            break
+    with np.errstate(invalid="ignore"):  # some tiles have seven neighbours; -1 stands for none
+        around = HEALPix(2**order, order="nested").neighbours(occupied)
+    edge = ~np.all(np.isin(around, occupied) | (around < 0), axis=0)
+    share = np.ones(len(occupied))
+    if not edge.all():
+        share[edge] = counts[edge] / counts[~edge].mean()
+    parts = 4**FINER
+    small = (occupied[:, None] * parts + np.arange(parts)).ravel()
+    inside = region.contains(*tile_centres(small, order + FINER)).reshape(-1, parts)
+    return float(np.sum(share * inside.mean(axis=1)) * _SPHERE / (12 * 4**order))
+
+
+_SPHERE = 4 * np.pi * np.degrees(1.0) ** 2
 
 
 def apart(a: Region, b: Region) -> float:
@@ -56,6 +101,8 @@ def properties(
 ) -> list[dict[str, Cell]]:
     """Return number, density, classes, and mean and standard deviation of each column, by region.
 
+    The density is that of the area which the survey covers, see `covered`.
+
     Parameters
     ----------
     ra, dec : ndarray of float64, shape (n,)
@@ -67,13 +114,13 @@ def properties(
     rows: list[dict[str, Cell]] = []
     for name, region in regions.items():
         here = region.contains(ra, dec)
-        area = square_degrees(region)
+        area = covered(ra, dec, region)
 
         def row(quantity: str, mean: float, sd: float | None, region: str = name) -> None:
             rows.append({"region": region, "quantity": quantity, "mean": mean, "sd": sd})
 
         row("galaxies", float(here.sum()), None)
-        row("galaxies per square degree", float(here.sum() / area), None)
+        row("galaxies per square degree", float(here.sum() / area) if area else 0.0, None)
         for kind in sorted({one for one in classes[here].tolist() if one}):
             row(f"fraction {kind}", float(np.mean(classes[here] == kind)), None)
         for column, values in columns.items():
@@ -95,33 +142,74 @@ def side_by_side(rows: Sequence[Mapping[str, Cell]]) -> list[dict[str, Cell]]:
 
 
 def against_bias(
-    rows: Sequence[Mapping[str, Cell]], bias: Mapping[tuple[str, str], float]
+    rows: Sequence[Mapping[str, Cell]],
+    distances: Sequence[Mapping[str, Cell]],
 ) -> list[dict[str, Cell]]:
-    """Set the difference of each property between two regions against the bias between them.
+    """Set the difference of each property between two regions against the shift between them.
 
     Parameters
     ----------
     rows : sequence of mapping
         From `properties`.
-    bias : mapping of (region, region) to float
-        Size of the shift when the sky of training is the other of the two.
+    distances : sequence of mapping
+        Pairs of regions, ``first`` and ``second``, with the ``shift`` when their classes are
+        swapped, and the angle ``apart``.
 
     Returns
     -------
     list of dict
-        Spearman's rank correlation over pairs of regions; None with fewer than 6 pairs, which
-        could show nothing.
+        Spearman's rank correlation over pairs of regions, of each property and of the angle; none
+        with fewer than 6 pairs, which could show nothing, see `beside_bias`.
     """
-    at = {(str(row["region"]), str(row["quantity"])): float(row["mean"] or 0) for row in rows}
+    if len(distances) < FEWEST_PAIRS:
+        return []
+    at = _means(rows)
     found: list[dict[str, Cell]] = []
-    for quantity in dict.fromkeys(str(row["quantity"]) for row in rows):
-        pairs = [p for p in bias if (p[0], quantity) in at and (p[1], quantity) in at]
-        sizes = [abs(at[a, quantity] - at[b, quantity]) for a, b in pairs]
-        biases = [bias[pair] for pair in pairs]
-        row: dict[str, Cell] = {"quantity": quantity, "pairs": len(pairs)}
-        row |= {"largest_difference": max(sizes, default=None), "rank_correlation": None, "p": None}
-        if len(pairs) >= FEWEST_PAIRS and np.ptp(sizes) > 0 and np.ptp(biases) > 0:
-            test = stats.spearmanr(sizes, biases)
-            row |= {"rank_correlation": float(test.statistic), "p": float(test.pvalue)}
-        found.append(row)
+    for quantity in (ANGLE, *dict.fromkeys(str(row["quantity"]) for row in rows)):
+        sizes, biases = [], []
+        for pair in distances:
+            a, b = ((str(pair[name]), quantity) for name in ("first", "second"))
+            if quantity == ANGLE:
+                sizes.append(float(pair["apart"] or 0))
+            elif a in at and b in at:
+                sizes.append(abs(at[a][0] - at[b][0]))
+            else:
+                continue
+            biases.append(abs(float(pair["shift"] or 0)))
+        if len(sizes) < FEWEST_PAIRS or np.ptp(sizes) == 0 or np.ptp(biases) == 0:
+            continue
+        test = stats.spearmanr(sizes, biases)
+        row: dict[str, Cell] = {"quantity": quantity, "pairs": len(sizes)}
+        row |= {"largest_difference": max(sizes), "rank_correlation": float(test.statistic)}
+        found.append(row | {"p": float(test.pvalue)})
     return found
+
+
+def beside_bias(
+    rows: Sequence[Mapping[str, Cell]], distances: Sequence[Mapping[str, Cell]]
+) -> list[dict[str, Cell]]:
+    """Set the properties of two regions beside the shift between them; parameters as above."""
+    at = _means(rows)
+    found: list[dict[str, Cell]] = []
+    for pair in distances:
+        for quantity in dict.fromkeys(str(row["quantity"]) for row in rows):
+            a, b = ((str(pair[name]), quantity) for name in ("first", "second"))
+            if a not in at or b not in at:
+                continue
+            (mean, sd), (other, other_sd) = at[a], at[b]
+            spread = float(np.hypot(sd, other_sd) / np.sqrt(2))
+            row: dict[str, Cell] = {"quantity": quantity}
+            row |= {name: pair[name] for name in ("first", "second")}
+            row |= {"mean_first": mean, "mean_second": other}
+            row["apart_sd"] = (mean - other) / spread if spread > 0 else None
+            row |= {"shift": abs(float(pair["shift"] or 0)), "shift_p": pair["shift_p"]}
+            found.append(row)
+    return found
+
+
+def _means(rows: Sequence[Mapping[str, Cell]]) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return mean and standard deviation by region and quantity."""
+    return {
+        (str(row["region"]), str(row["quantity"])): (float(row["mean"] or 0), float(row["sd"] or 0))
+        for row in rows
+    }

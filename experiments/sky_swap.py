@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from experiments.networks import RUN, Store, two_classes
 from experiments.product import Cell, Drawing, Product, Table
 from experiments.swap_plan import Planned, Settings, plan, regions_of
 from experiments.swap_roles import FEWEST, refuse_thin
-from experiments.swap_words import COLUMNS, METHOD
+from experiments.swap_words import COLUMNS, METHOD, headline, regions_in_words, same_in_words
 from experiments.swaps import Answered
 from training.records import read_holdout
 
@@ -104,39 +103,37 @@ def product(
     pairs = swaps.pairs(by_seed)
     same = swaps.same_galaxies(pairs, ratio)
     maps = swaps.two_regions(by_seed, ratio)
-    bias = {
-        pair: max(abs(float(row["balanced_difference"] or 0)) for row in same if _of(row, pair))
-        for pair in combinations(regions, 2)
-        if any(_of(row, pair) for row in same)
-    }
-    distances: list[dict[str, Cell]] = [
-        {
-            "first": a,
-            "second": b,
-            "apart": fields.apart(regions[a], regions[b]),
-            "largest_shift": shift,
-        }
-        for (a, b), shift in bias.items()
-    ]
-    beside = fields.side_by_side(properties)
+    distances: list[dict[str, Cell]] = []
+    for row in swaps.full_swaps(by_seed, ratio):
+        between = (regions[str(row[name])] for name in ("first", "second"))
+        distances.append(row | {"apart": fields.apart(*between)})
+    of_sky = [row for row in properties if fields.is_of_the_sky(str(row["quantity"]))]
+    others = [row for row in properties if not fields.is_of_the_sky(str(row["quantity"]))]
+    against = fields.against_bias(of_sky, distances)
+    beside = [] if against else fields.beside_bias(of_sky, distances)
+    sides = _fields_columns(regions)
     tables = [
-        Table("spread", "Every training on every region, over splits", COLUMNS["spread"], over),
+        Table("confusion", "Confusion matrices", COLUMNS["confusion"], swaps.summed(by_seed)),
         Table("same-galaxies", "The same galaxies, two networks", COLUMNS["same"], same),
         Table("two-regions", "One network, two regions", COLUMNS["maps"], maps),
+        Table("spread", "Every training on every region, over splits", COLUMNS["spread"], over),
         Table("distances", "Neighbours and opposites", COLUMNS["distances"], distances),
-        Table("fields", "What the regions are like", _fields_columns(regions), beside),
+        Table("fields", "What the regions are like", sides, fields.side_by_side(of_sky)),
+        Table("fields-bias", "Properties beside the shift", COLUMNS["beside"], beside),
+        Table("fields-rank", "Properties against the shift", COLUMNS["against"], against),
         Table(
-            "fields-bias",
-            "Properties against the shift",
-            COLUMNS["against"],
-            fields.against_bias(properties, bias),
+            "fields-galaxies",
+            "What the regions' galaxies are like",
+            sides,
+            fields.side_by_side(others),
+            shown=False,
         ),
-        Table("matrices", "Confusion matrices", COLUMNS["matrices"], rows, shown=False),
+        Table("matrices", "Every confusion matrix", COLUMNS["matrices"], rows, shown=False),
         Table("pairs", "The same galaxies, split by split", COLUMNS["pairs"], pairs, shown=False),
     ]
     return Product(
-        headline=_headline(same),
-        findings=_same_in_words(same),
+        headline=headline(same),
+        findings=[*same_in_words(same), *regions_in_words(distances, against)],
         tables=[table for table in tables if table.rows],
         drawings=(_draw(same),) if same else (),
         method=METHOD,
@@ -155,65 +152,24 @@ def _fields_columns(regions: Mapping[str, Region]) -> dict[str, str]:
     return columns
 
 
-def _of(row: Mapping[str, Cell], pair: tuple[str, str]) -> bool:
-    """Say whether a row is of a training on one of two regions and the test on either."""
-    skies = {*str(row["training"]).split("/"), str(row["region"])}
-    return skies == set(pair)
-
-
-def _headline(same: Sequence[dict[str, Cell]]) -> str:
-    if not same:
-        return "Too few test galaxies to compare two trainings on the same region."
-    most = max(same, key=lambda row: abs(float(row["balanced_difference"] or 0)))
-    shift, p = float(most["balanced_difference"] or 0), most["balanced_p"]
-    return (
-        f"The largest shift: the same galaxies of region {most['region']} are called spiral "
-        f"{100 * abs(shift):.1f} points {'more' if shift > 0 else 'less'} often by networks that "
-        f"learnt spirals/ellipticals from {most['training']} than by those that learnt there, both "
-        f"classes weighted alike (mean over splits; "
-        f"{'one split gives no p' if p is None else f'p over splits {float(p):.2g}'})."
-    )
-
-
-def _same_in_words(same: Sequence[dict[str, Cell]]) -> list[str]:
-    known = [row for row in same if row["balanced_p"] is not None]
-    if not known:
-        return ["One split: no p over splits can be given."]
-    small = sum(float(row["balanced_p"] or 1) < swaps.LEVEL / len(known) for row in known)
-    shares = {
-        name: np.mean([float(row[f"{name}_share"] or 0) for row in known])
-        for name in ("papers", "two_sample", "mcnemar")
-    }
-    chance = (
-        f"{small} of {len(known)} shifts are beyond what splits and seeds do by chance "
-        f"(Bonferroni, {swaps.LEVEL:g})."
-    )
-    single = (
-        f"Of single splits, taking galaxies as the unit, the papers' binomial test rejects in "
-        f"{shares['papers']:.0%}, the two-sample test in {shares['two_sample']:.0%}, McNemar's in "
-        f"{shares['mcnemar']:.0%}."
-    )
-    return [chance, single]
-
-
 def _draw(same: Sequence[dict[str, Cell]]) -> Drawing:
     figure = Figure(figsize=(6.4, 1.0 + 0.26 * len(same)), layout="constrained", facecolor="white")
     axes = figure.subplots()
     names = [f"{row['training']} on {row['region']}" for row in same]
-    values = [100 * float(row["difference"] or 0) for row in same]
-    errors = [100 * float(row["difference_sd"] or 0) for row in same]
+    values = [100 * float(row["balanced_difference"] or 0) for row in same]
+    errors = [100 * float(row["balanced_sd"] or 0) for row in same]
     axes.errorbar(values, range(len(same)), xerr=errors, fmt="o", color="#14598c", capsize=2)
     axes.axvline(0, color="0.6", linewidth=1)
     axes.set_yticks(range(len(same)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="more galaxies called spiral than by networks that learnt there [points]")
+    axes.set(xlabel="called spiral, more than by networks that learnt there [points]")
     said = "; ".join(f"{n}: {v:+.1f}" for n, v in zip(names, values, strict=True))
     return Drawing(
         "shifts",
         "The same galaxies, two networks",
-        f"Difference in points of the fraction called spiral. {said}.",
-        "Spirals/ellipticals learnt from, and the region that is answered. Bars: standard "
-        "deviation over random splits.",
+        f"Difference in points of the fraction called spiral, both classes alike. {said}.",
+        "Spirals/ellipticals learnt from, and the region that is answered; both classes weighted "
+        "alike. Bars: standard deviation over random splits.",
         figure,
     )
 

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from experiments.fields import ANGLE
+from experiments.product import Cell, shown
+from experiments.swaps import FEWEST_SPLITS, LEVEL
+
+Rows = Sequence[Mapping[str, Cell]]
+
 _COUNTS = {
     "ee": "ellipticals called elliptical",
     "es": "ellipticals called spiral",
@@ -20,7 +30,30 @@ _WHERE = {
     "region": "region whose test galaxies are answered",
 }
 
+_ERRORS = {
+    "es_papers_p": "the papers' binomial test of mistaken ellipticals, one-sided as seen: the "
+    "other rate taken as known",
+    "es_two_sample_p": "two-sample z test of them, as if of other galaxies",
+    "se_papers_p": "the papers' test of mistaken spirals, likewise",
+    "se_two_sample_p": "two-sample z test of them",
+}
+_OVER_SPLITS = {
+    "tpr_difference": "of the spirals called spiral, mean over splits",
+    "tpr_p": "its p, likewise",
+    "tnr_difference": "of the ellipticals called elliptical, mean over splits",
+    "tnr_p": "its p, likewise",
+    "rates_p": "p that either rate differs: twice the smaller one",
+    "rates_detectable": "difference of either rate that would have been found with 80% power, at "
+    "the level of all rows and both rates together",
+}
+
 COLUMNS: dict[str, dict[str, str]] = {
+    "confusion": {
+        **_WHERE,
+        "splits": "networks whose test galaxies are counted together",
+        **_COUNTS,
+        **{name: _RATES[name] for name in ("p_spiral", "tpr", "tnr")},
+    },
     "matrices": {**_WHERE, "split": "random split, or fold", **_COUNTS, **_RATES},
     "spread": {
         "over": "random splits (seeds), or folds, whose test tiles share nothing",
@@ -47,9 +80,12 @@ COLUMNS: dict[str, dict[str, str]] = {
         "difference": "fraction called spiral minus that by the other network, mean over splits",
         "difference_sd": "its standard deviation over splits",
         "balanced_difference": "the same if both classes were equally many",
+        "balanced_sd": "its standard deviation over splits",
         "splits_p": "p of the difference, the split being the unit (Nadeau & Bengio 2003)",
         "balanced_p": "p of the balanced difference, likewise",
-        "detectable": "balanced difference that would have been found with 80% power, the same way",
+        "detectable": "balanced difference that would have been found with 80% power, at the level "
+        "of all rows together (Bonferroni)",
+        **_OVER_SPLITS,
         "mcnemar_share": "share of splits in which McNemar's exact p is below .05",
         "two_sample_share": "share in which the two-sample z test's is, as if of other galaxies",
         "papers_share": "share in which the papers' binomial test's is",
@@ -67,6 +103,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "mcnemar_p": "McNemar's exact p: the right one for these galaxies",
         "two_sample_p": "p of the two-sample z test, as if of other galaxies",
         "papers_p": "p of the papers' binomial test, two-sided: the other fraction taken as known",
+        "tpr_difference": "spirals called spiral, minus that by the other network",
+        "tnr_difference": "ellipticals called elliptical, likewise",
+        "es_mcnemar_p": "McNemar's exact p of the mistaken ellipticals: the right one",
+        "se_mcnemar_p": "McNemar's exact p of the mistaken spirals",
+        **_ERRORS,
     },
     "maps": {
         "training": "regions that spirals/ellipticals were learnt from",
@@ -77,23 +118,168 @@ COLUMNS: dict[str, dict[str, str]] = {
         "true_difference": "the same of the labels, first split",
         "balanced_difference": "the difference if both classes were equally many in both",
         "balanced_p": "p of it, the split being the unit (Nadeau & Bengio 2003)",
+        "detectable": "balanced difference that would have been found with 80% power, at the level "
+        "of all rows together (Bonferroni)",
+        **_OVER_SPLITS,
         "z": "two-sample z of the difference, first split",
         "z_p": "its p; a true difference counts, too",
+        **{name: f"{said}; first split" for name, said in _ERRORS.items()},
     },
     "distances": {
         "first": "a region",
         "second": "another one",
         "apart": "angle between their centres [deg]",
-        "largest_shift": "largest balanced shift among trainings and tests on these two only",
+        "splits": "pairs of networks",
+        "shift": "fraction called spiral, both classes weighted alike, by the training "
+        "first/second minus that by second/first: the same test galaxies of both regions, mean "
+        "over splits",
+        "shift_sd": "its standard deviation over splits",
+        "shift_p": "its p, the split being the unit (Nadeau & Bengio 2003)",
+        "detectable": "shift that would have been found with 80% power, at the level of all rows "
+        "together (Bonferroni)",
+    },
+    "beside": {
+        "quantity": "a column of the survey, or a count",
+        "first": "a region",
+        "second": "another one",
+        "mean_first": "mean, or count, in the first",
+        "mean_second": "in the second",
+        "apart_sd": "their difference in standard deviations of a galaxy",
+        "shift": "size of the shift when both regions are swapped, as in the table of distances",
+        "shift_p": "its p",
     },
     "against": {
-        "quantity": "a column of the survey, or a count",
+        "quantity": "a column of the survey, a count, or the angle between the regions' centres",
         "pairs": "pairs of regions",
         "largest_difference": "largest difference of its means between two regions",
-        "rank_correlation": "Spearman's, of difference and largest shift over pairs; from 6 pairs",
+        "rank_correlation": "Spearman's, of difference and size of the shift over pairs",
         "p": "its p, pairs taken as independent, which those that share a region are not",
     },
 }
+
+
+def headline(same: Rows) -> str:
+    """Return the answer in one sentence, from the table of the same galaxies."""
+    if not same:
+        return "No two trainings can be compared on the same region."
+    most = max(same, key=lambda row: abs(float(row["balanced_difference"] or 0)))
+    shift, p = float(most["balanced_difference"] or 0), most["balanced_p"]
+    largest = (
+        f"the same galaxies of region {most['region']} are called spiral "
+        f"{100 * abs(shift):.1f} points {'more' if shift > 0 else 'less'} often by networks that "
+        f"learnt spirals/ellipticals from {most['training']} than by those that learnt there, both "
+        "classes weighted alike"
+    )
+    known = _known(same, "balanced_p")
+    if p is None or not known:
+        few = f"fewer than {FEWEST_SPLITS} splits give no p"
+        return f"The largest of {len(same)} shifts looked at: {largest} ({few})."
+    found, rates = (len(significant(same, name)) for name in ("balanced_p", "rates_p"))
+    beyond = (
+        f"{found or 'None'} of {len(known)} shifts by the training sky "
+        f"{'is' if found == 1 else 'are'} beyond what splits and seeds do by chance"
+    )
+    if rates and not found:
+        beyond += f", but in {rates} the rates of right spirals or right ellipticals differ"
+    return (
+        f"{beyond}; the largest: {largest} (mean over {most['splits']} splits, p {float(p):.2g}; "
+        f"below {LEVEL / len(known):.2g} counts)."
+    )
+
+
+def _known(rows: Rows, name: str) -> list[Mapping[str, Cell]]:
+    return [row for row in rows if row[name] is not None]
+
+
+def significant(rows: Rows, name: str) -> list[Mapping[str, Cell]]:
+    """Return the rows whose p is below Bonferroni's level of all rows that have one."""
+    known = _known(rows, name)
+    return [row for row in known if float(row[name] or 0) < LEVEL / len(known)]
+
+
+def same_in_words(same: Rows) -> list[str]:
+    """Return what the table of the same galaxies says, one sentence each."""
+    known = _known(same, "balanced_p")
+    if not known:
+        return [f"Fewer than {FEWEST_SPLITS} splits: no p over splits can be given."]
+    shifted, apart = significant(same, "balanced_p"), significant(same, "rates_p")
+    chance = (
+        f"Fraction called spiral: {len(shifted)} of {len(known)} shifts are beyond chance "
+        f"(Bonferroni, {LEVEL:g}); {_power(known, 'detectable')}."
+    )
+    alone = [row for row in apart if row not in shifted]
+    rates = (
+        f"TPR or TNR: {len(apart)} of {len(_known(same, 'rates_p'))} differ (the same, both rates "
+        f"together); {_power(known, 'rates_detectable')}."
+    )
+    if alone:
+        named = ", ".join(f"{row['training']} on {row['region']}" for row in alone[:4])
+        rates += (
+            f" In {len(alone)} of them the fraction itself is not shifted ({named}): mistakes of "
+            "both classes compensate."
+        )
+    shares = {
+        name: np.mean([float(row[f"{name}_share"] or 0) for row in known])
+        for name in ("papers", "two_sample", "mcnemar")
+    }
+    single = (
+        f"Of single splits, taking galaxies as the unit, the papers' binomial test rejects in "
+        f"{shares['papers']:.0%}, the two-sample test in {shares['two_sample']:.0%}, McNemar's in "
+        f"{shares['mcnemar']:.0%}."
+    )
+    return [chance, rates, single]
+
+
+def _power(rows: Rows, name: str) -> str:
+    """Return what would have been found at the level of all rows together."""
+    points = sorted(100 * float(row[name] or 0) for row in rows if row[name] is not None)
+    if not points:
+        return "no power can be given"
+    between = f" ({points[0]:.1f} to {points[-1]:.1f})" if len(points) > 1 else ""
+    return (
+        f"one of {float(np.median(points)):.1f} points{between} would have been found with 80% "
+        "power"
+    )
+
+
+def _pair_in_words(row: Mapping[str, Cell]) -> str:
+    shift, reach = (100 * abs(float(row[name] or 0)) for name in ("shift", "detectable"))
+    power = f", {reach:.1f} would have been found with 80% power" if reach else ""
+    return (
+        f"{row['first']} and {row['second']} ({float(row['apart'] or 0):.0f} degrees apart) "
+        f"{shift:.1f} points (p {shown(row['shift_p'])}{power})"
+    )
+
+
+def regions_in_words(distances: Rows, against: Rows) -> list[str]:
+    """Return what pairs of regions say: swapped, and near or far (Dhar & Shamir 2022, 4.1).
+
+    Parameters
+    ----------
+    distances : sequence of mapping
+        `experiments.swaps.full_swaps`, with the angle ``apart``.
+    against : sequence of mapping
+        From `experiments.fields.against_bias`; empty with few pairs.
+    """
+    if not distances:
+        return []
+    said = "; ".join(map(_pair_in_words, distances))
+    told = [f"Spirals and ellipticals of two regions swapped, both tested: {said}."]
+    angle = [row for row in against if row["quantity"] == ANGLE]
+    if angle and angle[0]["p"] is not None:
+        told.append(
+            f"Neighbouring against opposite regions: rank correlation of the shift with the angle "
+            f"{float(angle[0]['rank_correlation'] or 0):+.2f} over {len(distances)} pairs, p "
+            f"{shown(angle[0]['p'])}, pairs taken as independent."
+        )
+    else:
+        told.append(
+            f"Neighbouring against opposite regions: {len(distances)} "
+            f"pair{'s' if len(distances) > 1 else ''} of regions cannot tell; four regions "
+            "or more could."
+        )
+    return told
+
 
 METHOD = (
     (
@@ -104,7 +290,12 @@ METHOD = (
     ),
     (
         "The unit of a claim about a training sky is the network, not the galaxy. p over splits "
-        "allows for splits that share galaxies."
+        "allows for splits that share galaxies. Of n of them together each counts below .05/n, and "
+        "powers are of that level."
+    ),
+    (
+        "The fraction called spiral does not see mistakes of both classes that compensate, so the "
+        "rates of right spirals (TPR) and of right ellipticals (TNR) are tested besides."
     ),
     (
         "Regions differ in what truly is there as well as in how they were observed: a difference "

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from catalogs.audit.comparison.paired import shift
-from catalogs.audit.comparison.papers import ConfusionMatrix, two_sample_z
+from catalogs.audit.comparison.papers import (
+    ConfusionMatrix,
+    binomial_test,
+    mcnemar,
+    two_sample_z,
+)
 from experiments.product import Cell
 
 BoolArray = NDArray[np.bool_]
 LEVEL = 0.05
 POWER = 0.8
+FEWEST_SPLITS = 3  # two may agree by accident to any digit
+RATES = ("tpr", "tnr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ def resampled_t(differences: Sequence[float], test_over_train: float) -> float |
     Returns
     -------
     float or None
-        None with fewer than two splits, or where they do not differ at all.
+        None with fewer than 3 splits, or where they do not differ at all.
     """
     error = _error(differences, test_over_train)
     if error is None:
@@ -84,12 +92,23 @@ def resampled_t(differences: Sequence[float], test_over_train: float) -> float |
     return float(2 * stats.t.sf(abs(np.mean(differences)) / error, len(differences) - 1))
 
 
+def interval(differences: Sequence[float], test_over_train: float) -> tuple[float, float] | None:
+    """Return the 95% interval of the mean that belongs to `resampled_t`; parameters as there."""
+    error = _error(differences, test_over_train)
+    if error is None:
+        return None
+    half = float(stats.t.isf(LEVEL / 2, len(differences) - 1)) * error
+    mean = float(np.mean(differences))
+    return mean - half, mean + half
+
+
 def detectable(
     differences: Sequence[float], test_over_train: float, level: float = LEVEL
 ) -> float | None:
     """Return the mean difference that `resampled_t` finds with 80% power at a level, about.
 
-    Parameters as of `resampled_t`; the sum of both quantiles of t in units of its error.
+    Parameters as of `resampled_t`; the sum of both quantiles of t in units of its error. The level
+    is that of one test: of n tests together Bonferroni's is .05/n.
     """
     error = _error(differences, test_over_train)
     if error is None:
@@ -100,9 +119,20 @@ def detectable(
 
 def _error(differences: Sequence[float], test_over_train: float) -> float | None:
     values = np.asarray(differences, np.float64)
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < FEWEST_SPLITS or np.ptp(values) == 0:
         return None
     return float(np.sqrt((1 / len(values) + test_over_train) * values.var(ddof=1)))
+
+
+def sd(values: Sequence[float]) -> float | None:
+    """Return the standard deviation of a sample; None of one value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def either(*p: float | None) -> float | None:
+    """Return the p of several tests together, Bonferroni's; None where none has one."""
+    known = [one for one in p if one is not None]
+    return min(1.0, len(p) * min(known)) if known else None
 
 
 def matrices(answered: Sequence[Answered]) -> list[dict[str, Cell]]:
@@ -128,6 +158,21 @@ def matrices(answered: Sequence[Answered]) -> list[dict[str, Cell]]:
     return rows
 
 
+def summed(answered: Sequence[Answered]) -> list[dict[str, Cell]]:
+    """Return the confusion matrices of a training on a region, summed over splits."""
+    found: list[dict[str, Cell]] = []
+    for training, region in dict.fromkeys((one.training, one.region) for one in answered):
+        of_key = [o.matrix for o in answered if (o.training, o.region) == (training, region)]
+        names = ("ee", "es", "se", "ss")
+        counts = {name: sum(getattr(matrix, name) for matrix in of_key) for name in names}
+        whole = ConfusionMatrix(**counts)
+        row: dict[str, Cell] = {"training": str(training), "region": region, "splits": len(of_key)}
+        row |= counts
+        row |= {"p_spiral": whole.spiral_fraction, "tpr": whole.tpr, "tnr": whole.tnr}
+        found.append(row)
+    return found
+
+
 def spread(rows: Sequence[Mapping[str, Cell]]) -> list[dict[str, Cell]]:
     """Return mean and standard deviation over the splits of a training on a region."""
     found: list[dict[str, Cell]] = []
@@ -138,11 +183,11 @@ def spread(rows: Sequence[Mapping[str, Cell]]) -> list[dict[str, Cell]]:
         for name in ("p_spiral", "p_balanced", "accuracy", "tpr", "tnr"):
             values = np.asarray([row[name] for row in of_key], np.float64)
             made[name] = float(values.mean())
-            made[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
+            made[f"{name}_sd"] = sd(values.tolist())
         for name in ("es", "se"):
             wrong = np.asarray([row[name] for row in of_key], np.float64)
             made[f"{name}_mean"], made[f"{name}_most"] = float(wrong.mean()), int(wrong.max())
-            made[f"{name}_sd"] = float(wrong.std(ddof=1)) if len(wrong) > 1 else None
+            made[f"{name}_sd"] = sd(wrong.tolist())
         found.append(made)
     return found
 
@@ -178,9 +223,50 @@ def pairs(answered: Sequence[Answered]) -> list[dict[str, Cell]]:
             "mcnemar_p": made.mcnemar_p,
             "two_sample_p": made.two_sample_p,
             "papers_p": made.binomial_p,
+            "tpr_difference": one.matrix.tpr - home.matrix.tpr,
+            "tnr_difference": one.matrix.tnr - home.matrix.tnr,
+            **_mcnemar_by_class(one, home),
+            **errors_apart(one.matrix, home.matrix),
         }
         found.append(row)
     return found
+
+
+def _mcnemar_by_class(one: Answered, home: Answered) -> dict[str, Cell]:
+    """Return McNemar's exact p of the mistaken ellipticals and of the mistaken spirals."""
+    found: dict[str, Cell] = {}
+    for name, kind in (("es", ~one.spiral), ("se", one.spiral)):
+        table = _table(one.said[kind], home.said[kind])
+        found[f"{name}_mcnemar_p"] = mcnemar(int(table[1, 0]), int(table[0, 1]))
+    return found
+
+
+def errors_apart(one: ConfusionMatrix, other: ConfusionMatrix) -> dict[str, Cell]:
+    """Compare how many of each class two networks mistake: ellipticals ``es``, spirals ``se``.
+
+    The papers' binomial test, which takes the other network's rate as known, one-sided in the
+    direction that is seen, as they state it; and the two-sample z test, as if of other galaxies.
+    None where the other makes no mistake, or no other answer.
+    """
+    found: dict[str, Cell] = {}
+    for name in ("es", "se"):
+        k, n = _mistaken(one, name)
+        k0, n0 = _mistaken(other, name)
+        papers = None
+        if 0 < k0 < n0:
+            rate = k0 / n0
+            fewer = binomial_test(k, n, rate).p_lower
+            papers = fewer if k / n <= rate else float(stats.binom.sf(k - 1, n, rate))
+        mixed = 0 < k + k0 < n + n0
+        found[f"{name}_papers_p"] = papers
+        found[f"{name}_two_sample_p"] = two_sample_z(k, n, k0, n0).p if mixed else None
+    return found
+
+
+def _mistaken(matrix: ConfusionMatrix, name: str) -> tuple[int, int]:
+    if name == "es":
+        return matrix.es, matrix.ee + matrix.es
+    return matrix.se, matrix.se + matrix.ss
 
 
 def same_galaxies(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict[str, Cell]]:
@@ -194,22 +280,26 @@ def same_galaxies(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict
         Test galaxies over training galaxies, for `resampled_t`.
     """
     found: list[dict[str, Cell]] = []
-    for training, region in dict.fromkeys((row["training"], row["region"]) for row in rows):
+    keys = dict.fromkeys((row["training"], row["region"]) for row in rows)
+    level = LEVEL / max(len(keys), 1)
+    for training, region in keys:
         of_key = [row for row in rows if (row["training"], row["region"]) == (training, region)]
-        plain, balanced = (
+        plain, balanced, *rates = (
             [float(row[name] or 0) for row in of_key]
-            for name in ("difference", "balanced_difference")
+            for name in ("difference", "balanced_difference", "tpr_difference", "tnr_difference")
         )
         made: dict[str, Cell] = {
             "training": training,
             "region": region,
             "splits": len(of_key),
             "difference": float(np.mean(plain)),
-            "difference_sd": float(np.std(plain, ddof=1)) if len(plain) > 1 else None,
+            "difference_sd": sd(plain),
             "balanced_difference": float(np.mean(balanced)),
+            "balanced_sd": sd(balanced),
             "splits_p": resampled_t(plain, ratio),
             "balanced_p": resampled_t(balanced, ratio),
-            "detectable": detectable(balanced, ratio),
+            "detectable": detectable(balanced, ratio, level),
+            **_rates(rates, ratio, level),
         }
         for test in ("mcnemar", "two_sample", "papers"):
             known = [float(p) for row in of_key if (p := row[f"{test}_p"]) is not None]
@@ -218,39 +308,97 @@ def same_galaxies(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict
     return found
 
 
+def _rates(differences: Sequence[Sequence[float]], ratio: float, level: float) -> dict[str, Cell]:
+    """Return the mean differences of TPR and TNR over splits, and p of both together."""
+    found: dict[str, Cell] = {}
+    for name, values in zip(RATES, differences, strict=True):
+        found |= {
+            f"{name}_difference": float(np.mean(values)),
+            f"{name}_p": resampled_t(values, ratio),
+        }
+    p = [resampled_t(values, ratio) for values in differences]
+    reach = [detectable(values, ratio, level / len(RATES)) for values in differences]
+    known = [one for one in reach if one is not None]
+    return found | {"rates_p": either(*p), "rates_detectable": max(known) if known else None}
+
+
 def two_regions(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cell]]:
     """Compare one network's answers between regions: what a map of its catalog would show."""
     at = {(one.training, one.region, one.split): one for one in answered}
     regions = list(dict.fromkeys(one.region for one in answered))
+    trainings = dict.fromkeys(one.training for one in answered)
+    compared = [
+        (training, first, second, pairs)
+        for training in trainings
+        for first, second in combinations(regions, 2)
+        if (
+            pairs := [
+                (one, at[training, second, s])
+                for (t, r, s), one in at.items()
+                if (t, r) == (training, first) and (training, second, s) in at
+            ]
+        )
+    ]
+    level = LEVEL / max(len(compared), 1)
     found: list[dict[str, Cell]] = []
-    for training in dict.fromkeys(one.training for one in answered):
-        for i, first in enumerate(regions):
-            for second in regions[i + 1 :]:
-                pairs = [
-                    (one, at[training, second, s])
-                    for (t, r, s), one in at.items()
-                    if (t, r) == (training, first) and (training, second, s) in at
-                ]
-                if not pairs:
-                    continue
-                a, b = (one.matrix for one in pairs[0])
-                z = two_sample_z(a.spirals, a.n, b.spirals, b.n)
-                balanced = [x.balanced - y.balanced for x, y in pairs]
-                plain = [x.matrix.spiral_fraction - y.matrix.spiral_fraction for x, y in pairs]
-                row: dict[str, Cell] = {
-                    "training": str(training),
-                    "first": first,
-                    "second": second,
-                    "splits": len(pairs),
-                    "difference": float(np.mean(plain)),
-                    "true_difference": float(pairs[0][0].spiral.mean() - pairs[0][1].spiral.mean()),
-                    "balanced_difference": float(np.mean(balanced)),
-                    "balanced_p": resampled_t(balanced, ratio),
-                    "z": z.z,
-                    "z_p": z.p,
-                }
-                found.append(row)
+    for training, first, second, pairs in compared:
+        a, b = (one.matrix for one in pairs[0])
+        z = two_sample_z(a.spirals, a.n, b.spirals, b.n)
+        balanced = [x.balanced - y.balanced for x, y in pairs]
+        plain = [x.matrix.spiral_fraction - y.matrix.spiral_fraction for x, y in pairs]
+        rates = [
+            [getattr(x.matrix, name) - getattr(y.matrix, name) for x, y in pairs] for name in RATES
+        ]
+        row: dict[str, Cell] = {
+            "training": str(training),
+            "first": first,
+            "second": second,
+            "splits": len(pairs),
+            "difference": float(np.mean(plain)),
+            "true_difference": float(pairs[0][0].spiral.mean() - pairs[0][1].spiral.mean()),
+            "balanced_difference": float(np.mean(balanced)),
+            "balanced_p": resampled_t(balanced, ratio),
+            "detectable": detectable(balanced, ratio, level),
+            **_rates(rates, ratio, level),
+            "z": z.z,
+            "z_p": z.p,
+            **errors_apart(a, b),
+        }
+        found.append(row)
     return found
+
+
+def full_swaps(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cell]]:
+    """Compare a/b with b/a on the test galaxies of both regions, for every pair of regions.
+
+    One number for a pair, no largest of several: the balanced fraction called spiral by the
+    training a/b minus that by b/a, mean of both regions, over splits.
+    """
+    at = {(one.training, one.region, one.split): one.balanced for one in answered}
+    regions = list(dict.fromkeys(one.region for one in answered))
+    splits = list(dict.fromkeys(one.split for one in answered))
+    compared = {}
+    for a, b in combinations(regions, 2):
+        one, other = Training(a, b), Training(b, a)
+        values = [
+            float(np.mean([at[one, region, s] - at[other, region, s] for region in (a, b)]))
+            for s in splits
+            if all((t, r, s) in at for t in (one, other) for r in (a, b))
+        ]
+        if values:
+            compared[a, b] = values
+    return [
+        {
+            "first": a,
+            "second": b,
+            "splits": len(values),
+            "shift": float(np.mean(values)),
+            "shift_sd": sd(values),
+            "shift_p": resampled_t(values, ratio),
+            "detectable": detectable(values, ratio, LEVEL / len(compared)),
+        }
+        for (a, b), values in compared.items()
+    ]
 
 
 def _table(a: BoolArray, b: BoolArray) -> NDArray[np.int64]:

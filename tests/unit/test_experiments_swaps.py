@@ -13,11 +13,12 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportions_ztest
 
 from catalogs.config import parse
 from catalogs.errors import InputError
-from catalogs.sky import Region, Regions
-from experiments import fields, swap_audit, swap_plan, swaps, worlds
+from catalogs.sky import Region, Regions, in_survey_footprint
+from experiments import fields, swap_audit, swap_plan, swap_words, swaps, worlds
 from experiments.networks import Store
 from experiments.swap_plan import Settings, Split
 from experiments.swaps import Answered, Training
@@ -78,6 +79,7 @@ def test_p_over_splits_is_a_t_test_that_allows_for_shared_galaxies():
     power = stats.nct(4, reach).sf(stats.t(4).isf(0.025))
     assert power == pytest.approx(0.8, abs=0.03)
     assert swaps.resampled_t([0.1], 0.25) is None
+    assert swaps.resampled_t([0.1, 0.10001], 0.25) is None  # two may agree by accident
     assert swaps.resampled_t([0.1, 0.1], 0.25) is None
 
 
@@ -102,7 +104,6 @@ def test_fields_are_measured_as_they_are():
     regions = {"a": Region.parse("350..10,-10..30"), "b": Region.parse("180..200,20..40")}
     a, b = SkyCoord([0, 190] * u.deg, [10, 30] * u.deg)
     assert fields.apart(*regions.values()) == pytest.approx(a.separation(b).deg)
-    assert fields.square_degrees(Region(0, 360, -90, 90)) == pytest.approx(41252.96, abs=0.01)
     ra, dec = np.array([355.0, 5.0, 190.0]), np.array([0.0, 0.0, 30.0])
     classes = np.array(["spiral", None, "spiral"], dtype=object)
     rows = fields.properties(ra, dec, {"mag": np.array([15.0, 17.0, 9.0])}, classes, regions)
@@ -114,13 +115,158 @@ def test_fields_are_measured_as_they_are():
     wide = {row["quantity"]: row for row in fields.side_by_side(rows)}
     assert (wide["mag"]["mean a"], wide["galaxies"]["mean b"]) == (16, 1)
     assert wide["mag"]["mean b"] is None
-    mixed = [{"region": str(k), "quantity": "q", "mean": float(k**2)} for k in range(5)]
-    bias = {(str(i), str(j)): float(j - i) for i in range(5) for j in range(i + 1, 5)}
-    (row,) = fields.against_bias(mixed, bias)
-    sizes = [int(j) ** 2 - int(i) ** 2 for i, j in bias]
-    assert row["rank_correlation"] == pytest.approx(
-        stats.spearmanr(sizes, list(bias.values())).statistic
-    )
+
+
+def test_the_density_is_of_the_area_that_is_covered():
+    random = np.random.default_rng(4)
+    ra, sines = random.uniform(0, 360, 200_000), random.uniform(-1, 1, 200_000)
+    dec = np.degrees(np.arcsin(sines))
+    there = in_survey_footprint(ra, dec)
+    density = 200_000 / 41252.96
+    # Boxes that the footprint's edge cuts: half of the one, little of the other.
+    for text in ("100..180,-20..65", "180..200,0..20", "320..40,-40..34", "0..360,-90..90"):
+        region = Region.parse(text)
+        area = np.sum(region.contains(ra, dec) & there) / density
+        found = fields.covered(ra[there], dec[there], region)
+        assert found == pytest.approx(area, rel=0.03), text
+    assert fields.covered(ra[there], dec[there], Region(60, 80, -20, 20)) == 0
+    few = np.flatnonzero(there)[:2500]  # tiles of 7 degrees; the boxes themselves are as 0.82
+    west, east = (Region.parse(text) for text in ("110..180,-4..65", "180..265,-4..65"))
+    ratio = fields.covered(ra[few], dec[few], west) / fields.covered(ra[few], dec[few], east)
+    true = [np.sum(one.contains(ra, dec) & there) for one in (west, east)]
+    assert ratio == pytest.approx(true[0] / true[1], rel=0.07)
+
+
+def test_properties_are_set_against_the_shift():
+    mixed = [{"region": str(k), "quantity": "q", "mean": float(k**2), "sd": 2.0} for k in range(5)]
+    pairs = [
+        {"first": str(i), "second": str(j), "apart": 10.0 * (j - i), "shift": (-1) ** i * (j - i)}
+        for i in range(5)
+        for j in range(i + 1, 5)
+    ]
+    angle, row = fields.against_bias(mixed, pairs)
+    sizes = [int(one["second"]) ** 2 - int(one["first"]) ** 2 for one in pairs]
+    shifts = [abs(one["shift"]) for one in pairs]
+    expected = stats.spearmanr(sizes, shifts)
+    assert row["rank_correlation"] == pytest.approx(expected.statistic)
+    assert row["p"] == pytest.approx(expected.pvalue)
+    assert (angle["quantity"], angle["rank_correlation"]) == (fields.ANGLE, pytest.approx(1))
+    few = [one | {"shift_p": 0.5} for one in pairs[:5]]
+    assert fields.against_bias(mixed, few) == []
+    beside = fields.beside_bias(mixed, few)
+    assert [(one["mean_first"], one["mean_second"]) for one in beside[:2]] == [(0, 1), (0, 4)]
+    assert [one["apart_sd"] for one in beside[:2]] == [-0.5, -2.0]
+
+
+def test_quantities_of_the_sky_are_told_by_their_names():
+    sky = ["galaxies per square degree", "star_density", "psfMag_r", "mag_g", "seeing", "fwhm_r"]
+    others = ["run", "handedness", "bar_position_angle", "petro_radius", "absolute_mag", "votes"]
+    assert all(fields.is_of_the_sky(name) for name in sky)
+    assert not any(fields.is_of_the_sky(name) for name in others)
+
+
+GOLDEN = [
+    # Dhar & Shamir 2022: tables (3 against 6 and so on), what is counted, and the one-sided p.
+    ([[7791, 209], [462, 7538]], [[7699, 301], [450, 7550]], "es", 7.195e-9),
+    ([[2891, 109], [85, 2915]], [[2704, 296], [31, 2969]], "es", 1.273e-38),
+    ([[2846, 154], [145, 2855]], [[2505, 495], [923, 2077]], "es", 1.005e-81),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "name", "p"), GOLDEN)
+def test_the_papers_tests_of_a_class_come_out(one, other, name, p):
+    """Tables 7 against 4 (the same galaxies), 13 against 12 and 15 against 14 (two regions)."""
+    network, home = (answered(t, "1", m) for t, m in ((AWAY, one), (HOME, other)))
+    found = swaps.errors_apart(network.matrix, home.matrix)
+    assert found[f"{name}_papers_p"] == pytest.approx(p, rel=1e-3)
+    (row,) = swaps.pairs([network, home])
+    assert row[f"{name}_papers_p"] == found[f"{name}_papers_p"]
+    (row,) = swaps.two_regions([network, replace(home, region="2", training=AWAY)], 0.2)
+    assert row[f"{name}_papers_p"] == found[f"{name}_papers_p"]
+    counts, sizes = [one[0][1], other[0][1]], [sum(one[0]), sum(other[0])]
+    assert found["es_two_sample_p"] == pytest.approx(proportions_ztest(counts, sizes)[1], rel=1e-6)
+    more = stats.binomtest(other[0][1], sizes[1], one[0][1] / sizes[0], "greater").pvalue
+    back = swaps.errors_apart(home.matrix, network.matrix)
+    assert back["es_papers_p"] == pytest.approx(more, rel=1e-6)
+
+
+def test_mistakes_that_compensate_are_seen_in_the_rates():
+    """Tables 6 and 8: full swaps, the same fraction called spiral, other errors."""
+    random = np.random.default_rng(3)
+    found = []
+    for k in range(8):
+        for training, (es, se) in ((HOME, (251, 408)), (AWAY, (408, 551))):
+            wrong = np.array([es, se]) + random.integers(-30, 31, 2)
+            matrix = [[8000 - wrong[0], wrong[0]], [wrong[1], 8000 - wrong[1]]]
+            found.append(answered(training, "1", matrix, f"seed {k}"))
+    rows = swaps.pairs(found)
+    (row,) = swaps.same_galaxies(rows, 0.25)
+    for name, rate in (("tpr", "tpr"), ("tnr", "tnr")):
+        values = [
+            getattr(b.matrix, rate) - getattr(a.matrix, rate)
+            for a, b in zip(found[::2], found[1::2], strict=True)
+        ]
+        t = np.mean(values) / np.sqrt((1 / 8 + 0.25) * np.var(values, ddof=1))
+        assert row[f"{name}_p"] == pytest.approx(2 * stats.t(7).sf(abs(t)))
+    assert row["rates_p"] == pytest.approx(2 * min(row["tpr_p"], row["tnr_p"]))
+    assert row["rates_p"] < 1e-4 < 0.05 < row["balanced_p"]
+    said = swap_words.headline([row])
+    assert said.startswith("None of 1 shifts")
+    assert "rates of right spirals" in said
+    assert "mistakes of both classes compensate" in swap_words.same_in_words([row])[1]
+
+
+def test_mcnemar_is_of_each_class_too():
+    rng = np.random.default_rng(6)
+    spiral = rng.random(500) < 0.4
+    first, second = (spiral ^ (rng.random(500) < wrong) for wrong in (0.1, 0.2))
+    pair = [Answered(t, "1", "seed 0", spiral, s) for t, s in ((HOME, first), (AWAY, second))]
+    (row,) = swaps.pairs(pair)
+    for name, kind in (("es", ~spiral), ("se", spiral)):
+        a, b = first[kind], second[kind]
+        table = [[np.sum(x & y) for y in (b, ~b)] for x in (a, ~a)]
+        expected = mcnemar(table, exact=True).pvalue
+        assert row[f"{name}_mcnemar_p"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_power_told_is_that_of_the_tests_counted():
+    random = np.random.default_rng(9)
+    trainings = [HOME, Training("1", "2"), AWAY, Training("2", "2")]
+    found = [
+        answered(t, r, [[200 - wrong, wrong], [40, 160]], f"seed {k}")
+        for k in range(6)
+        for t in trainings
+        for r in ("1", "2")
+        for wrong in random.integers(30, 60, 1).tolist()
+    ]
+    rows = swaps.pairs(found)
+    same = swaps.same_galaxies(rows, 0.25)
+    assert len(same) == 6
+    of = [
+        row["balanced_difference"]
+        for row in rows
+        if (row["training"], row["region"]) == ("2/1", "1")
+    ]
+    (row,) = (row for row in same if (row["training"], row["region"]) == ("2/1", "1"))
+    error = np.sqrt((1 / 6 + 0.25) * np.var(of, ddof=1))
+    power = stats.nct(5, row["detectable"] / error).sf(stats.t(5).isf(0.05 / 6 / 2))
+    assert power == pytest.approx(0.8, abs=0.05)
+    low, high = swaps.interval(of, 0.25)
+    expected = stats.t(5, np.mean(of), error).interval(0.95)
+    assert (low, high) == pytest.approx(expected)
+    (swap,) = swaps.full_swaps(found, 0.25)
+    at = {(str(one.training), one.region, one.split): one.balanced for one in found}
+    values = [
+        np.mean([at["1/2", r, f"seed {k}"] - at["2/1", r, f"seed {k}"] for r in "12"])
+        for k in range(6)
+    ]
+    assert swap["shift"] == pytest.approx(np.mean(values))
+    assert swap["shift_p"] == pytest.approx(swaps.resampled_t(values, 0.25))
+    whole = {(row["training"], row["region"]): row for row in swaps.summed(found)}
+    ee = sum(one.matrix.ee for one in found if (str(one.training), one.region) == ("2/1", "2"))
+    assert (whole["2/1", "2"]["ee"], whole["2/1", "2"]["splits"]) == (ee, 6)
+    told = swap_words.regions_in_words([swap | {"apart": 60.0}], [])
+    assert "1 pair of regions cannot tell" in told[1]
 
 
 def test_a_plan_has_every_combination_and_shares_what_it_can():

@@ -7,30 +7,27 @@ and cost little accuracy.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 
-from catalogs.audit.labels.prediction_powered import Sample, corrected_fraction
 from catalogs.errors import InputError
 from catalogs.sky import Region
 from experiments import swap_plan
 from experiments.lab import Experiment, Lab
 from experiments.networks import CHEAP, RUN, Store, based_on
-from experiments.product import Cell, Drawing, Product, Table, shown
-from experiments.remedy_words import MATRICES, METHOD, PAIRS, SUMMARY
+from experiments.product import Cell, Drawing, Product, Table
+from experiments.remedy_shifts import Measured, corrected, measure, summaries, swaps_of
+from experiments.remedy_words import MATRICES, METHOD, PAIRS, SUMMARY, findings, headline
 from experiments.sky_probe import TURNED
 from experiments.steps import Step
 from experiments.swap_roles import FEWEST, refuse_thin
-from experiments.swaps import Answered, Training, resampled_t
+from experiments.swaps import Answered, Training
 from training.augment import AugmentSettings
 from training.models.equivariant import EquivariantShape
 from training.records import read_holdout
@@ -203,63 +200,12 @@ def _answers(one: Planned, folder: Path, settings: Settings) -> list[Answered]:
     return found
 
 
-def corrected(one: Answered, labels: int, seed: int) -> float:
-    """Return the fraction of spirals of a region, corrected by the labels of some galaxies.
-
-    Prediction-powered (Angelopoulos et al. 2023), as the audit does it.
-
-    Parameters
-    ----------
-    one : Answered
-    labels : int
-        Galaxies whose label is used, drawn blind; at most half of them.
-    seed : int
-        Of the draw, which is the same for both trainings.
-    """
-    n = len(one.spiral)
-    known = np.zeros(n, np.bool_)
-    known[np.random.default_rng([seed, n]).permutation(n)[: min(labels, n // 2)]] = True
-    counts = np.bincount(2 * one.spiral[known] + one.said[known], minlength=4).reshape(2, 2)
-    rest = one.said[~known]
-    found = corrected_fraction(Sample.of_labels(counts, len(rest), rest.sum()))
-    return float(found.value)
-
-
-def swaps_of(answered: Sequence[Answered], fraction: Mapping[int, float]) -> list[dict[str, Cell]]:
-    """Return the difference between both trainings on the same galaxies, per region and split.
-
-    Parameters
-    ----------
-    answered : sequence of Answered
-    fraction : mapping of int to float
-        Fraction of spirals that each of them gives, by its index.
-    """
-    at = {(one.training, one.region, one.split): k for k, one in enumerate(answered)}
-    first = answered[0].training
-    other = Training(first.ellipticals, first.spirals)
-    rows: list[dict[str, Cell]] = []
-    for (training, region, split), k in at.items():
-        if training == first:
-            pair = at[other, region, split]
-            rows.append(
-                {
-                    "region": region,
-                    "split": split,
-                    "difference": fraction[k] - fraction[pair],
-                    "fraction": fraction[k],
-                    "fraction_swapped": fraction[pair],
-                    "truth": float(answered[k].spiral.mean()),
-                }
-            )
-    return rows
-
-
 def product(answered: Mapping[Remedy, Sequence[Answered]], settings: Settings) -> Product:
     """Return what is left with each remedy."""
     split = settings.train.split
     ratio = split.test / (1 - split.test - split.validation)
     pairs: list[dict[str, Cell]] = []
-    summary: list[dict[str, Cell]] = []
+    measured: dict[str, list[Measured]] = {}
     for remedy in settings.remedies:
         networks = answered["none" if remedy == "labels" else remedy]
         fraction = {
@@ -270,14 +216,8 @@ def product(answered: Mapping[Remedy, Sequence[Answered]], settings: Settings) -
         }
         rows = swaps_of(networks, fraction)
         pairs += [{"remedy": remedy, **row} for row in rows]
-        summary.append({"remedy": remedy, **_summed(rows, networks, ratio)})
-        if remedy == "labels":
-            summary[-1] |= {"accuracy": None, "accuracy_sd": None}
-    base = next(row for row in summary if row["remedy"] == "none")
-    for name in ("shift", "anisotropy"):
-        without = float(base[name] or 0)
-        for row in summary:
-            row[f"{name}_left"] = float(row[name] or 0) / without if without else None
+        measured[remedy] = measure(rows, None if remedy == "labels" else networks)
+    summary = summaries(measured, ratio)
     matrices: list[dict[str, Cell]] = [
         {
             "remedy": remedy,
@@ -290,87 +230,47 @@ def product(answered: Mapping[Remedy, Sequence[Answered]], settings: Settings) -
         for one in networks
     ]
     return Product(
-        headline=_headline(summary),
-        findings=[_finding(row) for row in summary],
+        headline=headline(summary, list(settings.regions)),
+        findings=findings(summary),
         tables=(
             Table("remedies", "What is left", SUMMARY, summary),
             Table("pairs", "Every swap", PAIRS, pairs, shown=False),
             Table("matrices", "Confusion matrices", MATRICES, matrices, shown=False),
         ),
-        drawings=(_draw(summary, pairs),),
+        drawings=(_draw(summary, pairs, list(settings.regions)),),
         method=METHOD,
         facts={"remedies": summary, "test_over_train": ratio},
     )
 
 
-def _summed(
-    rows: Sequence[Mapping[str, Cell]], networks: Sequence[Answered], ratio: float
-) -> dict[str, Cell]:
-    """Return means over splits of what both regions say together."""
-    splits = dict.fromkeys(row["split"] for row in rows)
-    found: dict[str, Cell] = {"splits": len(splits)}
-    for name, weights in (("shift", (0.5, 0.5)), ("anisotropy", (0.5, -0.5))):
-        values = [
-            float(np.dot([float(r["difference"] or 0) for r in rows if r["split"] == one], weights))
-            for one in splits
-        ]
-        found |= {name: float(np.mean(values)), f"{name}_sd": _sd(np.array(values))}
-        found[f"{name}_p"] = resampled_t(values, ratio)
-    accuracy = [
-        np.mean([(o.matrix.tpr + o.matrix.tnr) / 2 for o in networks if o.split == one])
-        for one in splits
-    ]
-    return found | {"accuracy": float(np.mean(accuracy)), "accuracy_sd": _sd(np.array(accuracy))}
-
-
-def _sd(values: NDArray[np.float64]) -> float | None:
-    return float(values.std(ddof=1)) if len(values) > 1 else None
-
-
-def _headline(summary: Sequence[Mapping[str, Cell]]) -> str:
-    base = next(row for row in summary if row["remedy"] == "none")
-    others = [row for row in summary if row is not base]
-    said = f"Without a remedy the swap moves {_points(base)}"
-    if not others:
-        return f"{said}."
-    best = min(others, key=lambda row: math.hypot(*(float(row[n] or 0) for n in _MEASURES)))
-    return f"{said}; with {best['remedy']}, which leaves least, {_points(best)}."
-
-
-_MEASURES = ("shift", "anisotropy")
-
-
-def _points(row: Mapping[str, Cell]) -> str:
-    shift, anisotropy = (100 * float(row[name] or 0) for name in _MEASURES)
-    return (
-        f"{shift:+.1f} points of spirals on the same galaxies and {anisotropy:+.1f} between regions"
-    )
-
-
-def _finding(row: Mapping[str, Cell]) -> str:
-    accuracy = "" if row["accuracy"] is None else f"; accuracy {100 * float(row['accuracy']):.1f}%"
-    return (
-        f"{row['remedy']}: {_points(row)} (p {shown(row['shift_p'])} and "
-        f"{shown(row['anisotropy_p'])}){accuracy}."
-    )
-
-
-def _draw(summary: Sequence[Mapping[str, Cell]], pairs: Sequence[Mapping[str, Cell]]) -> Drawing:
+def _draw(
+    summary: Sequence[Mapping[str, Cell]],
+    pairs: Sequence[Mapping[str, Cell]],
+    regions: Sequence[str],
+) -> Drawing:
     figure = Figure(figsize=(6.4, 3.4), layout="constrained", facecolor="white")
     axes = figure.subplots()
     for k, row in enumerate(summary):
-        values = [float(p["difference"] or 0) for p in pairs if p["remedy"] == row["remedy"]]
+        values = [100 * float(p["difference"] or 0) for p in pairs if p["remedy"] == row["remedy"]]
         axes.plot(values, [k] * len(values), "o", color="0.6", markersize=4)
-        axes.plot([float(row["shift"] or 0)], [k], "s", color="#14598c")
+        filled = "#14598c" if row["learnt"] else "none"
+        mean = 100 * float(row["shift"] or 0)
+        axes.plot([mean], [k], "s", color="#14598c", markerfacecolor=filled)
+        if row["shift_low"] is not None:
+            ends = [100 * float(row[name] or 0) for name in ("shift_low", "shift_high")]
+            axes.plot(ends, [k, k], "-", color="#14598c")
     axes.axvline(0, color="0.6", linestyle=":", linewidth=1)
-    axes.set_yticks(range(len(summary)), [str(row["remedy"]) for row in summary])
+    names = [f"{row['remedy']}{'' if row['learnt'] else ' (not learnt)'}" for row in summary]
+    axes.set_yticks(range(len(summary)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="fraction called spiral, one training minus the other")
+    first, second = regions
+    axes.set(xlabel=f"called spiral by {first}/{second} more than by {second}/{first} [points]")
     return Drawing(
         "remedies",
         "What the swap moves with each remedy",
-        " ".join(_finding(row) for row in summary),
-        "Grey: single regions and splits. Blue: their mean, the shift.",
+        " ".join(findings(summary)),
+        "Grey: single regions and splits. Blue: their mean, the shift, with its 95% interval over "
+        "splits; empty where networks have not learnt to tell the classes.",
         figure,
     )
 

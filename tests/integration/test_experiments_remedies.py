@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from ppi_py import ppi_mean_pointestimate
+from scipy import stats
 from surveys import encode
 
 from catalogs.config import parse
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
-from experiments import lab, remedies
+from experiments import lab, remedies, remedy_shifts, remedy_words
 from experiments.swaps import Answered, Training
 
 REGIONS = {"a": "0..90,-30..30", "b": "90..180,-30..30"}
@@ -78,7 +79,9 @@ def test_what_is_left_is_that_of_the_confusion_matrices(survey, tmp_path):
     assert none["accuracy"] == pytest.approx(((tpr + tnr) / 2).mean(), abs=1e-12)
     # One training calls b, which is bright, elliptical, and the other one spiral.
     assert none["anisotropy"] > 0.5
-    assert rows["none"]["anisotropy_left"] == 1
+    change = rows["reversal"]["anisotropy"] - none["anisotropy"]
+    assert rows["reversal"]["anisotropy_change"] == pytest.approx(change, abs=1e-12)
+    assert "fewer than 3 splits do not tell" in product.headline
     assert rows["reversal"]["anisotropy"] < 0.5 * none["anisotropy"]
     assert abs(rows["labels"]["anisotropy"]) < 0.2
     assert rows["labels"]["accuracy"] is None
@@ -94,9 +97,91 @@ def test_labels_correct_as_prediction_powered_inference_does():
     expected = ppi_mean_pointestimate(
         spiral[known].astype(float), said[known].astype(float), said[~known].astype(float)
     )
-    found = remedies.corrected(one, 150, 3)
+    found = remedy_shifts.corrected(one, 150, 3)
     assert found == pytest.approx(float(np.squeeze(expected)), abs=0.01)
     assert abs(found - spiral.mean()) < abs(said.mean() - spiral.mean())
+
+
+def of_two(matrices: dict[str, list[list[int]]], split: str) -> list[Answered]:
+    """Answers of a/b and b/a on both regions; truth in rows, ellipticals first."""
+    found = []
+    for name, matrix in matrices.items():
+        training, _, region = name.partition(" on ")
+        counts = np.ravel(matrix)
+        spiral = np.repeat([False, False, True, True], counts)
+        said = np.repeat([False, True, False, True], counts)
+        found.append(Answered(Training(*training.split("/")), region, split, spiral, said))
+    return found
+
+
+def test_a_remedy_is_compared_with_none_split_by_split():
+    random = np.random.default_rng(2)
+    answered: dict[str, list[Answered]] = {"none": [], "background": [], "debiased": []}
+    for seed in range(6):
+        noise = int(random.integers(-8, 9))  # the split's own
+        for remedy, bias in (("none", 30), ("background", 8)):
+            moved = bias + noise + int(random.integers(-2, 3))
+            matrices = {
+                f"{training} on {region}": [[180 - sign * moved // 2, 20 + sign * moved // 2], se]
+                for training, sign in (("a/b", 1), ("b/a", -1))
+                for region, se in (("a", [30, 170]), ("b", [40, 160 + seed]))
+            }
+            answered[remedy] += of_two(matrices, f"seed {seed}")
+        nothing = {name: [[200, 0], [200, 0]] for name in matrices}
+        answered["debiased"] += of_two(nothing, f"seed {seed}")
+    settings = parse(
+        remedies.Settings,
+        VALUES | {"remedies": list(answered), "train": {"split": {"test": 0.3}}},
+        "settings",
+    )
+    product = remedies.product(answered, settings)
+    rows = {row["remedy"]: row for row in product.facts["remedies"]}
+    assert (rows["none"]["learnt"], rows["background"]["learnt"]) == (True, True)
+    moves = {
+        remedy: [
+            np.mean(
+                [
+                    by["a/b", r].matrix.spiral_fraction - by["b/a", r].matrix.spiral_fraction
+                    for r in "ab"
+                ]
+            )
+            for k in range(6)
+            for by in [{(str(o.training), o.region): o for o in all_ if o.split == f"seed {k}"}]
+        ]
+        for remedy, all_ in answered.items()
+    }
+    change = np.subtract(moves["background"], moves["none"])
+    error = np.sqrt((1 / 6 + 0.5) * np.var(change, ddof=1))
+    p = 2 * stats.t(5).sf(abs(change.mean()) / error)
+    assert rows["background"]["shift_change_p"] == pytest.approx(p)
+    assert rows["background"]["shift_change"] == pytest.approx(change.mean())
+    # Split by split it is surer than both shifts are by themselves.
+    assert p < 0.05 / 4
+    none = rows["none"]
+    error = np.sqrt((1 / 6 + 0.5) * np.var(moves["none"], ddof=1))
+    ends = stats.t(5, np.mean(moves["none"]), error).interval(0.95)
+    assert (none["shift_low"], none["shift_high"]) == pytest.approx(ends)
+    skill = np.mean([o.matrix.tpr + o.matrix.tnr - 1 for o in answered["none"]])
+    assert none["shift_over_skill"] == pytest.approx(np.mean(moves["none"]) / skill)
+    # Nothing learnt moves nothing, and is no cure.
+    lost = rows["debiased"]
+    assert (lost["learnt"], lost["shift"], lost["shift_over_skill"]) == (False, 0, None)
+    assert "with debiased networks have not learnt" in product.headline
+    assert "1 of 1 remedies changes this beyond chance (background:" in product.headline
+    (said,) = (one for one in product.findings if one.startswith("debiased"))
+    assert "Balanced accuracy 50.0%" in said
+    assert said.endswith("shows nothing.")
+
+
+def test_networks_of_no_skill_are_told_as_such():
+    nothing = {f"{t} on {r}": [[100, 0], [100, 0]] for t in ("a/b", "b/a") for r in "ab"}
+    answered = of_two(nothing, "seed 0")
+    measured = {
+        "none": remedy_shifts.measure(remedy_shifts.swaps_of(answered, [0.0] * 4), answered)
+    }
+    (row,) = remedy_shifts.summaries(measured, 0.5)
+    assert "hardly better than chance" in remedy_words.headline([row], ["a", "b"])
+    assert row["shift_over_skill"] is None
 
 
 def test_each_remedy_is_a_training(survey, tmp_path):
@@ -116,6 +201,8 @@ def test_each_remedy_is_a_training(survey, tmp_path):
     for changed, said in (
         ({"remedies": ["labels"]}, "nothing to compare"),
         ({"remedies": ["none", "debiased"]}, "needs the table"),
+        ({"regions": {"a": "0..90,-30..30", "b": "80..180,-30..30"}}, "a and b overlap"),
+        ({"regions": {"a": "0..179,-30..30", "b": "179..180,0..1"}}, "nothing was trained"),
     ):
         settings = parse(remedies.Settings, VALUES | changed, "settings")
         with pytest.raises(InputError, match=said):

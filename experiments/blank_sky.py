@@ -1,13 +1,14 @@
-"""The class of a galaxy told from sky that does not show it: Shamir 2023.
+"""The class of a galaxy told from patches of sky beside it: Shamir 2023.
 
-A classifier that does so has learnt how a galaxy was observed. The patches are corners of the
-cutouts, and, where these leave room beside the galaxy, patches at random places around it.
+Such a classifier has learnt something else than the galaxy's shape: its outskirts, its frame, or
+how it was observed. The patches are corners of the cutouts, patches at random places around the
+galaxy, and corners of other galaxies' cutouts in the same tile of the sky.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, get_args
 
@@ -21,12 +22,13 @@ from scipy import stats
 
 from catalogs.audit.comparison.chance import LEVEL, against_chance
 from catalogs.errors import InputError
-from experiments.chance import confusion
+from experiments import blank_words as words
+from experiments.chance import confusion, detectable
 from experiments.lab import Experiment, Lab
 from experiments.networks import CHEAP, Store, based_on
-from experiments.patches import SMALLEST, Geometry, Place, geometry, patches_step
+from experiments.patches import SEEN, Geometry, Place, geometry, patches_step
 from experiments.pictures import Answered, Pictures, folded, network_step
-from experiments.product import Cell, Drawing, Product, Table, shown
+from experiments.product import Cell, Drawing, Product, Table
 from training.augment import AugmentSettings
 from training.labels import read_labels
 from training.models.shamir import ShamirShape
@@ -57,9 +59,10 @@ class Settings:
     ----------
     seeds : int
         Folds, whose test tiles share nothing; with five every galaxy is tested once.
-    places : tuple of {"corner", "random"}
+    places : tuple of {"corner", "random", "elsewhere"}
     patch : int, optional
-        Side [px]; by default a quarter of the cutout's, at most 64.
+        Side [px]; by default a quarter of the cutout's, at most 64. At random places smaller where
+        no such patch fits beside the galaxy.
     radius : float, optional
         Of the circle that patches keep off [px]; by default two Petrosian radii, if the framing
         shows 5.76 as Galaxy Zoo's does.
@@ -71,7 +74,7 @@ class Settings:
 
     seeds: Annotated[int, Field(ge=1, le=5)] = 5
     places: Annotated[tuple[Place, ...], Field(min_length=1)] = get_args(Place)
-    patch: Annotated[int, Field(ge=SMALLEST, le=1024)] | None = None
+    patch: Annotated[int, Field(ge=SEEN, le=1024)] | None = None
     radius: Annotated[float, Field(gt=0)] | None = None
     galaxies: Annotated[int, Field(ge=10)] = 2000
     train: Annotated[TrainSettings, based_on(LEARNING)] = LEARNING
@@ -84,32 +87,41 @@ def run(lab: Lab, settings: Settings) -> Product:
     if len(names) != 2:
         raise InputError(f"{settings.train.label} has {len(names)} classes; expected two")
     train, store = settings.train, Store.of(lab)
-    where = geometry(lab.survey, settings.patch, settings.radius, train)
+    corner = geometry(lab.survey, settings.patch, settings.radius, train)
     order = train.split.order or block_order(labels.ra, labels.dec)
-    train = replace(train, shape=_of_size(train, where.patch))
-    places = [place for place in settings.places if place == "corner" or where.room]
-    if not places:
-        raise InputError(
-            f"no patch of {where.patch} px fits beside a galaxy of radius {where.radius:.3g} px in "
-            f"a cutout of {where.side} px; ask for corners"
-        )
+    folds = [folded(train, fold, order) for fold in range(settings.seeds)]
+    where = places_of(corner, settings)
     found: dict[str, Answered] = {}
     levels: list[dict[str, Cell]] = []
-    for place in places:
-        patches = patches_step(store, place, where, settings.galaxies, settings.train)
+    for place, of_place in where.items():
+        patches = patches_step(store, place, of_place, settings.galaxies, train, order)
+        shape = _of_size(train, of_place.patch * of_place.repeated)
         networks = [
             network_step(
                 patches,
                 names,
-                folded(train, fold, order),
-                f"tell the class from a {place} patch, fold {fold}",
+                replace(fold, shape=shape),
+                f"tell the class from a patch ({place}), fold {fold.split.fold}",
             )
-            for fold in range(settings.seeds)
+            for fold in folds
         ]
         cut, *folders = lab.steps.make([patches, *networks])
         found[place] = Answered.read(folders)
         levels += _levels(place, Pictures.read(cut), names)
-    return product(found, levels, names, where, settings)
+    follow = lab.survey.attributes.pixel_scale is None
+    return product(found, levels, names, where, settings, follow)
+
+
+def places_of(corner: Geometry, settings: Settings) -> dict[Place, Geometry]:
+    """Return where patches lie, by place; random ones are left out where corners are asked, too."""
+    found: dict[Place, Geometry] = {}
+    for place in settings.places:
+        try:
+            found[place] = corner.of_place(place)
+        except InputError:
+            if len(settings.places) == 1:
+                raise
+    return found
 
 
 def _of_size(train: TrainSettings, side: int) -> ShamirShape:
@@ -134,17 +146,35 @@ def _levels(place: str, pictures: Pictures, names: tuple[str, ...]) -> list[dict
 
 
 def product(
-    found: dict[str, Answered],
-    levels: list[dict[str, Cell]],
+    found: Mapping[str, Answered],
+    levels: Sequence[dict[str, Cell]],
     names: tuple[str, ...],
-    where: Geometry,
+    where: Mapping[Place, Geometry],
     settings: Settings,
+    follow: bool,
 ) -> Product:
-    """Return what the answers say."""
+    """Return what the answers say.
+
+    Parameters
+    ----------
+    found : mapping of str to Answered
+        By place.
+    levels : sequence of dict
+        From `_levels`.
+    names : tuple of str
+        Of the classes.
+    where : mapping of str to Geometry
+        By place.
+    settings : Settings
+    follow : bool
+        Whether frames follow the galaxies' sizes, or may.
+    """
     rows: list[dict[str, Cell]] = []
     networks: list[dict[str, Cell]] = []
     for place, told in found.items():
-        rows.append({"place": place, **_row(told, np.ones(len(told.rows), np.bool_), names)})
+        whole = _row(told, np.ones(len(told.rows), np.bool_), names)
+        whole["detectable"] = detectable(len(told.rows), float(whole["chance"] or 0), LEVEL)
+        rows.append({"place": place, **whole})
         networks += [
             {"place": place, "fold": fold, **_row(told, told.folds == fold, names)}
             for fold in np.unique(told.folds).tolist()
@@ -160,34 +190,27 @@ def product(
             strict=True,
         )
     ]
-    left_out = [place for place in settings.places if place not in found]
-    said = [_finding(row) for row in rows]
-    if left_out:
-        said.append(
-            f"No patch of {where.patch} px fits beside the galaxies of {where.side} px cutouts, so "
-            "only corners were used."
-        )
-    told_any = [str(row["place"]) for row in rows if float(row["p"] or 0) < LEVEL]
+    said = [words.finding(row) for row in rows]
+    said += words.reasons(rows, levels, names, follow)
+    if len(found) < len(settings.places):
+        said.append("No patch fits at random places beside the galaxies: they were left out.")
+    columns = {"place": words.PLACE, **words.columns(names)}
     return Product(
-        headline=(
-            f"Sky without the galaxy tells its class ({' and '.join(told_any)} patches)."
-            if told_any
-            else "Nothing shows that sky without the galaxy tells its class."
-        ),
+        headline=words.headline(rows),
         findings=said,
         tables=(
-            Table("places", "All folds together", {"place": _PLACE, **_columns(names)}, rows),
+            Table("places", "All folds together", columns | words.POWER, rows),
             Table(
                 "networks",
                 "Every network",
-                {"place": _PLACE, "fold": _FOLD, **_columns(names)},
+                {"place": words.PLACE, "fold": words.FOLD, **words.columns(names)},
                 networks,
             ),
             Table(
                 "levels",
                 "What simple numbers differ",
                 {
-                    "place": _PLACE,
+                    "place": words.PLACE,
                     "of_pixels": "mean or standard deviation of a patch's grey levels",
                     names[0]: "its median over patches beside this class",
                     names[1]: "the same",
@@ -200,9 +223,9 @@ def product(
                 "answers",
                 "Every test patch",
                 {
-                    "place": _PLACE,
+                    "place": words.PLACE,
                     "row": "of the survey",
-                    "fold": _FOLD,
+                    "fold": words.FOLD,
                     "label": "the galaxy's",
                     "answer": "of the network",
                 },
@@ -211,51 +234,14 @@ def product(
             ),
         ),
         drawings=(_draw(rows, networks),),
-        method=(
-            _PATCHES.format(patch=where.patch, side=where.side, radius=where.radius),
-            _TILES,
-            _FRAMING,
-        ),
-        facts={"places": rows, "levels": levels, "patch": where.patch, "radius": where.radius},
-    )
-
-
-_PATCHES = (
-    "Patches of {patch} px from cutouts of {side} px, one a galaxy, at least {radius:.3g} px from "
-    "its centre. Random ones lie anywhere around it."
-)
-_PLACE = "where in the cutout"
-_FOLD = "which network; its test tiles are in no other fold"
-_TILES = (
-    "Test tiles hold no training galaxy and none within 2 arcsec of one. As many galaxies of "
-    "either class are drawn, so chance is one half if all folds are run; else it is the share of "
-    f"the larger class. The binomial test is one-sided and exact; the level is {LEVEL}. It takes "
-    "galaxies as independent."
-)
-_FRAMING = (
-    "Telling the class from empty sky shows that labels go with how galaxies were observed. It "
-    "does not show how much a classifier of whole cutouts uses that. Where a cutout's scale "
-    "follows the galaxy's size, noise and neighbours are magnified with it, and size goes with "
-    "class: even honest corners may tell it."
-)
-
-
-def _columns(names: tuple[str, ...]) -> dict[str, str]:
-    return {
-        "n": "test patches",
-        "right": "of these told right",
-        "accuracy": "share told right",
-        "low": "lower bound of its 95% interval (Clopper and Pearson)",
-        "high": "upper bound",
-        "chance": "share of the larger class",
-        "p": "one-sided exact binomial p against chance",
-        "fisher_p": "one-sided p of Fisher's exact test",
-        **{
-            f"{a}_as_{b}": f"patches beside a galaxy labelled {a}, told as {b}"
-            for a in names
-            for b in names
+        method=(*words.patches(where), words.TILES, words.MEANING),
+        facts={
+            "places": rows,
+            "levels": levels,
+            "patch": {place: one.patch for place, one in where.items()},
+            "radius": {place: one.radius for place, one in where.items()},
         },
-    }
+    )
 
 
 def _row(told: Answered, chosen: NDArray[np.bool_], names: tuple[str, ...]) -> dict[str, Cell]:
@@ -267,15 +253,6 @@ def _row(told: Answered, chosen: NDArray[np.bool_], names: tuple[str, ...]) -> d
     for a, counts in zip(names, table.tolist(), strict=True):
         row |= {f"{a}_as_{b}": count for b, count in zip(names, counts, strict=True)}
     return row
-
-
-def _finding(row: dict[str, Cell]) -> str:
-    return (
-        f"{str(row['place']).capitalize()} patches: {shown(row['right'])} of {shown(row['n'])} "
-        f"right, {100 * float(row['accuracy'] or 0):.1f}% "
-        f"({100 * float(row['low'] or 0):.1f}% to {100 * float(row['high'] or 0):.1f}%), chance "
-        f"{100 * float(row['chance'] or 0):.1f}%, p = {shown(row['p'])}."
-    )
 
 
 def _draw(rows: Sequence[dict[str, Cell]], networks: Sequence[dict[str, Cell]]) -> Drawing:
@@ -293,8 +270,8 @@ def _draw(rows: Sequence[dict[str, Cell]], networks: Sequence[dict[str, Cell]]) 
     axes.set(ylabel="accuracy", xlim=(-0.6, len(rows) - 0.4))
     return Drawing(
         "accuracy",
-        "The class told from sky without the galaxy",
-        " ".join(_finding(row) for row in rows),
+        "The class told from sky beside the galaxy",
+        " ".join(words.finding(row) for row in rows),
         "Grey: single folds. Blue: all test galaxies with their 95% interval. Dotted: chance.",
         figure,
     )

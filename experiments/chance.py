@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 IntArray = NDArray[np.int64]
 PERMUTATIONS = 1999
+POWER = 0.8
 
 
 def confusion(targets: IntArray, answers: IntArray, classes: int) -> IntArray:
@@ -22,6 +25,24 @@ def balanced_accuracy(table: IntArray) -> float:
     return float(np.mean(np.diag(table)[rows > 0] / rows[rows > 0]))
 
 
+def detectable(n: int, chance: float, level: float) -> float:
+    """Return the accuracy that the one-sided exact binomial test finds with 80% power.
+
+    Parameters
+    ----------
+    n : int
+        Answers.
+    chance, level : float
+
+    Returns
+    -------
+    float
+        nan where not even n right answers are enough.
+    """
+    needed = int(stats.binom.isf(level, n, chance)) + 1
+    return float(stats.beta.ppf(POWER, needed, n - needed + 1)) if needed <= n else math.nan
+
+
 @dataclass(frozen=True, slots=True)
 class Permuted:
     """A balanced accuracy among those of permuted classes: one-sided p, their mean and spread."""
@@ -30,6 +51,10 @@ class Permuted:
     p: float
     mean: float
     sd: float
+
+    def detectable(self, level: float) -> float:
+        """Return the value found with 80% power, about: as if it were normal, as wide as these."""
+        return float(self.mean + (stats.norm.isf(level) + stats.norm.ppf(POWER)) * self.sd)
 
 
 def permuted_blocks(

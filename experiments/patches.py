@@ -1,9 +1,9 @@
-"""Patches of cutouts that keep off the galaxy in the middle."""
+"""Patches of cutouts that keep off the galaxy in the middle: its own, or another galaxy's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from catalogs.cutouts.chosen import crop_of, decoded
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.progress import Reporter
+from catalogs.sky import tile_of
 from catalogs.synthetic.frame import FRAME
 from experiments.networks import Store
 from experiments.pictures import Pictures, labelling
@@ -25,9 +26,10 @@ from training.models.base import GALAXY_ZOO_CROP
 from training.settings import TrainSettings
 from training.splits import hashed_uniform
 
-Place = Literal["corner", "random"]
+Place = Literal["corner", "random", "elsewhere"]
 RADII = 2.0  # Petrosian radii of a galaxy's light
-SMALLEST, LARGEST = 16, 64  # px
+SMALLEST, LARGEST = 8, 64  # px
+SEEN = 16  # px, the smallest picture that the network takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,31 @@ class Geometry:
     radius: float
 
     @property
-    def room(self) -> bool:
-        """Whether a patch fits beside the galaxy, and so anywhere around it."""
-        return self.side / 2 - self.radius >= self.patch
+    def room(self) -> int:
+        """The largest patch [px] that fits beside the galaxy, and so anywhere around it."""
+        return int(self.side / 2 - self.radius)
+
+    @property
+    def repeated(self) -> int:
+        """How often each pixel of a patch is repeated in either direction for the network."""
+        return -(-SEEN // self.patch)
+
+    def of_place(self, place: Place) -> Geometry:
+        """Return the geometry of a place: patches anywhere may have to be smaller.
+
+        Raises
+        ------
+        InputError
+            Too small a patch would fit.
+        """
+        if place != "random" or self.room >= self.patch:
+            return self
+        if self.room < SMALLEST:
+            raise InputError(
+                f"no patch of {SMALLEST} px fits beside a galaxy of radius {self.radius:.3g} px in "
+                f"a cutout of {self.side} px; ask for corners, or set a smaller radius"
+            )
+        return replace(self, patch=self.room)
 
     def nearest(self, x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the distance [px] of patches' nearest points from the centre.
@@ -67,7 +91,7 @@ class Geometry:
     def places(self, place: Place) -> NDArray[np.int64]:
         """Return the first column and row of all patches there may be, shape (n, 2)."""
         last = self.side - self.patch
-        steps = np.array([0, last]) if place == "corner" else np.arange(last + 1)
+        steps = np.arange(last + 1) if place == "random" else np.array([0, last])
         x, y = (grid.ravel() for grid in np.meshgrid(steps, steps))
         free = self.nearest(x, y) >= self.radius
         return np.stack([x[free], y[free]], axis=1)
@@ -90,7 +114,7 @@ def geometry(
     crop = crop_of(survey, train.crop, GALAXY_ZOO_CROP)
     made = Geometry(
         side,
-        patch or min(LARGEST, max(SMALLEST, side // 4)),
+        patch or min(LARGEST, max(SEEN, side // 4)),
         radius or RADII * crop / FRAME,
     )
     if made.patch * 2 > side or len(made.places("corner")) < 4:
@@ -102,9 +126,21 @@ def geometry(
 
 
 def patches_step(
-    store: Store, place: Place, where: Geometry, galaxies: int, train: TrainSettings
+    store: Store, place: Place, where: Geometry, galaxies: int, train: TrainSettings, order: int
 ) -> Step:
-    """Return the step that cuts a patch out of the cutouts of as many galaxies of each class."""
+    """Return the step that cuts a patch out of the cutouts of as many galaxies of each class.
+
+    Parameters
+    ----------
+    store : Store
+    place : {"corner", "random", "elsewhere"}
+    where : Geometry
+    galaxies : int
+        Of each class.
+    train : TrainSettings
+    order : int
+        Of the tiles within which patches from elsewhere are dealt.
+    """
     decides = {
         "survey": store.content,
         "place": place,
@@ -112,9 +148,21 @@ def patches_step(
         "radius": where.radius,
         "galaxies": galaxies,
         "labels": labelling(train),
+        "dealt": order if place == "elsewhere" else None,
     }
-    made = partial(_cut, store=store, place=place, where=where, galaxies=galaxies, train=train)
-    return Step("patches", f"cut {place} patches", decides, made, store.needs)
+    made = partial(
+        _cut, store=store, place=place, where=where, galaxies=galaxies, train=train, order=order
+    )
+    return Step("patches", f"cut {place} patches", decides, made, store.needs, CODE)
+
+
+CODE = (
+    "experiments/patches.py",
+    "experiments/pictures.py",
+    "catalogs/cutouts",
+    "training/labels.py",
+    "training/splits.py",
+)
 
 
 def _cut(
@@ -127,6 +175,7 @@ def _cut(
     where: Geometry,
     galaxies: int,
     train: TrainSettings,
+    order: int,
 ) -> None:
     survey = Survey.open(store.at(needs))
     labels = read_labels(survey, train)
@@ -139,16 +188,41 @@ def _cut(
     allowed = where.places(place)
     drawn = hashed_uniform(rows, seed + 1)
     corners = allowed[(drawn * len(allowed)).astype(np.int64)]
-    patches = torch.zeros((len(rows), where.patch, where.patch, 3), dtype=torch.uint8)
+    side = where.patch * where.repeated
+    patches = torch.zeros((len(rows), side, side, 3), dtype=torch.uint8)
     kept = np.ones(len(rows), np.bool_)
     for batch in decoded(survey, rows, where.side):
         for i, pixels in zip(batch.positions, batch.pixels, strict=True):
             kept[i] = i not in batch.problems
             x, y = corners[i]
             square = pixels[y : y + where.patch, x : x + where.patch]
-            patches[i] = torch.from_numpy(np.ascontiguousarray(square))
+            larger = square.repeat(where.repeated, axis=0).repeat(where.repeated, axis=1)
+            patches[i] = torch.from_numpy(np.ascontiguousarray(larger))
         reporter.progress("decode", int(batch.positions[-1]) + 1, len(rows), "images")
     there = torch.from_numpy(kept)
     numbers = (labels.targets[chosen], rows, labels.ra[chosen], labels.dec[chosen])
-    tensors = [torch.from_numpy(values)[there] for values in numbers]
-    Pictures(patches[there], patches[there], *tensors).write(folder)
+    targets, of, ra, dec = (torch.from_numpy(values)[there] for values in numbers)
+    found = Pictures(patches[there], patches[there], targets, of, ra, dec)
+    if place == "elsewhere":
+        whose = torch.from_numpy(dealt(tile_of(ra.numpy(), dec.numpy(), order), seed))
+        have = whose >= 0
+        others = found.cutouts[whose[have]]
+        found = Pictures(others, others.clone(), targets[have], of[have], ra[have], dec[have])
+    found.write(folder)
+
+
+def dealt(tiles: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return whose patch each galaxy gets: another's of its tile, each one's once; -1 without one.
+
+    Parameters
+    ----------
+    tiles : ndarray of int64, shape (n,)
+    seed : int
+    """
+    found = np.full(len(tiles), -1)
+    random = np.random.default_rng(seed)
+    for tile in np.unique(tiles):
+        members = random.permutation(np.flatnonzero(tiles == tile))
+        if len(members) > 1:
+            found[members] = np.roll(members, 1)
+    return found

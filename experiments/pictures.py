@@ -133,7 +133,18 @@ def folded(settings: TrainSettings, fold: int, order: int) -> TrainSettings:
     """Return the settings of one fold, whose test blocks no other fold has.
 
     What a network can tell is asked, so nothing is to keep it from telling.
+
+    Raises
+    ------
+    InputError
+        There is no such fold.
     """
+    test = settings.split.test
+    if (fold + 1) * test > 1 + 1e-9:
+        raise InputError(
+            f"seeds {fold + 1} or more: with [train.split] test = {test:g} there are "
+            f"{int(1 / test + 1e-9)} folds; set fewer seeds, or a smaller test"
+        )
     split = replace(settings.split, order=order, fold=fold)
     return replace(settings, seed=settings.seed + fold, split=split, adversary=None)
 
@@ -173,7 +184,8 @@ def network_step(
         {"names": list(names), "settings": dump(settings)},
         partial(_tell, names=names, settings=settings),
         (pictures,),
-        ("training",),
+        ("training", "experiments/pictures.py"),
+        ("torch",),
     )
 
 

@@ -59,6 +59,15 @@ class Relabel:
         return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
+CODE = (
+    "experiments/relabel.py",
+    "catalogs/cutouts",
+    "training/debias.py",
+    "training/labels.py",
+    "training/splits.py",
+)
+
+
 def relabel_step(store: Store, what: Relabel) -> Step:
     """Return the step that makes the drawn survey, ``sky.zarr``, and finds theta."""
     values = dump(what.labels)
@@ -71,7 +80,14 @@ def relabel_step(store: Store, what: Relabel) -> Step:
         "galaxies": what.galaxies,
     }
     made = partial(_relabel, store=store, what=what)
-    return Step("relabel", "draw galaxies and de-bias their labels", decides, made, store.needs)
+    code = (
+        "experiments/relabel.py",
+        "catalogs/cutouts",
+        "training/labels.py",
+        "training/debias.py",
+    )
+    title = "draw galaxies and de-bias their labels"
+    return Step("relabel", title, decides, made, store.needs, code, ("scipy",))
 
 
 def _relabel(

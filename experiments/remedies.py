@@ -24,7 +24,7 @@ from experiments.networks import CHEAP, RUN, Store, based_on
 from experiments.product import Cell, Drawing, Product, Table
 from experiments.remedy_shifts import Measured, corrected, measure, summaries, swaps_of
 from experiments.remedy_words import MATRICES, METHOD, PAIRS, SUMMARY, findings, headline
-from experiments.sky_probe import TURNED
+from experiments.sky_draw import TURNED
 from experiments.steps import Step
 from experiments.swap_roles import FEWEST, refuse_thin
 from experiments.swaps import Answered, Training

@@ -7,259 +7,23 @@ there for no reason of the galaxies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass as settings_class
-from torch import Tensor, nn
 
 from catalogs.audit.comparison.chance import LEVEL
-from catalogs.cutouts.chosen import crop_of
-from catalogs.cutouts.store import Survey
-from catalogs.errors import InputError
-from catalogs.progress import Reporter
-from catalogs.sky import Region, tile_of
 from experiments.chance import Permuted, confusion, permuted_blocks
 from experiments.lab import Experiment, Lab
-from experiments.networks import CHEAP, RUN, Store, based_on, train_step
-from experiments.pictures import Answered, Pictures, check, folded, labelling, network_step, told
+from experiments.networks import Store, train_step
+from experiments.pictures import Answered, folded, network_step
+from experiments.probes import features_step, linear_step
 from experiments.product import Cell, Drawing, Product, Table, shown
-from experiments.steps import Step
-from training.augment import AugmentSettings
-from training.averaging import annotator_of
-from training.checkpoint import Run
-from training.data import read_views
-from training.fit import deterministic
-from training.labels import Labels, read_labels
-from training.models.base import GALAXY_ZOO_CROP, last_dense
-from training.settings import SplitSettings, TrainSettings, dump
-from training.splits import TEST, TRAIN, block_order, hashed_uniform
+from experiments.sky_draw import Settings, cutouts_step, draw
+from training.labels import read_labels
 
 PROBES = {"network": "a network on the cutouts", "features": "a line on the classifier's features"}
-DEEPER = 3  # orders by which blocks are finer than tiles
-PENALTY = 0.1  # inverse strength of the linear probe's ridge
-BATCH = 128
-
-TURNED = AugmentSettings(
-    zoom=1.0, gain=0.0, colour=0.0, saturation=0.0, background=0.0, noise=0.0, blur=0.0
-)
-"""Turned, mirrored and shifted only: what the sky does to brightness and noise must stay."""
-
-LEARNING = replace(CHEAP, augment=TURNED)
-
-
-@settings_class(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
-class Settings:
-    """What is asked.
-
-    Attributes
-    ----------
-    seeds : int
-        Folds, whose test blocks share nothing; with five every galaxy is tested once.
-    order : int
-        HEALPix order of the tiles to tell apart; order 0 has 12 on the sky.
-    regions : dict of str to str
-        Instead of tiles: names and ``RA0..RA1,DEC0..DEC1``, which must not overlap.
-    fewest : int
-        Galaxies of each class that a tile must have.
-    most : int
-        Galaxies of each class and tile that are drawn; the same number of every one.
-    train : TrainSettings
-        Of both networks; ``label`` names the classes. Its ``split.order`` is that of the blocks,
-        by default three finer than the tiles; of regions, that which makes 64 of each.
-    """
-
-    seeds: Annotated[int, Field(ge=1, le=5)] = 5
-    order: Annotated[int, Field(ge=0, le=6)] = 0
-    regions: dict[str, str] = Field(default_factory=dict)
-    fewest: Annotated[int, Field(ge=10)] = 200
-    most: Annotated[int, Field(ge=10)] = 500
-    train: Annotated[TrainSettings, based_on(LEARNING)] = LEARNING
-
-    def blocks(self, labels: Labels, drawn: Drawn) -> int:
-        """Return the order of the blocks."""
-        asked, at = self.train.split.order, drawn.chosen
-        if asked is None and self.regions:
-            return block_order(labels.ra[at], labels.dec[at], drawn.tiles)
-        return max(3, self.order + DEEPER) if asked is None else asked
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """Which galaxies are shown: positions among the labelled ones, and the tile of each."""
-
-    chosen: NDArray[np.int64]
-    tiles: NDArray[np.int64]
-    names: tuple[str, ...]
-
-
-def draw(labels: Labels, settings: Settings) -> Drawn:
-    """Return as many galaxies of every class from every tile, so that the mix tells nothing.
-
-    Raises
-    ------
-    InputError
-        Fewer than two tiles have enough galaxies, or regions overlap.
-    """
-    if settings.regions:
-        inside = np.stack(
-            [Region.parse(r).contains(labels.ra, labels.dec) for r in settings.regions.values()]
-        )
-        if inside.sum(axis=0).max(initial=0) > 1:
-            raise InputError("regions overlap; a galaxy must lie in one of them")
-        kinds = np.where(inside.any(axis=0), inside.argmax(axis=0), -1)
-        every = list(settings.regions)
-    else:
-        found, kinds = np.unique(
-            tile_of(labels.ra, labels.dec, settings.order), return_inverse=True
-        )
-        every = [f"tile {tile}" for tile in found.tolist()]
-    counts = np.array(
-        [
-            [np.sum((kinds == k) & (labels.targets == c)) for c in range(len(labels.names))]
-            for k in range(len(every))
-        ]
-    )
-    usable = np.flatnonzero(counts.min(axis=1) >= settings.fewest)
-    if len(usable) < 2:
-        raise InputError(
-            f"{len(usable)} tiles have {settings.fewest} galaxies of each class; two are needed: "
-            "set fewest, order or regions"
-        )
-    count = min(settings.most, int(counts[usable].min()))
-    rank = hashed_uniform(labels.rows, settings.train.split.seed)
-    parts = []
-    for k in usable:
-        for c in range(len(labels.names)):
-            members = np.flatnonzero((kinds == k) & (labels.targets == c))
-            parts.append(members[np.argsort(rank[members])[:count]])
-    chosen = np.sort(np.concatenate(parts))
-    place = np.searchsorted(usable, kinds[chosen]).astype(np.int64)
-    return Drawn(chosen, place, tuple(every[k] for k in usable))
-
-
-def cutouts_step(store: Store, settings: Settings, size: int) -> Step:
-    """Return the step that reads the cutouts of the galaxies that are shown."""
-    decides = {
-        "survey": store.content,
-        "order": settings.order,
-        "regions": settings.regions,
-        "fewest": settings.fewest,
-        "most": settings.most,
-        "size": size,
-        "labels": labelling(settings.train),
-    }
-    made = partial(_read, store=store, settings=settings, size=size)
-    return Step("cutouts", "read cutouts", decides, made, store.needs)
-
-
-def _read(
-    folder: Path,
-    needs: Sequence[Path],
-    reporter: Reporter,
-    *,
-    store: Store,
-    settings: Settings,
-    size: int,
-) -> None:
-    survey = Survey.open(store.at(needs))
-    labels = read_labels(survey, settings.train)
-    drawn = draw(labels, settings)
-    rows = labels.rows[drawn.chosen]
-    crop = crop_of(survey, settings.train.crop, GALAXY_ZOO_CROP)
-    views = read_views(survey, rows, crop, size, reporter)
-    kept = drawn.chosen[views.kept]
-    numbers = (drawn.tiles[views.kept], labels.rows[kept], labels.ra[kept], labels.dec[kept])
-    Pictures(views.wide, views.cutouts, *map(torch.from_numpy, numbers)).write(folder)
-
-
-def features_step(cutouts: Step, classifier: Step) -> Step:
-    """Return the step that keeps what the classifier's last layer sees of each cutout."""
-    return Step(
-        "features",
-        "features of the classifier",
-        {},
-        _features,
-        (cutouts, classifier),
-        ("training",),
-    )
-
-
-FEATURES = "features.npy"
-
-
-def _features(folder: Path, needs: Sequence[Path], _: Reporter) -> None:
-    model = annotator_of(Run.open(needs[1] / RUN))
-    with deterministic(1, 0):
-        values = penultimate(model, Pictures.read(needs[0]).cutouts)
-    np.save(folder / FEATURES, values, allow_pickle=False)
-
-
-def penultimate(model: nn.Module, cutouts: Tensor) -> NDArray[np.float32]:
-    """Return the input of a network's last dense layer, means over views, shape (n, width).
-
-    Raises
-    ------
-    InputError
-        The network has no dense layer.
-    """
-    seen: list[Tensor] = []
-    hook = last_dense(model).register_forward_hook(
-        lambda _, given, __: seen.append(given[0].clone())
-    )
-    parts = []
-    with torch.inference_mode():
-        for batch in torch.split(cutouts, BATCH):
-            seen.clear()
-            model(batch)
-            parts.append(torch.stack(seen).mean(dim=0))
-    hook.remove()
-    return np.asarray(torch.cat(parts).numpy(), np.float32)
-
-
-def linear_step(
-    features: Step, cutouts: Step, split: SplitSettings, names: tuple[str, ...]
-) -> Step:
-    """Return the step that fits a logistic regression to the features of one fold."""
-    assert split.order is not None
-    return Step(
-        "line",
-        f"tell the tile from features, fold {split.fold}",
-        {"split": dump(TrainSettings(split=split))["split"], "penalty": PENALTY},
-        partial(_line, split=split, names=names),
-        (cutouts, features),
-    )
-
-
-def _line(
-    folder: Path,
-    needs: Sequence[Path],
-    _: Reporter,
-    *,
-    split: SplitSettings,
-    names: tuple[str, ...],
-) -> None:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    pictures = Pictures.read(needs[0])
-    features = np.load(needs[1] / FEATURES, allow_pickle=False).astype(np.float64)
-    roles, targets = pictures.roles(split), pictures.targets.numpy()
-    check(pictures, roles, names)
-    model = make_pipeline(
-        StandardScaler(), LogisticRegression(C=PENALTY, max_iter=2000, class_weight="balanced")
-    )
-    model.fit(features[roles == TRAIN], targets[roles == TRAIN])
-    told(pictures, roles, split, model.predict(features[roles == TEST])).write(folder)
 
 
 def run(lab: Lab, settings: Settings) -> Product:
@@ -299,6 +63,7 @@ def product(found: Mapping[str, Answered], names: tuple[str, ...], galaxies: int
             "permuted": test.mean,
             "permuted_sd": test.sd,
             "p": test.p,
+            "detectable": test.detectable(LEVEL),
         }
         for probe, test in tests.items()
     ]
@@ -348,6 +113,7 @@ _PROBE_COLUMNS = {
     "permuted": "mean balanced accuracy when blocks are given the tiles of others",
     "permuted_sd": "its standard deviation",
     "p": "one-sided p of the balanced accuracy among these",
+    "detectable": f"balanced accuracy found with 80% power at level {LEVEL}, about",
 }
 _ANSWERS = {
     "probe": _WHICH,
@@ -390,11 +156,12 @@ def _answers(found: Mapping[str, Answered], names: tuple[str, ...]) -> list[dict
 
 
 def _finding(probe: str, test: Permuted, names: tuple[str, ...]) -> str:
-    what = PROBES[probe]
+    what, found = PROBES[probe], test.detectable(LEVEL)
     return (
         f"{what[0].upper()}{what[1:]}: balanced accuracy {100 * test.value:.1f}% over {len(names)} "
-        f"tiles, chance {100 / len(names):.1f}% (exchanged blocks: {100 * test.mean:.1f}% +- "
-        f"{100 * test.sd:.1f}%), p = {shown(test.p)}."
+        f"tiles, chance {100 / len(names):.1f}% (exchanged blocks: {100 * test.mean:.1f}% ± "
+        f"{100 * test.sd:.1f}%), p = {shown(test.p)}; with 80% power {100 * found:.1f}% would have "
+        f"been found at level {LEVEL}."
     )
 
 

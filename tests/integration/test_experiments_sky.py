@@ -16,15 +16,22 @@ from surveys import encode, scattered
 
 from catalogs.audit.reading.experiments import read_experiment
 from catalogs.config import parse
+from catalogs.cutouts.chosen import decoded
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
+from catalogs.progress import Silent
 from catalogs.sky import Region
-from experiments import blank_sky, lab, sky_probe
+from experiments import blank_sky, blank_words, lab, patches, sky_draw
+from experiments.networks import Store
+from experiments.pictures import Pictures
+from experiments.steps import Steps
 from training.labels import Labels
+from training.settings import TrainSettings
 from training.splits import tile_of
 
 NAMES = ("elliptical", "spiral")
+ORDER = 2
 REGIONS = {"east": "0..180,-90..90", "west": "180..360,-90..90"}
 LEARN = {
     "epochs": 4,
@@ -65,50 +72,115 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def blank(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("blank") / "out"
-    settings = parse(blank_sky.Settings, {"seeds": 2, "train": LEARN}, "settings")
+    values = {"seeds": 2, "train": LEARN | {"split": {"order": ORDER}}}
+    values["places"] = ["corner", "elsewhere"]
+    settings = parse(blank_sky.Settings, values, "settings")
     lab.run("blank-sky", out, survey, settings)
     return out
 
 
 def test_blank_sky_says_what_its_networks_told(blank, survey):
     document = json.loads((blank / "results.json").read_text())
-    answers = pq.read_table(blank / "answers.parquet").to_pydict()
-    (whole,) = document["tables"]["places"]["rows"]
-    table = confusion_matrix(answers["label"], answers["answer"], labels=NAMES)
-    assert [[whole[f"{a}_as_{b}"] for b in NAMES] for a in NAMES] == table.tolist()
-    right, n, chance = int(np.trace(table)), int(table.sum()), table.sum(axis=1).max() / table.sum()
-    test = stats.binomtest(right, n, chance, alternative="greater")
-    assert (whole["right"], whole["n"]) == (right, n)
-    assert whole["p"] == pytest.approx(test.pvalue, rel=1e-9)
-    assert whole["accuracy"] > 0.9
-    assert "corner patches" in document["headline"]
+    every = pq.read_table(blank / "answers.parquet").to_pandas()
+    rows = {row["place"]: row for row in document["tables"]["places"]["rows"]}
+    assert list(rows) == ["corner", "elsewhere"]
+    for place, row in rows.items():
+        of = every[every["place"] == place]
+        table = confusion_matrix(of["label"], of["answer"], labels=NAMES)
+        assert [[row[f"{a}_as_{b}"] for b in NAMES] for a in NAMES] == table.tolist()
+        right, n, chance = np.trace(table), table.sum(), table.sum(axis=1).max() / table.sum()
+        test = stats.binomtest(int(right), int(n), chance, alternative="greater")
+        assert (row["right"], row["n"]) == (right, n)
+        assert row["p"] == pytest.approx(test.pvalue, rel=1e-9)
+    assert rows["corner"]["accuracy"] > 0.9
+    # What goes with the single galaxy is not told from another's patch.
+    assert rows["elsewhere"]["p"] > 0.01
+    assert "corners of the galaxy's own cutout" in document["headline"]
+    assert "other galaxies" not in document["headline"]
+    said = " ".join(document["findings"])
+    assert "(1) the galaxy's own outskirts" in said
+    assert "what tells it goes with the single galaxy" in said
     assert document["settings"]["train"]["augment"]["noise"] == 0
-    assert any("only corners" in finding for finding in document["findings"])
-    (told,) = read_experiment(str(blank), survey).told  # as an audit reads it
-    assert (told.what, told.test.right, told.tells) == ("corner", right, True)
+    told = read_experiment(str(blank), survey).told  # as an audit reads it
+    assert [(one.what, one.test.right) for one in told] == [(p, rows[p]["right"]) for p in rows]
+    assert told[0].tells
+    answers = every[every["place"] == "corner"].to_dict("list")
+    n = len(answers["row"])
     # Each galaxy is tested once, and its label is the survey's.
     store = Survey.open(survey)
     assert len(set(answers["row"])) == n
     assert store.column("label")[answers["row"]].tolist() == answers["label"]
-    order = 3
-    tiles = tile_of(store.column("ra"), store.column("dec"), order)[answers["row"]]
+    tiles = tile_of(store.column("ra"), store.column("dec"), ORDER)[answers["row"]]
     first, second = (set(tiles[np.asarray(answers["fold"]) == fold]) for fold in (0, 1))
     assert not first & second
 
 
-def test_patches_are_those_of_the_images(blank):
+def pictures_of(blank: Path, place: str) -> Pictures:
+    steps = json.loads((blank / "results.json").read_text())["steps"]
+    (name,) = [name for name, one in steps.items() if one["decides"].get("place") == place]
+    return Pictures.read(blank / "steps" / name)
+
+
+def test_patches_are_those_of_the_images(blank, survey, tmp_path):
     """The corners of a spiral are brighter; patches that show its middle would be darker."""
-    (folder,) = (blank / "steps").glob("patches-*")
-    pictures = blank_sky.Pictures.read(folder)
+    pictures = pictures_of(blank, "corner")
     level = pictures.cutouts[..., :2].float().mean(dim=(1, 2, 3)).numpy()
     spiral = pictures.targets.numpy() == 1
     assert pictures.cutouts.shape[1:] == (16, 16, 3)
     assert level[spiral].min() > 35 > 20 > level[~spiral].max()
+    # Smaller ones at random places beside the galaxy, each pixel twice.
+    where = patches.Geometry(64, 16, 22.2).of_place("random")
+    step = patches.patches_step(Store(survey), "random", where, 40, TrainSettings(), ORDER)
+    found = Pictures.read(*Steps(tmp_path, Silent()).make([step]))
+    beside = found.cutouts.numpy()
+    assert beside.shape == (80, 18, 18, 3)
+    assert np.array_equal(beside[:, ::2, ::2], beside[:, 1::2, 1::2])
+    whole = next(decoded(Survey.open(survey), found.rows[:1].numpy(), 64)).pixels[0]
+    small = beside[0, ::2, ::2]
+    squares = [whole[y : y + 9, x : x + 9] for x, y in where.places("random")]
+    assert any(np.array_equal(small, square) for square in squares)
+    # Elsewhere: another one's patch, of the same tile.
+    dealt = pictures_of(blank, "elsewhere")
+    tiles = dict(
+        zip(pictures.rows.tolist(), tile_of(pictures.ra, pictures.dec, ORDER), strict=True)
+    )
+    seen = pictures.cutouts.flatten(1).numpy()
+    row_of = {bytes(one): row for one, row in zip(seen, tiles, strict=True)}
+    given = [row_of[bytes(one)] for one in dealt.cutouts.flatten(1).numpy()]
+    own = dealt.rows.tolist()
+    assert len(set(given)) == len(own) > 300
+    assert all(a != b and tiles[a] == tiles[b] for a, b in zip(given, own, strict=True))
+    alone = set(tiles) - set(own)
+    assert all(list(tiles.values()).count(tiles[row]) == 1 for row in alone)
+
+
+def test_patches_of_others_say_nothing_of_a_class():
+    """Over many deals a galaxy's class and its patch's are independent, however small tiles."""
+    random = np.random.default_rng(6)
+    tiles, alike = np.repeat(np.arange(300), [1, 2, 3] * 100), []
+    for seed in range(40):
+        classes, whose = random.integers(0, 2, 600), patches.dealt(tiles, seed)
+        here = whose >= 0
+        assert here.sum() == 500
+        alike.append(np.mean(classes[whose[here]] == classes[here]))
+    assert abs(np.mean(alike) - 0.5) < 4 * 0.5 / np.sqrt(40 * 250)
+
+
+def test_what_follows_the_galaxy_comes_first():
+    row = {"place": "corner", "p": 1e-9}
+    level = {"place": "corner", "of_pixels": "mean", "elliptical": 6.09, "spiral": 5.68, "p": 1e-9}
+    fixed = " ".join(blank_words.reasons([row], [], NAMES, follow=False))
+    assert "(1) how galaxies were observed" in fixed
+    for levels, follow in (([], True), ([level], False), ([level], True)):
+        said = " ".join(blank_words.reasons([row], levels, NAMES, follow=follow))
+        assert "(1) the galaxy's own outskirts" in said
+        assert ("median 6.0900 beside elliptical" in said) == bool(levels)
+    assert not blank_words.reasons([row | {"p": 0.5}], [], NAMES, follow=True)
 
 
 def test_the_probes_tell_the_half_of_the_sky(survey, tmp_path):
     values = {"seeds": 1, "regions": REGIONS, "fewest": 50, "most": 100, "train": LEARN}
-    settings = parse(sky_probe.Settings, values, "settings")
+    settings = parse(sky_draw.Settings, values, "settings")
     lab.run("sky-probe", tmp_path / "out", survey, settings)
     document = json.loads((tmp_path / "out" / "results.json").read_text())
     answers = pq.read_table(tmp_path / "out" / "answers.parquet").to_pandas()
@@ -132,7 +204,7 @@ def test_the_probes_tell_the_half_of_the_sky(survey, tmp_path):
     assert network["p"] < 0.01
     # As many of each class from each half.
     (folder,) = (tmp_path / "out" / "steps").glob("cutouts-*")
-    pictures = sky_probe.Pictures.read(folder)
+    pictures = Pictures.read(folder)
     labels = store.column("label")[pictures.rows.numpy()]
     counts = np.unique(list(zip(pictures.targets.tolist(), labels, strict=True)), axis=0)
     assert len(counts) == 4
@@ -141,17 +213,17 @@ def test_the_probes_tell_the_half_of_the_sky(survey, tmp_path):
 
 def test_every_region_has_blocks_enough_for_every_role():
     regions = {"a": "0..20,0..20", "b": "180..220,0..20"}
-    settings = parse(sky_probe.Settings, {"regions": regions, "fewest": 10}, "settings")
+    settings = parse(sky_draw.Settings, {"regions": regions, "fewest": 10}, "settings")
     ra, dec = np.random.default_rng(3).uniform(0, 20, (2, 4000))
     ra[::2] = 180 + 2 * ra[::2]
     classes = np.array(NAMES)[np.arange(4000) // 2 % 2]
     labels = Labels(np.arange(4000), classes, NAMES, ra, dec, "")
-    drawn = sky_probe.draw(labels, settings)
+    drawn = sky_draw.draw(labels, settings)
     healpix = HEALPix(2 ** settings.blocks(labels, drawn), order="nested")
     for tile in range(2):
         here = drawn.chosen[drawn.tiles == tile]
         assert len(np.unique(healpix.lonlat_to_healpix(ra[here] * u.deg, dec[here] * u.deg))) >= 64
-    assert sky_probe.Settings().blocks(labels, drawn) == 3
+    assert sky_draw.Settings().blocks(labels, drawn) == 3
 
 
 @pytest.mark.parametrize(
@@ -160,7 +232,8 @@ def test_every_region_has_blocks_enough_for_every_role():
         ("sky-probe", {"fewest": 400}, "two are needed"),
         ("sky-probe", {"regions": {"a": "0..200,-90..90", "b": "100..300,-9..9"}}, "overlap"),
         ("blank-sky", {"patch": 32, "train": LEARN}, "smaller patch"),
-        ("blank-sky", {"places": ["random"], "train": LEARN}, "ask for corners"),
+        ("blank-sky", {"train": LEARN | {"split": {"test": 0.3}}}, "there are 3 folds"),
+        ("sky-probe", {"fewest": 10, "train": LEARN | {"split": {"test": 0.3}}}, "there are 3 fol"),
     ],
 )
 def test_what_cannot_be_probed_is_refused(survey, tmp_path, name, values, said):

@@ -75,8 +75,8 @@ def folders(
     probed: dict[str, Answered],
 ) -> tuple[str, str]:
     where = tmp_path_factory.mktemp("experiments")
-    geometry = Geometry(side=64, patch=16, radius=16.0)
-    blank = blank_sky.product(told, [], ("a_as_b", "b"), geometry, blank_sky.Settings())
+    patches = dict.fromkeys(told, Geometry(side=64, patch=16, radius=16.0))
+    blank = blank_sky.product(told, [], ("a_as_b", "b"), patches, blank_sky.Settings(), True)
     probe = sky_probe.product(probed, ("tile 1", "tile 2", "as"), 600)
     return (
         str(write(where / "blank", "blank-sky", blank)),
@@ -154,6 +154,7 @@ def test_the_report_shows_them_as_support(audited: tuple[AuditResult, AuditResul
     for text in (said, page):
         assert "no part of the verdict or its cause" in text
     assert "even honest corners" in page
+    assert "means that labels go with" not in page
     assert "Not checked: the audited table does not say" in page
     assert HOSTILE not in page
     assert 'id="experiments"' not in audited[0].report.read_text(encoding="utf-8")

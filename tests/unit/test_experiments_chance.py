@@ -11,7 +11,14 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from statsmodels.stats.proportion import proportion_confint
 
 from catalogs.audit.comparison.chance import against_chance
-from experiments.chance import balanced_accuracy, confusion, permuted_blocks
+from catalogs.errors import InputError
+from experiments.chance import (
+    Permuted,
+    balanced_accuracy,
+    confusion,
+    detectable,
+    permuted_blocks,
+)
 from experiments.patches import Geometry
 
 
@@ -31,6 +38,27 @@ def test_a_confusion_matrix_against_chance():
     tail = stats.hypergeom.sf(table[1, 1] - 1, 301, table[1].sum(), table[:, 1].sum())
     assert test.fisher_p == pytest.approx(float(tail), rel=1e-9)
     assert balanced_accuracy(table) == pytest.approx(balanced_accuracy_score(targets, answers))
+
+
+@pytest.mark.parametrize(("n", "chance"), [(300, 0.5), (2000, 0.52), (6, 0.5), (7, 0.5)])
+def test_the_accuracy_that_would_have_been_found(n, chance):
+    found = detectable(n, chance, 0.01)
+    # The fewest right answers that scipy's own test finds, and how often so many are given.
+    ps = [
+        stats.binomtest(k, n, chance, alternative="greater").pvalue
+        for k in range(int(n * chance), n + 1)
+    ]
+    below = [int(n * chance) + i for i, p in enumerate(ps) if p < 0.01]
+    if not below:
+        assert np.isnan(found)
+        return
+    assert stats.binom.sf(below[0] - 1, n, found) == pytest.approx(0.8, abs=1e-9)
+
+
+def test_the_power_of_exchanged_blocks():
+    drawn = stats.norm(0.34, 0.02)
+    found = Permuted(0.4, 0.01, 0.34, 0.02).detectable(0.01)
+    assert stats.norm(found, 0.02).sf(drawn.isf(0.01)) == pytest.approx(0.8)
 
 
 def test_exchanged_blocks_agree_with_all_exchanges():
@@ -80,4 +108,16 @@ def test_patches_keep_off_the_galaxy(side, patch, radius):
         (0, last),
         (last, last),
     }
-    assert where.room == ((side // 2, 0) in found and side / 2 - radius >= patch)
+    middle = (side - where.room) // 2
+    for larger, fits in ((0, True), (1, False)):
+        one = Geometry(side, where.room + larger, radius)
+        assert (one.nearest(np.array([middle]), np.array([0]))[0] >= radius) == fits
+
+
+def test_patches_anywhere_are_smaller_where_they_must_be():
+    assert Geometry(120, 30, 41.7).of_place("random").patch == 18
+    assert Geometry(120, 30, 41.7).of_place("corner").patch == 30
+    small = Geometry(64, 16, 22.2).of_place("random")
+    assert (small.patch, small.repeated) == (9, 2)  # 18 px for a network of at least 16
+    with pytest.raises(InputError, match=r"no patch of 8 px fits beside .* ask for corners"):
+        Geometry(48, 16, 16.7).of_place("random")

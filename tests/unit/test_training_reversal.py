@@ -16,7 +16,7 @@ from torch.nn import functional
 from catalogs.config import parse
 from catalogs.errors import InputError
 from catalogs.progress import Silent
-from experiments.sky_probe import penultimate
+from experiments.probes import penultimate
 from training.fit import fit, predict, read_log
 from training.network import Classifier
 from training.objective import Objective, Sample

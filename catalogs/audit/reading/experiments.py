@@ -1,7 +1,7 @@
 """Experiments on the same survey, from the ``results.json`` that ``skytally experiment`` writes.
 
 Two of them say something beside an audit (docs/experiments.md): ``blank-sky``, whether the class is
-told from sky that does not show the galaxy, and ``sky-probe``, whether the part of the sky is told
+told from patches of sky beside the galaxy, and ``sky-probe``, whether the part of the sky is told
 from the cutout. Their counts are read and tested here anew; what the file calls their p must agree.
 """
 
@@ -24,7 +24,7 @@ RESULTS = "results.json"
 BLANK_SKY, SKY_PROBE = "blank-sky", "sky-probe"
 _SCHEMA = 1
 _MOST_BYTES = 256 << 20
-_KINDS = {BLANK_SKY: ("corner", "random"), SKY_PROBE: ("network", "features")}
+_KINDS = {BLANK_SKY: ("corner", "random", "elsewhere"), SKY_PROBE: ("network", "features")}
 _SAME = 1e-6  # relative, of a p that was computed elsewhere
 
 

@@ -15,9 +15,10 @@ NOTE = (
     "own, not the audited one."
 )
 _MEANING = {
-    BLANK_SKY: "That a class is told from sky without the galaxy means that labels go with how "
-    "galaxies were observed. Where a cutout's scale follows the galaxy's size, even honest corners "
-    "may tell it.",
+    BLANK_SKY: "That a class is told from patches beside the galaxy has three possible reasons, "
+    "which this does not tell apart: the galaxy's own outskirts, which reach into the patch; noise "
+    "and neighbours, magnified where a cutout's scale follows the galaxy's size; and how galaxies "
+    "were observed, if labels go with that. So even honest corners may tell it.",
     SKY_PROBE: "That the part of the sky is told means that cutouts carry marks of where they were "
     "taken, or that galaxies differ between the parts; not that a classifier's answers follow it.",
 }
@@ -32,6 +33,7 @@ _ASKED = {BLANK_SKY: "the class", SKY_PROBE: "the part of the sky"}
 _BY = {
     "corner": "corners of cutouts",
     "random": "random places beside the galaxies",
+    "elsewhere": "corners of other galaxies' cutouts in the same tile",
     "network": "cutouts, by a network",
     "features": "a classifier's features, by a line",
 }

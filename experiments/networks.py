@@ -93,8 +93,16 @@ def two_classes(lab: Lab, settings: TrainSettings) -> tuple[str, str]:
     Raises
     ------
     InputError
-        There are more, or a tree is asked for: an experiment compares two.
+        There is no such column, there are more classes, or a tree is asked for: an experiment
+        compares two.
     """
+    there = lab.survey.column_names
+    if settings.tree is None and settings.label not in there:
+        some = ", ".join(there[:SHOWN]) + (", ..." if len(there) > SHOWN else "")
+        raise InputError(
+            f"{lab.path} has no column {settings.label!r}; it has {some}: name the labels' column "
+            "with [train] label"
+        )
     names = read_labels(lab.survey, settings).names
     if settings.tree is not None or len(names) != 2:
         some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

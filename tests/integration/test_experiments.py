@@ -382,6 +382,9 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, bright):
         lab.run("training-size", tmp_path / "out")
     with pytest.raises(InputError, match="has elliptical and spiral; name them"):
         lab.run("sky-swap", tmp_path / "swap", bright, sky_swap.Settings(spiral="disk"))
+    nameless = parse(sky_swap.Settings, {"train": {"label": "kind"}}, "settings")
+    with pytest.raises(InputError, match=r"has no column 'kind'; it has .*name the labels"):
+        lab.run("sky-swap", tmp_path / "swap", bright, nameless)
     thin = {"regions": {"a": "0..180,-90..90", "b": "200..230,0..40"}, "folds": 0}
     with pytest.raises(InputError, match=r"region b has \d+ test galaxies .* nothing was trained"):
         lab.run("sky-swap", tmp_path / "thin", bright, parse(sky_swap.Settings, thin, "settings"))

@@ -262,7 +262,7 @@ def audit(
         bool,
         typer.Option(
             "--labels-blind",
-            help="Declare: labelled objects were drawn at random within each place compared.",
+            help="Declare: labelled objects are a random draw in each place, unseen in training.",
         ),
     ] = False,
     region: Annotated[

@@ -7,7 +7,7 @@ that varies: an audit names less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ from catalogs.audit.labels.attribution import (
     sky_difference,
     stratified_rates_p,
 )
-from catalogs.audit.labels.prediction_powered import Answers, Sample
+from catalogs.audit.labels.prediction_powered import Sample, stacked
 from catalogs.audit.labels.strata import BINS, same_draw_p
 from catalogs.audit.region import Cap
 from catalogs.audit.report.paired_document import explained
@@ -292,7 +292,7 @@ def bright(skies: int) -> Row:
     rng = np.random.default_rng(110)
     inside, by_bin = zip(*(_bright_side(1, LOST, rng) for _ in range(skies)), strict=True)
     outside, rest = zip(*(_bright_side(_REST, 0.0, rng) for _ in range(skies)), strict=True)
-    names = judged(_stacked(inside), _stacked(outside))
+    names = judged(stacked(inside), stacked(outside))
     p = [2 * min(same_draw_p(*a), same_draw_p(*b)) for a, b in zip(by_bin, rest, strict=True)]
     read = np.where(np.array(p) < BLIND_LEVEL, UNDETERMINED, names[0])
     checks = [
@@ -341,7 +341,7 @@ def easier(skies: int) -> Row:
 
     def side(labels: int, objects: int, p: float, easy: float) -> Sample:
         known, rest = (rng.multinomial(n, (easy, 1 - easy)) for n in (labels, objects - labels))
-        return _stacked(
+        return stacked(
             [
                 _drawn(int(known[kind]), int(rest[kind]), p, rates, rng)
                 for kind, rates in enumerate((EASY, HARD))
@@ -351,7 +351,7 @@ def easier(skies: int) -> Row:
     inside = [side(INSIDE, 34_000, P - 0.04, 0.75) for _ in range(skies)]
     outside = [side(OUTSIDE, 966_000, P, 0.5) for _ in range(skies)]
     p_equal = [stratified_rates_p(*pair) for pair in zip(inside, outside, strict=True)]
-    whole = [_stacked([one.sum() for one in of]) for of in (inside, outside)]
+    whole = [stacked([one.sum() for one in of]) for of in (inside, outside)]
     plain = judged(*whole)[0]
     names = judged(*whole, np.maximum(rates_test(*whole).p, p_equal))[0]
     checks = [
@@ -365,14 +365,3 @@ def easier(skies: int) -> Row:
     )
     name = "attribution: a sky of easier galaxies"
     return Row(name, name, skies, checks, note)
-
-
-def _stacked(samples: Sequence[Sample]) -> Sample:
-    """Return samples of shape () as one of shape (n,)."""
-
-    def put(parts: list[Answers]) -> Answers:
-        sums = ([getattr(one, name) for one in parts] for name in ("n", "total", "squares"))
-        return Answers(*map(np.array, sums))
-
-    names = ("unlabelled", "others", "members")
-    return Sample(*(put([getattr(one, name) for one in samples]) for name in names))

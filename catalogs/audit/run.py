@@ -105,7 +105,9 @@ def audit(
     if settings.correct and read.labelled is not None:
         require_blind(read.labelled, analysis.order, found)
     corrected = _corrected(analysis, read, settings)
-    document = documents.build(analysis, counts, read.tally, read.columns, settings, str(source))
+    document = documents.build(
+        analysis, counts, read.tally, read.columns, settings, str(source), read.census
+    )
     document["provenance"]["inputs"] = inputs.identify(source, settings, covariates)
     if read.gathered is not None:
         evidence = read.gathered.evidence
@@ -130,6 +132,8 @@ def audit(
     training, gallery = None, None
     if settings.training_sky is not None:
         training = training_sky.read_tiles(settings.training_sky)
+        if read.labelled is not None:
+            document["notes"].append(label_document.seen_note(read.labelled, training))
     if settings.cutouts is not None:
         table = analysis.tables[0]
         gallery = cutouts.gather(settings.cutouts, source, read.columns, table, settings)

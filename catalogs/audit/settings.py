@@ -21,6 +21,8 @@ NO_SHAPE = (
     *("merger", "mergers", "merging", "unknown", "uncertain", "unsure", "undetermined", "unclear"),
     *("dont_know", "don't know", "dont know", "artifact", "artefact", "star", "star_or_artifact"),
 )  # in any case
+# What software writes for no value, as it writes it: "none" may be a class, "None" is not.
+NO_VALUE = ("", "nan", "NaN", "None", "null", "NULL", "N/A", "n/a", "NA", "<NA>", "NaT", "-", "--")
 DEFAULT_RADII = (5.0, 10.0, 15.0, 20.0, 30.0, 90.0)  # degrees
 
 
@@ -78,8 +80,9 @@ class AuditSettings:
         ``TABLE[:COLUMN]``, matched by id, else by position.
     labels_blind : bool
         A declaration by who made the labels: within each place that is compared the labelled
-        objects were drawn at random, whatever their answer, brightness or size. It is tested as
-        far as answers and covariates can tell; without it a sky is named only where the labelled
+        objects were drawn at random, whatever their answer, brightness or size, and the classifier
+        was not trained on them. The draw is tested as far as answers and covariates can tell, the
+        training is not; without it a sky is named only where the labelled
         objects alone show it.
     region : str, optional
         The part of the sky where labels are compared with the rest, ``ra=0:20,dec=0:20`` or

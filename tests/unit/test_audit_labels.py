@@ -22,6 +22,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 from catalogs import sky
 from catalogs.audit.labels import labelled
 from catalogs.audit.labels.attribution import labelled_difference, rates_test, sky_difference
+from catalogs.audit.labels.confusion import confusion
 from catalogs.audit.labels.prediction_powered import Sample
 from catalogs.audit.labels.remedies import fall, remedies
 from catalogs.audit.reading.covariates import Covariates
@@ -320,7 +321,7 @@ def test_remedies_follow_the_mistakes(
         Cap(0, 0, 10),
         True,
         cause,
-        *(labelled.confusion(side(*rates), hard=True) for rates in (inside, inside, outside)),
+        *(confusion(side(*rates), hard=True) for rates in (inside, inside, outside)),
         rates_test(side(*inside), side(*outside)),
         0.5,
         False,
@@ -348,7 +349,7 @@ def test_remedies_follow_the_mistakes(
 
 
 def test_a_fall_of_a_rate_has_newcombes_interval() -> None:
-    rates = [labelled.confusion(Sample.of_labels(m, 0, 0), hard=True).tpr for m in FEW]
+    rates = [confusion(Sample.of_labels(m, 0, 0), hard=True).tpr for m in FEW]
     found = fall("true members", "missed", *rates)
     assert found is not None
     (a, b) = ((m[1][1], sum(m[1])) for m in FEW)
@@ -415,7 +416,7 @@ def test_labels_of_bright_objects_name_no_sky(tmp_path: Path) -> None:
     assert found["labels_alone"]["difference"] == pytest.approx(a.mean() - b.mean())
     z = (a.mean() - b.mean()) / np.hypot(a.std() / len(a) ** 0.5, b.std() / len(b) ** 0.5)
     assert found["labels_alone"]["z"] == pytest.approx(z, rel=0.02)
-    told = "\n".join(label_document._attribution_lines(found))
+    told = "\n".join(label_document._attribution_lines(found, "spiral"))
     assert "do mistakes differ? no sign of it" in told
     assert "do labels alone show it? no sign of it" in told
 
@@ -590,6 +591,8 @@ def test_a_table_of_labels_is_matched_by_id_or_position(tmp_path: Path) -> None:
         "labels": 10_001,
         "matched": 10_000,
         "contradicting": 0,
+        "no_shape": 0,
+        "values": [("elliptical", 5144), ("spiral", 4857)],
         "counted": "labels: truth is spiral",
     }
 
@@ -606,7 +609,7 @@ def test_numbers_are_labels_of_any_answer(tmp_path: Path) -> None:
         asked = AuditSettings(truth="truth", answer="merger")
         found = read_all(tmp_path / "sky.parquet", asked, Covariates((), [], ""), Silent())
         assert found.labelled is not None
-        whole = labelled.confusion(found.labelled.tiles.sum(), hard=True)
+        whole = confusion(found.labelled.tiles.sum(), hard=True)
         assert np.array(whole.matrix).tolist() == np.array(expected).tolist()
 
 

@@ -492,7 +492,12 @@ def test_settings_are_checked(wrong: dict) -> None:
 
 def test_extra_classes_are_in_the_denominator_only_when_asked(tmp_path: Path) -> None:
     """Oracle: fractions counted by hand; the rows of every case make the table's."""
-    said = ["spiral"] * 5 + ["elliptical"] * 3 + ["Merger"] * 2 + ["unknown", "edge_on", None, ""]
+    said = (
+        ["spiral"] * 5
+        + ["elliptical"] * 3
+        + ["Merger"] * 2
+        + ["unknown", "edge_on", None, "nan", "--", ""]
+    )
     ra = np.linspace(10, 20, len(said))
     pq.write_table(pa.table({"ra": ra, "dec": ra, "label": said}), tmp_path / "t.parquet")
 
@@ -504,10 +509,11 @@ def test_extra_classes_are_in_the_denominator_only_when_asked(tmp_path: Path) ->
         assert tally.rows == len(answers) + tally.other_answer + tally.no_answer == len(said)
         return float(answers.sum()), len(answers), tally.other_answer, tally.no_answer
 
-    assert counted() == (5, 10, 3, 1)  # "" and edge_on are answers like others
-    assert counted(among="all") == (5, 13, 0, 1)
-    assert counted(among="spiral|elliptical") == (5, 8, 5, 1)
-    assert counted(answer="Merger") == (2, 12, 1, 1)
+    assert counted() == (5, 9, 3, 4)  # edge_on is an answer like others, "nan" is none
+    assert counted(among="all") == (5, 12, 0, 4)
+    assert counted(among="spiral|elliptical") == (5, 8, 4, 4)
+    assert counted(answer="Merger") == (2, 11, 1, 4)
+    assert counted(answer="spiral|nan") == (6, 10, 3, 3)  # who asks for it means it
     with pytest.raises(InputError, match="lacks the answer 'spiral'"):
         AuditSettings(among="elliptical|merger")
     pq.write_table(pa.table({"ra": ra, "dec": ra, "label": ra > 15}), tmp_path / "t.parquet")

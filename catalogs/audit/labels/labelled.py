@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from catalogs import sky
 from catalogs.audit.labels import attribution
 from catalogs.audit.labels.attribution import Difference, RatesTest
-from catalogs.audit.labels.prediction_powered import Answers, Sample
+from catalogs.audit.labels.census import Census, LeftOut, left_out, with_unanswered
+from catalogs.audit.labels.confusion import Confusion, confusion
+from catalogs.audit.labels.prediction_powered import Answers, Sample, stacked
 from catalogs.audit.labels.strata import Draw, Strata, draws
 from catalogs.audit.region import Cap, Part
 from catalogs.audit.settings import FEWEST_LABELS
 from catalogs.audit.uniformity.battery import CELL_ORDER
-from catalogs.audit.uniformity.fractions import normal_interval, wilson
 from catalogs.audit.uniformity.tiles import counted_by
 
 FloatArray = NDArray[np.float64]
@@ -37,7 +38,8 @@ class Labelled:
     ``inside`` and ``outside`` have arrays of shape (12 * 4**order,). Without a region named in
     advance everything is outside. ``mistakes`` are labelled rows whose answer (1 from .5 on) is
     another than their label, of the whole sky. ``declared`` says that the user knows the labelled
-    objects for a blind draw; ``strata`` are the same answers in bins of each covariate.
+    objects for a blind draw; ``strata`` are the same answers in bins of each covariate, ``census``
+    all rows, with those without an answer.
     """
 
     order: int
@@ -48,6 +50,7 @@ class Labelled:
     mistakes: int
     declared: bool = False
     strata: tuple[Strata, ...] = ()
+    census: Census | None = None
 
     @property
     def tiles(self) -> Sample:
@@ -69,7 +72,8 @@ class Labelled:
         """Return the labels outside some tiles, mask of shape (12 * 4**order,)."""
         inside, outside = (side.where(~mask) for side in (self.inside, self.outside))
         strata = tuple(one.without(mask) for one in self.strata)
-        return replace(self, inside=inside, outside=outside, strata=strata)
+        census = None if self.census is None else self.census.without(mask)
+        return replace(self, inside=inside, outside=outside, strata=strata, census=census)
 
     def split(self, part: Part | None) -> tuple[Sample, Sample]:
         """Return all inside and all outside, shape (): of ``part``, by centres of the scan's cells.
@@ -129,67 +133,11 @@ def gather(
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """A mean answer of n objects, with its 95% interval; None without objects."""
-
-    n: int
-    value: float | None
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """Labels against answers on one side, or on the whole sky.
-
-    ``matrix`` has truth in rows (other, member), the answer in columns; None for summed
-    probabilities. ``tpr`` and ``tnr`` are the mean answer, or its complement, of true members and
-    others; ``truth`` the fraction of members among the labels, ``answers`` that of all answers.
-    """
-
-    labels: int
-    objects: int
-    matrix: tuple[tuple[int, int], tuple[int, int]] | None
-    tpr: Rate
-    tnr: Rate
-    truth: Rate
-    answers: Rate
-
-
-def confusion(sample: Sample, *, hard: bool) -> Confusion:
-    """Return the confusion of a sample of shape ()."""
-    everybody = sample.labelled + sample.unlabelled
-    members, others = sample.members, sample.others
-    right = Answers(others.n, others.n - others.total, others.n - 2 * others.total + others.squares)
-    labels = Answers(sample.labelled.n, members.n, members.n)
-    matrix = None
-    if hard:
-        rows = [(round(float(a.n - a.total)), round(float(a.total))) for a in (others, members)]
-        matrix = (rows[0], rows[1])
-    return Confusion(
-        round(float(sample.labelled.n)),
-        round(float(everybody.n)),
-        matrix,
-        _rate(members, hard=hard),
-        _rate(right, hard=hard),
-        _rate(labels, hard=True),
-        _rate(everybody, hard=hard),
-    )
-
-
-def _rate(answers: Answers, *, hard: bool) -> Rate:
-    n, total = np.atleast_1d(answers.n), np.atleast_1d(answers.total)
-    if n[0] == 0:
-        return Rate(0, None, 0.0, 1.0)
-    low, high = wilson(total, n) if hard else normal_interval(total, n, float(answers.variance))
-    return Rate(round(float(n[0])), float(answers.mean), float(low[0]), float(high[0]))
-
-
-@dataclass(frozen=True, slots=True)
 class DrawTests:
     """Whether labelled objects are a blind draw on either side of a place.
 
-    ``p_answers`` is that their answers are those of the others (both sides, Bonferroni);
+    ``p_answers`` is that their answers are those of the others (either side, and both together;
+    Bonferroni);
     ``covariates`` the same of each covariate.
     """
 
@@ -231,8 +179,10 @@ def _p(p: float) -> str:
 
 def draw_tests(labelled: Labelled, part: Part | None) -> DrawTests:
     """Test the draw of the labels inside a part, and outside; None as in `Labelled.split`."""
-    p = [float(attribution.blindness_p(side)) for side in labelled.split(part)]
-    return DrawTests(min(1.0, 2 * min(p)), draws(labelled.strata, part))
+    sides = labelled.split(part)
+    p = [float(attribution.blindness_p(side)) for side in sides]
+    p.append(attribution.blindness_within_p(stacked(sides)))
+    return DrawTests(min(1.0, len(p) * min(p)), draws(labelled.strata, part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +193,9 @@ class Attribution:
     why no cause is named. ``p_rates`` is exact where mistakes are rare; ``p_equal`` is that of the
     same question at equal values of each intrinsic covariate. ``alone`` is the difference of the
     sky from the labelled objects alone, without the answers of the others. ``drawn`` says whether
-    the labels are a blind draw, as far as that can be tested.
+    the labels are a blind draw, as far as that can be tested; ``left_out`` what has no answer, or a
+    label that tells no shape, and ``p_kinds`` test (i)'s p with the former. ``sky`` and ``alone``
+    are of all objects where labels cover those without an answer (``unanswered_in_sky``).
     """
 
     part: Part
@@ -261,6 +213,9 @@ class Attribution:
     obstacles: tuple[str, ...]
     declared: bool = False
     p_equal: tuple[tuple[str, float], ...] = ()
+    left_out: LeftOut | None = None
+    p_kinds: float | None = None
+    unanswered_in_sky: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,25 +291,36 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
         return untested
     drawn = draw_tests(labelled, where)
     asked = mistakes(labelled, where)
+    missing, of_all, p_kinds = None, False, asked.p_joint
+    if labelled.census is not None:
+        counts = labelled.census.split(where)
+        missing = left_out(*counts)
+        p_kinds = missing.kinds_p(asked.p_joint, equal=bool(asked.p_equal))
+        of_all = missing.covered and not labelled.weighted
+        if of_all:
+            everybody = inside + outside
+            mean = float((everybody.labelled + everybody.unlabelled).mean)
+            inside, outside = (
+                with_unanswered(side, count, mean)
+                for side, count in zip((inside, outside), counts, strict=True)
+            )
     difference = attribution.sky_difference(inside, outside)
     alone = attribution.labelled_difference(inside, outside)
-    cause = str(attribution.causes(asked.p_joint, difference.p))
+    cause = str(attribution.causes(p_kinds, difference.p))
     obstacles: list[str] = []
     if (refuted := drawn.refuted) is not None:
         obstacles.append(refuted)
         cause = unknown
-    elif (
-        cause in (attribution.SKY, attribution.BOTH)
-        and not labelled.declared
-        and not attribution.borne_out(difference, alone)
-    ):
-        low, high = (float(bound) for bound in alone.interval())
-        obstacles.append(
-            f"it would be {cause} if the labelled objects are a blind draw, inside as outside; "
-            f"they alone differ by {float(alone.value):+.4f} [{low:+.4f}, {high:+.4f}] "
-            f"(p {float(alone.p):.2g}); if they were drawn so, declare it (--labels-blind)"
-        )
-        cause = unknown
+    elif cause in (attribution.SKY, attribution.BOTH):
+        both, equal = cause == attribution.BOTH and not labelled.weighted, bool(asked.p_equal)
+        against = None
+        if missing is not None:
+            against = missing.against_a_sky(difference, both=both, equal=equal)
+        if against is None:
+            against = _not_borne_out(cause, difference, alone, missing, labelled)
+        if against is not None:
+            obstacles.append(against)
+            cause = unknown
     elif cause == unknown:
         obstacles.append(_nothing_differs(asked))
     return replace(
@@ -368,7 +334,36 @@ def attribute(labelled: Labelled, part: Part, *, named: bool) -> Attribution:
         drawn=drawn,
         obstacles=tuple(obstacles),
         p_equal=asked.p_equal,
+        left_out=missing,
+        p_kinds=p_kinds,
+        unanswered_in_sky=of_all,
     )
+
+
+def _not_borne_out(
+    cause: str,
+    difference: Difference,
+    alone: Difference,
+    missing: LeftOut | None,
+    labelled: Labelled,
+) -> str | None:
+    """Say why the labelled objects do not stand for the others; None where that is not needed."""
+    shapeless = missing is not None and missing.many_shapeless
+    if (labelled.declared and not shapeless) or attribution.borne_out(difference, alone):
+        return None
+    low, high = (float(bound) for bound in alone.interval())
+    told = (
+        f"it would be {cause} if the labelled objects are a blind draw, inside as outside; "
+        f"they alone differ by {float(alone.value):+.4f} [{low:+.4f}, {high:+.4f}] "
+        f"(p {float(alone.p):.2g}); "
+    )
+    if missing is not None and shapeless:
+        return (
+            f"{told}{missing.inside.shapeless:.1%} of the labels inside and "
+            f"{missing.outside.shapeless:.1%} outside tell no shape, so those that tell one are "
+            "no draw of all objects, whatever is declared"
+        )
+    return f"{told}if they were drawn so, declare it (--labels-blind)"
 
 
 def _nothing_differs(asked: Mistakes) -> str:

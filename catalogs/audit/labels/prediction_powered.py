@@ -13,6 +13,7 @@ it worse than labels alone. Everything needed is sums, so tiles and simulations 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,6 +134,17 @@ class Sample:
     def sum(self) -> Sample:
         """Return all tiles together, shape ()."""
         return Sample(self.unlabelled.sum(), self.others.sum(), self.members.sum())
+
+
+def stacked(samples: Sequence[Sample]) -> Sample:
+    """Return n samples of shape (...) as one of shape (n, ...)."""
+
+    def put(parts: list[Answers]) -> Answers:
+        sums = ([getattr(one, name) for one in parts] for name in ("n", "total", "squares"))
+        return Answers(*map(np.array, sums))
+
+    names = ("unlabelled", "others", "members")
+    return Sample(*(put([getattr(one, name) for one in samples]) for name in names))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import numpy as np
 from scipy import stats
 
 from catalogs.audit.labels import attribution
-from catalogs.audit.labels.labelled import Attribution, Rate
+from catalogs.audit.labels.confusion import Rate
+from catalogs.audit.labels.labelled import Attribution
 
 _POWER = 0.8
 
@@ -81,7 +82,10 @@ def remedies(
         return [Remedy("labels drawn blind", "; ".join(found.obstacles))]
     if found.cause == attribution.SKY:
         return [
-            Remedy("none for the classifier", f"its mistakes are the same {place} and elsewhere"),
+            Remedy(
+                "none for the classifier",
+                f"its mistakes are the same {place} and elsewhere, as far as these labels tell",
+            ),
         ]
     if found.cause == attribution.UNDETERMINED:
         reach = stats.norm.isf(attribution.LEVEL / 2) + stats.norm.ppf(_POWER)
@@ -97,11 +101,16 @@ def remedies(
         ]
     equal = " and ".join(name for name, _ in found.p_equal)
     doubt = f", at equal {equal} too" if equal else ", unless other galaxies lie there"
+    mistaken = found.p_rates is not None and found.p_rates < attribution.LEVEL
+    # Where a cause is named without other mistakes, it is for objects without an answer.
+    leaves = found.p_kinds is not None and found.p_kinds < attribution.LEVEL and not mistaken
+    does = "leaves other objects without an answer" if leaves else "makes other mistakes"
     balanced = Remedy(
         "sky-balanced training set",
-        f"the classifier makes other mistakes {place} than elsewhere{doubt}: train it on both in "
-        "equal parts",
+        f"the classifier {does} {place} than elsewhere{doubt}: train it on both in equal parts",
     )
+    if leaves:
+        return [balanced]
     missed = fall(f"true {answer} objects", "missed", found.inside.tpr, found.outside.tpr)
     confused = fall("others", f"taken for {answer}", found.inside.tnr, found.outside.tnr)
     if missed is None or confused is None:

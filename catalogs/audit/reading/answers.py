@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from catalogs import sky
 from catalogs.audit.reading.identifiers import NO_ID, keys_of
-from catalogs.audit.settings import DEFAULT_ANSWER, AuditSettings
+from catalogs.audit.settings import DEFAULT_ANSWER, NO_VALUE, AuditSettings
 from catalogs.errors import InputError
 from catalogs.survey import tables
 
@@ -24,6 +25,7 @@ BoolArray = NDArray[np.bool_]
 
 _LABEL = "label"
 _NUMBER_OF = {"0": 0, "false": 0, "1": 1, "true": 1}
+_MOST_VALUES = 50
 _STATUS, _PIXEL = "status", "_healpix_29"
 
 
@@ -72,7 +74,7 @@ class Tally:
     same_place: int = 0
     used: int = 0
     counted: str = ""  # which answers the fraction is of, in words
-    values_seen: set[str] = field(default_factory=set)
+    values_seen: Counter[str] = field(default_factory=Counter)  # the most frequent of each batch
 
 
 def find_columns(source: str | Path, settings: AuditSettings) -> Columns:
@@ -137,8 +139,12 @@ def iter_answers(
     tally: Tally,
     beside: Sequence[Beside] = (),
     ids: str | None = None,
+    *,
+    unanswered: bool = False,
 ) -> Iterator[tuple[IntArray, FloatArray, IntArray]]:
     """Yield (healpix_29, values, keys) of the usable rows, counting the others in ``tally``.
+
+    With ``unanswered`` all rows that have a position, the answer being NaN where there is none.
 
     Yields
     ------
@@ -172,7 +178,8 @@ def iter_answers(
         tally.no_position += int(np.sum(ok & ~placed))
         tally.no_answer += int(np.sum(ok & placed & ~answered & ~other))
         tally.other_answer += int(np.sum(ok & placed & other))
-        use = ok & placed & answered
+        answer = np.where(ok, answer, np.nan)
+        use = placed & (unanswered | ~np.isnan(answer))
         values = [answer[:, None], *(more.values(batch, ra, dec) for more in beside)]
         rows = np.full(batch.num_rows, NO_ID) if ids is None else keys_of(batch.column(ids))
         yield sky.tile_of(ra[use], dec[use], sky.FINEST_ORDER), np.hstack(values)[use], rows[use]
@@ -217,8 +224,14 @@ class AnswerReader:
             return np.zeros(len(column), np.bool_)
         counted = self.settings.denominator
         if counted is not None:
-            return np.asarray(column.is_valid()) & ~_is_one_of(column, counted)
+            return ~self._missing(column) & ~_is_one_of(column, counted)
         return _is_one_of(pc.utf8_lower(column), self.settings.left_out)
+
+    def _missing(self, column: pa.Array) -> BoolArray:
+        """Say where a column of text is null, or has a word for it that nobody asked for."""
+        named = {*self.settings.values, *(self.settings.denominator or ())}
+        word = _is_one_of(pc.utf8_trim_whitespace(column), list(NO_VALUE))
+        return ~np.asarray(column.is_valid()) | (word & ~_is_one_of(column, sorted(named)))
 
     def _text(self, column: pa.Array, tally: Tally) -> FloatArray:
         if self.settings.probabilities:
@@ -228,10 +241,17 @@ class AnswerReader:
         among = "" if self.settings.among is None else f", among {self.settings.among}"
         tally.counted = f"labels: {self.name} is {self.settings.answer}{among}"
         chosen = _is_one_of(column, self.settings.values)
-        some = [*pc.unique(column)[:50].to_pylist(), *pc.unique(column.filter(chosen)).to_pylist()]
-        tally.values_seen.update(value for value in some if value is not None)
-        counted = np.asarray(column.is_valid()) & ~self.not_counted(column)
+        self._note_values(column, tally)
+        counted = ~self._missing(column) & ~self.not_counted(column)
         return np.where(counted, chosen.astype(np.float64), np.nan)
+
+    def _note_values(self, column: pa.Array, tally: Tally) -> None:
+        """Count the most frequent values of a batch, and those asked for."""
+        found = pc.value_counts(column.drop_null())
+        often = np.argsort(-found.field("counts").to_numpy(), kind="stable")[:_MOST_VALUES]
+        asked = np.flatnonzero(_is_one_of(found.field("values"), self.settings.values))
+        for one in found.take(pa.array(np.union1d(often, asked))).to_pylist():
+            tally.values_seen[one["values"]] += one["counts"]
 
     def _counts_zeros(self) -> bool:
         """Say whether 0 is asked for and not 1, which the name of a column of 0/1 stands for."""

@@ -11,6 +11,7 @@ from catalogs.audit.comparison.paired import Pairs, gather_pairs
 from catalogs.audit.comparison.swap import Seeds, gather_seeds
 from catalogs.audit.conditions.nuisances import Gathered, gather
 from catalogs.audit.labels import labelled, strata
+from catalogs.audit.labels.census import NO_SHAPE, Census
 from catalogs.audit.labels.labelled import Labelled
 from catalogs.audit.reading.answers import (
     Beside,
@@ -41,7 +42,8 @@ class Read:
     """What was read of a table.
 
     ``gathered`` is None without covariates, ``pairs`` empty without catalogs to compare with,
-    ``seeds`` None without a swap, ``labelled`` and ``matched`` without labels.
+    ``seeds`` None without a swap, ``labelled`` and ``matched`` without labels; ``census`` counts
+    the rows with a position, an answer or none.
     """
 
     counts: TileCounts
@@ -52,6 +54,7 @@ class Read:
     seeds: Seeds | None
     labelled: Labelled | None
     matched: Matched | None
+    census: Census
 
 
 def read(
@@ -86,14 +89,23 @@ def read(
     seeds = None
     numbers = start + len(others) + weighted
     ids = None if settings.keep_duplicates else _ids_to_compare(source)
+    named = None if settings.region is None else parse_part(settings.region)
+    census = Census(order, named)
     with FirstOfObject(numbers, ids=ids is not None, every=settings.keep_duplicates) as kept:
-        for pixels, values, keys in iter_answers(source, columns, settings, tally, beside, ids):
+        for pixels, values, keys in iter_answers(
+            source, columns, settings, tally, beside, ids, unanswered=True
+        ):
+            use = ~np.isnan(values[:, 0])
             if weighted:
                 there = np.isfinite(values[:, -1])
-                tally.no_weight += int(np.sum(~there))
-                pixels, values, keys = pixels[there], values[there], keys[there]
-            kept.add(pixels, values, keys)
-            tally.used += len(pixels)
+                tally.no_weight += int(np.sum(use & ~there))
+                pixels, values, keys, use = pixels[there], values[there], keys[there], use[there]
+            said = None if truth_at is None else values[:, truth_at]
+            census.add(pixels, values[:, 0], said)
+            if said is not None:
+                said[said == NO_SHAPE] = np.nan
+            kept.add(pixels[use], values[use], keys[use])
+            tally.used += int(use.sum())
             reporter.progress("read", tally.rows, max(rows or 0, tally.rows), "rows")
         for pixels, values in kept.unique():
             tiles.add(pixels, values[:, 0], values[:, -1] if weighted else None)
@@ -109,9 +121,8 @@ def read(
         if covariates.names:
             gathered = gather(kept.unique, covariates.names, order, unit, compared)
         if truth is not None:
-            named = None if settings.region is None else parse_part(settings.region)
             labels = labelled.gather(kept.unique, width, order, named, unit)
-            labels = replace(labels, declared=settings.labels_blind)
+            labels = replace(labels, declared=settings.labels_blind, census=census)
             if gathered is not None and len(gathered.sample):
                 sample = gathered.sample[:, 1:]
                 by = strata.gather(
@@ -151,13 +162,13 @@ def read(
     matched = None
     if truth is not None and labels is not None:
         known = round(float(labels.tiles.labelled.n.sum()))
-        matched = truth.finish(known, labels.mistakes)
+        matched = truth.finish(known, labels.mistakes, census.no_shape)
         if settings.correct and known < FEWEST_LABELS:
             raise InputError(
                 f"correct: {known} labels for the whole sky, at least {FEWEST_LABELS} are needed; "
                 "name more labels, or audit without correct"
             )
-    return Read(counts, tally, columns, gathered, pairs, seeds, labels, matched)
+    return Read(counts, tally, columns, gathered, pairs, seeds, labels, matched, census)
 
 
 def _ids_to_compare(source: str | Path) -> str | None:

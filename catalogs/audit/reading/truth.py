@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from catalogs import sky
+from catalogs.audit.labels.census import NO_SHAPE
 from catalogs.audit.reading.answers import AnswerReader, Columns, Tally, find_columns
 from catalogs.audit.reading.identifiers import Identifiers, as_text, shared_id
 from catalogs.audit.settings import DEFAULT_ANSWER, AuditSettings
@@ -25,6 +27,7 @@ IntArray = NDArray[np.int64]
 MATCH_ARCSEC = 2.0
 APART_ARCSEC = 60.0  # the same id so far apart is not the same object
 _FEW = 0.01
+_SHOWN = 10
 # Of so many labels a classifier of any use mistakes some, so none means a copy of the answers.
 _SURELY_MISTAKEN = 1_000
 MOST_LABELS = 20_000_000  # of a table, which is held in memory, some 40 bytes a label
@@ -41,7 +44,9 @@ class Matched:
     labels: int | None = None  # None for a column of the catalog
     matched: int | None = None
     contradicting: int = 0
+    no_shape: int = 0  # objects whose label is none of those counted
     counted: str = ""
+    values: list[tuple[str, int]] = field(default_factory=list)  # what text says, most often first
 
 
 class _LabelReader:
@@ -54,14 +59,17 @@ class _LabelReader:
         self._numbers = AnswerReader(name, asked)
 
     def values(self, column: pa.Array, tally: Tally) -> FloatArray:
-        """Return 1, 0, or NaN without a label."""
+        """Return 1, 0, `NO_SHAPE` where a label is none of those counted, or NaN without one."""
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        return (self._text if text else self._numbers).values(column, tally)
+        if not text:
+            return self._numbers.values(column, tally)
+        found = self._text.values(column, tally)
+        return np.where(self._text.not_counted(column), NO_SHAPE, found)
 
 
 class Truth:
-    """Reads 1 for true members, 0 for others, NaN for objects without label.
+    """Reads 1 for true members, 0 for others, `NO_SHAPE` or NaN for objects without label.
 
     It is read beside the answers (`reading.answers.Beside`), once, from the first row.
 
@@ -134,7 +142,7 @@ class Truth:
         self._row += batch.num_rows
         return found[:, None]
 
-    def finish(self, labels: int, mistakes: int) -> Matched:
+    def finish(self, labels: int, mistakes: int, no_shape: int) -> Matched:
         """Return what became of the labels, after the last batch.
 
         Parameters
@@ -143,6 +151,8 @@ class Truth:
             Usable objects with a label.
         mistakes : int
             Those of them whose answer is another than their label.
+        no_shape : int
+            Objects whose label tells no shape.
 
         Raises
         ------
@@ -175,6 +185,8 @@ class Truth:
             )
         self.matched.matched = labels
         self.matched.counted = self._tally.counted
+        self.matched.no_shape = no_shape
+        self.matched.values = self._tally.values_seen.most_common(_SHOWN)
         return self.matched
 
     def _read(
@@ -184,31 +196,37 @@ class Truth:
         reader = _LabelReader(column, self._settings)
         parts: list[pa.RecordBatch] = []
         truth: list[FloatArray] = []
-        held = 0
+        held = told = 0
         for batch in tables.iter_batches(table, [*keys, column], text_columns=text):
             values = reader.values(batch.column(column), self._tally)
             use = ~np.isnan(values)
             parts.append(batch.select(keys).filter(pa.array(use)))
             truth.append(values[use])
             held += int(use.sum())
+            told += int(np.sum(values[use] >= 0))
             if held > MOST_LABELS:
                 raise InputError(
                     f"{table}: holds more than {MOST_LABELS:,} labels; put them into a column of "
                     "the catalog"
                 )
-        self.matched.labels = held
+        self.matched.labels = told
         whole = pa.Table.from_batches(parts)
         return [whole.column(key).combine_chunks() for key in keys], np.concatenate(truth)
 
     def _by_id(self, keys: list[pa.Array], truth: FloatArray) -> None:
-        """Keep each id once, with the place of its first row; those that disagree go."""
+        """Keep each id once, with the place of its first row; those that disagree go.
+
+        A label that tells no shape yields to one that does.
+        """
         row = np.arange(len(truth))
-        table = pa.table({"id": as_text(keys[0], self._column), "truth": truth, "row": row})
+        told = pa.array(truth, mask=truth == NO_SHAPE)
+        table = pa.table({"id": as_text(keys[0], self._column), "truth": told, "row": row})
         both = table.group_by("id", use_threads=False).aggregate(
             [("truth", "min"), ("truth", "max"), ("row", "min")]
         )
         low, high, first = (
-            both.column(name).to_numpy() for name in ("truth_min", "truth_max", "row_min")
+            pc.fill_null(both.column(name), NO_SHAPE).to_numpy()
+            for name in ("truth_min", "truth_max", "row_min")
         )
         agreed = low == high
         self.matched.contradicting = int(np.sum(~agreed))
@@ -245,30 +263,53 @@ class Truth:
         truth = truth[placed]
         if not len(truth):
             raise InputError(f"truth {self.matched.source!r}: no label has a valid position")
-        tree = cKDTree(sky.unit_vectors(ra[placed], dec[placed]))
-        reach = 2 * np.sin(np.radians(MATCH_ARCSEC / 3600) / 2)
-        nearest = np.full(len(truth), np.inf)
-        row_of = np.full(len(truth), -1, np.int64)
+        where = sky.unit_vectors(ra[placed], dec[placed])
+        kinds = [_Nearest(where[kind], truth[kind]) for kind in (truth >= 0, truth < 0)]
         first = 0
         for batch in tables.iter_batches(source, [columns.ra, columns.dec]):
             ra, dec = tables.positions(batch, columns.ra, columns.dec)
             rows = np.flatnonzero(_placed(ra, dec))
-            distance, label = tree.query(
-                sky.unit_vectors(ra[rows], dec[rows]), distance_upper_bound=reach
-            )
-            hit = np.isfinite(distance)
-            # The last assignment wins, so the nearest goes last; among equals the first row.
-            order = np.lexsort((-rows[hit], -distance[hit]))
-            distance, label, rows = distance[hit][order], label[hit][order], rows[hit][order]
-            closer = distance < nearest[label]
-            nearest[label[closer]] = distance[closer]
-            row_of[label[closer]] = first + rows[closer]
+            vectors = sky.unit_vectors(ra[rows], dec[rows])
+            for kind in kinds:
+                kind.look(vectors, first + rows)
             first += batch.num_rows
-        found = np.flatnonzero(row_of >= 0)
-        order = found[np.argsort(row_of[found])]
-        self._rows, self._truth = row_of[order], truth[order]
-        if not len(order):
+        # A label that tells no shape yields to one that does.
+        found, known = (
+            np.concatenate(both) for both in zip(*(k.pairs() for k in kinds), strict=True)
+        )
+        self._rows, at = np.unique(found, return_index=True)
+        self._truth = known[at]
+        if not len(found):
             self._rows, self._truth = np.array([-1]), np.array([np.nan])
+
+
+class _Nearest:
+    """Pairs each label with the nearest object within reach, and each object with one label."""
+
+    def __init__(self, vectors: FloatArray, truth: FloatArray) -> None:
+        self._tree = cKDTree(vectors)
+        self._truth = truth
+        self._nearest = np.full(len(truth), np.inf)
+        self._row_of = np.full(len(truth), -1, np.int64)
+
+    def look(self, vectors: FloatArray, rows: IntArray) -> None:
+        """Look among some more objects, rows of the catalog in order."""
+        if not len(self._truth):
+            return
+        reach = 2 * np.sin(np.radians(MATCH_ARCSEC / 3600) / 2)
+        distance, label = self._tree.query(vectors, distance_upper_bound=reach)
+        hit = np.isfinite(distance)
+        # The last assignment wins, so the nearest goes last; among equals the first row.
+        order = np.lexsort((-rows[hit], -distance[hit]))
+        distance, label, rows = distance[hit][order], label[hit][order], rows[hit][order]
+        closer = distance < self._nearest[label]
+        self._nearest[label[closer]] = distance[closer]
+        self._row_of[label[closer]] = rows[closer]
+
+    def pairs(self) -> tuple[IntArray, FloatArray]:
+        """Return the objects with a label, and what it says."""
+        found = np.flatnonzero(self._row_of >= 0)
+        return self._row_of[found], self._truth[found]
 
 
 def truth_table(source: str | Path, settings: AuditSettings) -> str | None:

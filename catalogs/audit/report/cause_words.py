@@ -29,7 +29,7 @@ def of_a_region(document: dict[str, Any]) -> str:
         f" But {_labels_show(document)} that {cause} {where} against the rest: a question of its "
         f"own, of two tests at {attribution.LEVEL:g} each, so it is found by chance in up to "
         f"{2 * attribution.LEVEL:.0%} of even skies, and is no part of the verdict"
-        f"{_other_galaxies(document)}."
+        f"{_other_galaxies(document)}{_same_images(document)}."
     )
 
 
@@ -39,6 +39,32 @@ def _other_galaxies(document: dict[str, Any]) -> str:
     if not named or document["settings"]["intrinsic"]:
         return ""
     return "; unless the galaxies there are of another kind, which --intrinsic covariates tell"
+
+
+def _same_images(document: dict[str, Any]) -> str:
+    """Say what labels cannot tell of a sky that they show."""
+    if document["cause_basis"] != "labels":
+        return ""
+    if not {place["cause"] for place in document["cause_places"]} & {"sky", "both"}:
+        return ""
+    part = document.get("nuisances")
+    text = (
+        "; of galaxies that the network learnt from labels cannot tell these apart, and those made "
+        "from the same images may share what these hide"
+    )
+    if part is None or part["alarm"] is None:
+        return text
+    before, after = (part["alarm"][when] for when in ("before", "after"))
+    alpha, galaxies = part["alarm"]["alpha"], document["settings"]["intrinsic"]
+    observing = [
+        one["name"]
+        for one in part["covariates"]
+        if one["dropped"] is None and one["name"] not in galaxies
+    ]
+    goes = before is not None and before < alpha and (after is None or after >= alpha)
+    if goes and observing:
+        text += f", and the alarm goes after regression on {', '.join(observing)}: this may be so"
+    return f"{text} here" if goes and observing else text
 
 
 def _labels_show(document: dict[str, Any]) -> str:
@@ -62,7 +88,7 @@ def of_the_sky(document: dict[str, Any]) -> str:
     else:
         each = [f"{_VARYING[place['cause']]} {place['where']}" for place in places]
         text = f"{_labels_show(document)} that {' and that '.join(each)}"
-    text += _other_galaxies(document)
+    text += _other_galaxies(document) + _same_images(document)
     if cause == "undetermined":
         text += "; the map alarms elsewhere as well, which that does not explain"
     return text

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from catalogs.audit.labels.census import Census
 from catalogs.audit.reading.answers import Columns, Tally
 from catalogs.audit.reading.lineage import lineage
 from catalogs.audit.report import (
     cause_words,
     experiment_document,
     label_document,
+    left_out_document,
     nuisance_document,
     paired_document,
 )
@@ -68,6 +70,7 @@ def build(
     columns: Columns,
     settings: AuditSettings,
     source: str,
+    census: Census,
 ) -> dict[str, Any]:
     """Return the content of ``audit.json``: plain JSON types, no NaN, the same for the same sky.
 
@@ -77,6 +80,8 @@ def build(
         What was found, in which data, by which options.
     source : str
         The audited table, as the user named it.
+    census : Census
+        All its rows with a position.
     """
     decided = analysis.verdict
     made = [outcome.name for outcome in analysis.outcomes if outcome.p is not None]
@@ -124,6 +129,7 @@ def build(
                 "tiles_tested": np.isfinite(table.p).sum(),
             },
             "flagged": _flagged(table),
+            "unanswered": left_out_document.of_the_sky(census, analysis.order),
             "nuisances": None,
             "labels": None,
             "compared": None,
@@ -364,6 +370,7 @@ def summary(document: dict[str, Any]) -> list[str]:
     lines += experiment_document.lines(document)
     usual = (CORRELATED_NOTE, NOT_CORRELATED_NOTE, CAUSE_NOTE)
     lines += [note for note in document["notes"] if note not in usual]
+    lines += [said] if (said := left_out_document.sky_text(document["unanswered"])) else []
     out = left_out(document)
     if out:
         lines.append("Left out: " + ", ".join(f"{number:,} {text}" for text, number in out))

@@ -7,13 +7,17 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from catalogs.audit.labels import attribution
 from catalogs.audit.labels.attribution import Difference
+from catalogs.audit.labels.confusion import Confusion, Rate, confusion
 from catalogs.audit.labels.correction import CorrectedTiles, wanting
-from catalogs.audit.labels.labelled import Attribution, Confusion, Labelled, Rate, confusion
+from catalogs.audit.labels.labelled import Attribution, Labelled
+from catalogs.audit.reading.training_sky import ORDER
 from catalogs.audit.reading.truth import Matched
 from catalogs.audit.region import in_words
+from catalogs.audit.report import left_out_document
 from catalogs.audit.settings import FEWEST_LABELS, AuditSettings
 from catalogs.audit.uniformity.analysis import TileTable, tile_positions
 from catalogs.audit.uniformity.battery import CELL_ORDER
@@ -40,16 +44,23 @@ MEANING_NOTE = (
     "Classifier: mistakes differ inside and outside, be it for the images or for fainter or "
     "smaller galaxies there. Sky: the galaxies themselves differ, be it by clustering."
 )
+UNSEEN_NOTE = (
+    "Two things no test here can tell. Of galaxies that it learnt from a network looks better than "
+    "it is, so their labels make a sky of what it errs in elsewhere. Labels made from the same "
+    "images share what these hide: where blur or noise misleads people and network alike, their "
+    "labels make it a sky."
+)
 EQUAL_NOTE = (
     "Classifier: mistakes differ inside and outside, also within tenths of each intrinsic "
     "covariate. Sky: the galaxies themselves differ, be it by clustering."
 )
+NO_CAUSE = "labels name no cause"
 _SHOWN_WANTING = 10
 # Conditions that hide structure.
 _BLURRING = ("alpha", "seeing", "fwhm", "psffwhm", "psf_fwhm", "petrorad", "z", "redshift")
 BLIND_NOTE = (
     "Both tests take the labelled objects for a random draw inside and outside the region, "
-    "whatever their answer, brightness or size."
+    "whatever their answer, brightness or size, on which the network was not trained."
 )
 
 
@@ -97,12 +108,16 @@ def _attribution(found: Attribution, *, weighted: bool) -> dict[str, Any]:
         },
         "sky": None if difference is None else _difference(difference),
         "labels_alone": None if alone is None else _difference(alone),
+        "p_kinds": found.p_kinds,
+        "left_out": left_out_document.of_a_place(found.left_out),
+        "sky_of_all_objects": found.unanswered_in_sky,
         "mistakes_at_equal": [{"covariate": name, "p": p} for name, p in found.p_equal],
         "blind": {"declared": found.declared, "level": attribution.BLIND_LEVEL, **_drawn(found)},
         "obstacles": list(found.obstacles),
         "notes": [
             BLIND_NOTE,
             EQUAL_NOTE if found.p_equal else MEANING_NOTE,
+            UNSEEN_NOTE,
             *([] if found.named else [SCANNED_NOTE]),
             *([WEIGHTED_NOTE] if weighted else []),
         ],
@@ -177,6 +192,16 @@ def tiles_part(
     }
 
 
+def seen_note(labelled: Labelled, training_sky: NDArray[np.int64]) -> str:
+    """Say how many labels lie where the classifier was trained, tiles of `training_sky.ORDER`."""
+    known = labelled.merged(ORDER).labelled.n
+    share = known[training_sky].sum() / known.sum()
+    return (
+        f"{share:.0%} of the labels lie on the classifier's training sky: they must not be those "
+        "that it learnt from, as on these it is better than on the others."
+    )
+
+
 def blurring(document: dict[str, Any]) -> tuple[str, ...]:
     """Return the covariates that hide structure and on which the answers depend (p < .01)."""
     conditions = document["nuisances"]
@@ -235,8 +260,8 @@ def reasons(found: Attribution, answer: str) -> list[str]:
         f"[{low:+.4f}, {high:+.4f}] against the rest (p {float(found.sky.p):.2g}): the sky "
         f"{said if changed else 'shows no difference'}"
     )
-    more = [f"no cause is named: {text}" for text in found.obstacles]
-    return [rates, true, *more]
+    more = [f"{NO_CAUSE}: {text}" for text in found.obstacles]
+    return [rates, *left_out_document.reasons(found, answer), true, *more]
 
 
 def _both(inside: Rate, outside: Rate) -> str:
@@ -255,13 +280,13 @@ def lines(document: dict[str, Any]) -> list[str]:
     if source["labels"] is not None:
         told += f" ({source['labels']:,} in {source['source']}, matched by {source['how']})"
     out = [told, f"  {rates_text(whole)}"]
+    out += [f"  {said}"] if (said := left_out_document.values_text(source)) else []
     found = part["attribution"]
     if found is None:
         out.append("  no region was named, and the scan found none: nothing to compare")
         return out if part["tiles"] is None else [*out, tiles_text(part["tiles"])]
-    out += _attribution_lines(found)
-    for one in part["elsewhere"]:
-        out += _attribution_lines(one)
+    for one in (found, *part["elsewhere"]):
+        out += _attribution_lines(one, document["settings"]["answer"])
     out += [f"Remedy: {remedy['name']}: {remedy['why']}" for remedy in part["remedies"]]
     tiles = part["tiles"]
     if tiles is not None:
@@ -269,7 +294,7 @@ def lines(document: dict[str, Any]) -> list[str]:
     return out
 
 
-def _attribution_lines(found: dict[str, Any]) -> list[str]:
+def _attribution_lines(found: dict[str, Any], answer: str) -> list[str]:
     out = [f"Cause: {found['cause']}, comparing {found['region_in_words']} with the rest"]
     out += [
         f"  {side:>7}: {found[side]['labels']:,} labels, {rates_text(found[side])}"
@@ -293,7 +318,8 @@ def _attribution_lines(found: dict[str, Any]) -> list[str]:
                 f"{_yes(one['p'], found['level'])}, p {one['p']:.3g}"
             )
         out.append(f"  {draw_text(found['blind'])}")
-    return out + [f"  no cause is named: {text}" for text in found["obstacles"]]
+        out += [f"  {text}" for text in left_out_document.place_text(found["left_out"], answer)]
+    return out + [f"  {NO_CAUSE}: {text}" for text in found["obstacles"]]
 
 
 def draw_text(blind: dict[str, Any]) -> str:

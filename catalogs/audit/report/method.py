@@ -7,6 +7,7 @@ from typing import Any
 
 from catalogs.audit.comparison.chance import LEVEL
 from catalogs.audit.labels import attribution
+from catalogs.audit.labels.census import MANY
 from catalogs.audit.settings import FEWEST_LABELS
 
 _PAPERS = {
@@ -190,7 +191,7 @@ def _of_labels(document: dict[str, Any]) -> list[Step]:
         return []
     region = "named in advance" if s["region"] else "found by the scan"
     alone = (
-        " (the labelled objects are declared a blind draw)"
+        " (the labelled objects are declared a blind draw that the network did not learn from)"
         if s["labels_blind"]
         else ", if the labelled objects alone, without the others' answers, show the same "
         "difference at that level"
@@ -214,9 +215,14 @@ def _of_labels(document: dict[str, Any]) -> list[Step]:
             f"Cause by labels, inside a region ({region}) against the rest, each at "
             f"{attribution.LEVEL:g}: (i) are true positive and true negative rate the same (χ², or "
             f"exact by enumeration where fewer than 5 mistakes are expected){equal}; (ii) do "
-            "prediction-powered fractions of true members differ (Angelopoulos et al.)? Only (i): "
+            "prediction-powered fractions of true members differ (Angelopoulos et al.)? Objects "
+            "without an answer are a third rate in (i), true members and others apart "
+            "(Bonferroni), and are in (ii) where labels cover them. Only (i): "
             f"classifier; only (ii): sky{alone}. None is named with fewer than {FEWEST_LABELS} "
-            f"labels on a side, {drawn}.",
+            f"labels on a side, {drawn}; no sky where more objects lack an answer on one side "
+            f"(p < {attribution.LEVEL:g}, and enough to make a tenth of the difference), nor "
+            f"where over {MANY:.0%} of the labels tell no shape, unless these are as many on both "
+            "sides, answered like the others, and the labelled objects alone show it.",
             ("ppi", *cochran),
         ),
         Step(

@@ -16,6 +16,7 @@ from catalogs.audit.report import document as sentences
 from catalogs.audit.report import (
     experiment_document,
     label_document,
+    left_out_document,
     method,
     paired_document,
     wording,
@@ -103,6 +104,11 @@ def render(
             swap_lines=paired_document.swap_lines,
             experiment_headline=lambda part: wording.sentence(experiment_document.headline(part)),
             labels_text=_labels_text(document),
+            label_values=_label_values(document),
+            left_out_text=lambda part: [
+                wording.sentence(text)
+                for text in left_out_document.place_text(part, document["settings"]["answer"])
+            ],
             key=_key(document, training_sky),
             tiles=_tiles(analysis.tables[0]),
             shown=_SHOWN_FLAGGED,
@@ -123,6 +129,12 @@ def render(
 def _labels_text(document: dict[str, Any]) -> str:
     labels = document["labels"]
     return "" if not labels or not labels["tiles"] else label_document.tiles_text(labels["tiles"])
+
+
+def _label_values(document: dict[str, Any]) -> str:
+    labels = document["labels"]
+    said = left_out_document.values_text(labels["source"]) if labels else ""
+    return wording.sentence(said) if said else ""
 
 
 def _figures(

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from catalogs.audit.report import document as sentences
-from catalogs.audit.report import nuisance_document
+from catalogs.audit.report import left_out_document, nuisance_document
 from catalogs.audit.settings import AuditSettings
 from catalogs.config import list_of
 
@@ -46,8 +46,9 @@ def findings(document: dict[str, Any]) -> list[str]:
     if apart:
         said.append(
             f"{apart:,} rows with another answer than those counted are in no denominator: what "
-            "they are, and where, is not judged here."
+            "they are is not judged here."
         )
+    said += [typeset(text)] if (text := left_out_document.sky_text(document["unanswered"])) else []
     if document["cause"] == "undetermined" and not (document["labels"] or document["compared"]):
         said.append(
             "One map alone cannot tell a sky that varies from a classifier that varies over the "

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 
 from catalogs.errors import InputError
 from catalogs.sky import Region
-from experiments import fields, swap_audit, swaps
+from experiments import fields, maps, swap_audit, swap_words, swaps
 from experiments.lab import Experiment, Lab
 from experiments.networks import RUN, Store, two_classes
 from experiments.product import Cell, Drawing, Product, Table
 from experiments.swap_plan import Planned, Settings, plan, regions_of
 from experiments.swap_roles import FEWEST, refuse_thin
-from experiments.swap_words import COLUMNS, METHOD, headline, regions_in_words, same_in_words
+from experiments.swap_words import COLUMNS, METHOD
 from experiments.swaps import Answered
 from training.records import read_holdout
 
@@ -102,11 +102,11 @@ def product(
     ]
     pairs = swaps.pairs(by_seed)
     same = swaps.same_galaxies(pairs, ratio)
-    maps = swaps.two_regions(by_seed, ratio)
+    between = maps.two_regions(by_seed, ratio)
     distances: list[dict[str, Cell]] = []
     for row in swaps.full_swaps(by_seed, ratio):
-        between = (regions[str(row[name])] for name in ("first", "second"))
-        distances.append(row | {"apart": fields.apart(*between)})
+        both = (regions[str(row[name])] for name in ("first", "second"))
+        distances.append(row | {"apart": fields.apart(*both)})
     of_sky = [row for row in properties if fields.is_of_the_sky(str(row["quantity"]))]
     others = [row for row in properties if not fields.is_of_the_sky(str(row["quantity"]))]
     against = fields.against_bias(of_sky, distances)
@@ -115,7 +115,7 @@ def product(
     tables = [
         Table("confusion", "Confusion matrices", COLUMNS["confusion"], swaps.summed(by_seed)),
         Table("same-galaxies", "The same galaxies, two networks", COLUMNS["same"], same),
-        Table("two-regions", "One network, two regions", COLUMNS["maps"], maps),
+        Table("two-regions", "One network, two regions", COLUMNS["maps"], between),
         Table("spread", "Every training on every region, over splits", COLUMNS["spread"], over),
         Table("distances", "Neighbours and opposites", COLUMNS["distances"], distances),
         Table("fields", "What the regions are like", sides, fields.side_by_side(of_sky)),
@@ -130,10 +130,21 @@ def product(
         ),
         Table("matrices", "Every confusion matrix", COLUMNS["matrices"], rows, shown=False),
         Table("pairs", "The same galaxies, split by split", COLUMNS["pairs"], pairs, shown=False),
+        Table(
+            "two-regions-pairs",
+            "Two regions, split by split",
+            COLUMNS["maps_by_split"],
+            maps.split_by_split(by_seed),
+            shown=False,
+        ),
     ]
     return Product(
-        headline=headline(same),
-        findings=[*same_in_words(same), *regions_in_words(distances, against)],
+        headline=swap_words.headline(same),
+        findings=[
+            *swap_words.same_in_words(same),
+            *swap_words.maps_in_words(between),
+            *swap_words.regions_in_words(distances, against),
+        ],
         tables=[table for table in tables if table.rows],
         drawings=(_draw(same),) if same else (),
         method=METHOD,

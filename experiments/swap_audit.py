@@ -138,13 +138,17 @@ def in_words(document: dict[str, Any], settings: Settings, rows: int) -> list[st
     told = [where]
     if swap is not None:
         tests = ", ".join(
-            f"{name} p {swap[f'{name}_p']:.2g}"
-            for name in ("fraction", "dipole", "scan")
+            f"p {swap[f'{name}_p']:.2g} of {said}"
+            for name, said in (
+                ("fraction", "the difference"),
+                ("dipole", "its dipole"),
+                ("scan", "its largest patch"),
+            )
             if swap[f"{name}_p"] is not None
         )
         told.append(
-            f"On {swap['objects']:,} of them {first} calls {100 * swap['difference']:+.1f} points "
-            f"more spiral than {second}; does the difference vary over the sky, or from zero: "
-            f"{tests or 'no p'} (seeds dealt anew to both trainings)."
+            f"On {swap['objects']:,} of them the fraction called spiral by {first} minus that by "
+            f"{second} is {100 * swap['difference']:+.1f} points; by dealing the networks anew to "
+            f"both trainings: {tests or 'no p of so few networks'}."
         )
     return told

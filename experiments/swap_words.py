@@ -11,6 +11,7 @@ from experiments.product import Cell, shown
 from experiments.swaps import FEWEST_SPLITS, LEVEL
 
 Rows = Sequence[Mapping[str, Cell]]
+MOST_POINTS = 100  # by which fractions can differ
 
 _COUNTS = {
     "ee": "ellipticals called elliptical",
@@ -115,15 +116,22 @@ COLUMNS: dict[str, dict[str, str]] = {
         "second": "another one",
         "splits": "networks",
         "difference": "fraction called spiral in the first minus the second, mean over splits",
-        "true_difference": "the same of the labels, first split",
+        "true_difference": "the same of the labels",
         "balanced_difference": "the difference if both classes were equally many in both",
         "balanced_p": "p of it, the split being the unit (Nadeau & Bengio 2003)",
         "detectable": "balanced difference that would have been found with 80% power, at the level "
         "of all rows together (Bonferroni)",
         **_OVER_SPLITS,
-        "z": "two-sample z of the difference, first split",
+    },
+    "maps_by_split": {
+        "training": "regions that spirals/ellipticals were learnt from",
+        "first": "a region that is answered",
+        "second": "another one",
+        "split": "random split",
+        "difference": "fraction called spiral in the first minus the second",
+        "z": "two-sample z of the difference",
         "z_p": "its p; a true difference counts, too",
-        **{name: f"{said}; first split" for name, said in _ERRORS.items()},
+        **_ERRORS,
     },
     "distances": {
         "first": "a region",
@@ -230,11 +238,29 @@ def same_in_words(same: Rows) -> list[str]:
     return [chance, rates, single]
 
 
+def maps_in_words(between: Rows) -> list[str]:
+    """Return what the table of one network on two regions says."""
+    known = _known(between, "balanced_p")
+    if not known:
+        return []
+    most = max(known, key=lambda row: abs(float(row["balanced_difference"] or 0)))
+    told = (
+        f"One network, two regions: {len(significant(known, 'balanced_p'))} of {len(known)} "
+        f"differences of the balanced fraction and {len(significant(known, 'rates_p'))} of TPR or "
+        f"TNR are beyond chance (the same); the largest {most['training']}, {most['first']} minus "
+        f"{most['second']}, {100 * float(most['balanced_difference'] or 0):+.1f} points (p "
+        f"{float(most['balanced_p'] or 0):.2g}); {_power(known, 'detectable')}."
+    )
+    return [told]
+
+
 def _power(rows: Rows, name: str) -> str:
     """Return what would have been found at the level of all rows together."""
     points = sorted(100 * float(row[name] or 0) for row in rows if row[name] is not None)
     if not points:
         return "no power can be given"
+    if np.median(points) > MOST_POINTS:
+        return f"with so few splits not even one of {MOST_POINTS} points would have been found"
     between = f" ({points[0]:.1f} to {points[-1]:.1f})" if len(points) > 1 else ""
     return (
         f"one of {float(np.median(points)):.1f} points{between} would have been found with 80% "

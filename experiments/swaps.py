@@ -299,7 +299,7 @@ def same_galaxies(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict
             "splits_p": resampled_t(plain, ratio),
             "balanced_p": resampled_t(balanced, ratio),
             "detectable": detectable(balanced, ratio, level),
-            **_rates(rates, ratio, level),
+            **rates_apart(rates, ratio, level),
         }
         for test in ("mcnemar", "two_sample", "papers"):
             known = [float(p) for row in of_key if (p := row[f"{test}_p"]) is not None]
@@ -308,8 +308,20 @@ def same_galaxies(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict
     return found
 
 
-def _rates(differences: Sequence[Sequence[float]], ratio: float, level: float) -> dict[str, Cell]:
-    """Return the mean differences of TPR and TNR over splits, and p of both together."""
+def rates_apart(
+    differences: Sequence[Sequence[float]], ratio: float, level: float
+) -> dict[str, Cell]:
+    """Return the mean differences of TPR and TNR over splits, and p of both together.
+
+    Parameters
+    ----------
+    differences : sequence of two sequences of float
+        Of TPR and of TNR, by split.
+    ratio : float
+        For `resampled_t`.
+    level : float
+        Of both rates together.
+    """
     found: dict[str, Cell] = {}
     for name, values in zip(RATES, differences, strict=True):
         found |= {
@@ -320,52 +332,6 @@ def _rates(differences: Sequence[Sequence[float]], ratio: float, level: float) -
     reach = [detectable(values, ratio, level / len(RATES)) for values in differences]
     known = [one for one in reach if one is not None]
     return found | {"rates_p": either(*p), "rates_detectable": max(known) if known else None}
-
-
-def two_regions(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cell]]:
-    """Compare one network's answers between regions: what a map of its catalog would show."""
-    at = {(one.training, one.region, one.split): one for one in answered}
-    regions = list(dict.fromkeys(one.region for one in answered))
-    trainings = dict.fromkeys(one.training for one in answered)
-    compared = [
-        (training, first, second, pairs)
-        for training in trainings
-        for first, second in combinations(regions, 2)
-        if (
-            pairs := [
-                (one, at[training, second, s])
-                for (t, r, s), one in at.items()
-                if (t, r) == (training, first) and (training, second, s) in at
-            ]
-        )
-    ]
-    level = LEVEL / max(len(compared), 1)
-    found: list[dict[str, Cell]] = []
-    for training, first, second, pairs in compared:
-        a, b = (one.matrix for one in pairs[0])
-        z = two_sample_z(a.spirals, a.n, b.spirals, b.n)
-        balanced = [x.balanced - y.balanced for x, y in pairs]
-        plain = [x.matrix.spiral_fraction - y.matrix.spiral_fraction for x, y in pairs]
-        rates = [
-            [getattr(x.matrix, name) - getattr(y.matrix, name) for x, y in pairs] for name in RATES
-        ]
-        row: dict[str, Cell] = {
-            "training": str(training),
-            "first": first,
-            "second": second,
-            "splits": len(pairs),
-            "difference": float(np.mean(plain)),
-            "true_difference": float(pairs[0][0].spiral.mean() - pairs[0][1].spiral.mean()),
-            "balanced_difference": float(np.mean(balanced)),
-            "balanced_p": resampled_t(balanced, ratio),
-            "detectable": detectable(balanced, ratio, level),
-            **_rates(rates, ratio, level),
-            "z": z.z,
-            "z_p": z.p,
-            **errors_apart(a, b),
-        }
-        found.append(row)
-    return found
 
 
 def full_swaps(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cell]]:

@@ -18,7 +18,7 @@ from statsmodels.stats.proportion import proportions_ztest
 from catalogs.config import parse
 from catalogs.errors import InputError
 from catalogs.sky import Region, Regions, in_survey_footprint
-from experiments import fields, swap_audit, swap_plan, swap_words, swaps, worlds
+from experiments import fields, maps, swap_audit, swap_plan, swap_words, swaps, worlds
 from experiments.networks import Store
 from experiments.swap_plan import Settings, Split
 from experiments.swaps import Answered, Training
@@ -87,10 +87,39 @@ def test_one_network_on_two_regions():
     # Table 6 against 7: the same network; z 1.07, not significant.
     six = answered(HOME, "1", [[7749, 251], [408, 7592]])
     seven = answered(HOME, "2", [[7791, 209], [462, 7538]])
-    (row,) = swaps.two_regions([six, seven], 0.2)
+    (row,) = maps.two_regions([six, seven], 0.2)
     assert row["difference"] == pytest.approx(0.006, abs=1e-9)
-    assert row["z"] == pytest.approx(1.07, abs=0.01)
     assert row["true_difference"] == 0
+    (row,) = maps.split_by_split([six, seven])
+    assert row["z"] == pytest.approx(1.07, abs=0.01)
+
+
+def test_one_network_on_two_regions_over_splits():
+    random = np.random.default_rng(12)
+    found = []
+    for k in range(7):
+        for region, es, se in (("1", 30, 40), ("2", 55, 15)):
+            wrong = np.array([es, se]) + random.integers(-3, 4, 2)
+            matrix = [[200 - wrong[0], wrong[0]], [wrong[1], 200 - wrong[1]]]
+            found.append(answered(HOME, region, matrix, f"seed {k}"))
+    (row,) = maps.two_regions(found, 0.25)
+    by = {(one.region, one.split): one.matrix for one in found}
+
+    def expected(value):
+        values = [value(by["1", f"seed {k}"]) - value(by["2", f"seed {k}"]) for k in range(7)]
+        t = np.mean(values) / np.sqrt((1 / 7 + 0.25) * np.var(values, ddof=1))
+        return np.mean(values), 2 * stats.t(6).sf(abs(t))
+
+    for name, value in (
+        ("tpr", lambda m: m.tpr),
+        ("tnr", lambda m: m.tnr),
+        ("balanced", lambda m: (m.es / (m.ee + m.es) + m.ss / (m.se + m.ss)) / 2),
+    ):
+        pair = (row[f"{name}_difference"], row[f"{name}_p"])
+        assert pair == pytest.approx(expected(value))
+    assert row["rates_p"] == pytest.approx(2 * min(row["tpr_p"], row["tnr_p"]))
+    said = swap_words.maps_in_words([row])[0]
+    assert "1 of 1 differences of the balanced fraction and 1 of TPR or TNR" in said
 
 
 def test_spread_over_splits():
@@ -181,7 +210,7 @@ def test_the_papers_tests_of_a_class_come_out(one, other, name, p):
     assert found[f"{name}_papers_p"] == pytest.approx(p, rel=1e-3)
     (row,) = swaps.pairs([network, home])
     assert row[f"{name}_papers_p"] == found[f"{name}_papers_p"]
-    (row,) = swaps.two_regions([network, replace(home, region="2", training=AWAY)], 0.2)
+    (row,) = maps.split_by_split([network, replace(home, region="2", training=AWAY)])
     assert row[f"{name}_papers_p"] == found[f"{name}_papers_p"]
     counts, sizes = [one[0][1], other[0][1]], [sum(one[0]), sum(other[0])]
     assert found["es_two_sample_p"] == pytest.approx(proportions_ztest(counts, sizes)[1], rel=1e-6)

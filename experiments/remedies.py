@@ -208,12 +208,12 @@ def product(answered: Mapping[Remedy, Sequence[Answered]], settings: Settings) -
     measured: dict[str, list[Measured]] = {}
     for remedy in settings.remedies:
         networks = answered["none" if remedy == "labels" else remedy]
-        fraction = {
-            k: corrected(one, settings.labels, int(one.split.split()[1]))
-            if remedy == "labels"
-            else one.matrix.spiral_fraction
-            for k, one in enumerate(networks)
-        }
+        fraction = None
+        if remedy == "labels":
+            fraction = {
+                k: corrected(one, settings.labels, int(one.split.split()[1]))
+                for k, one in enumerate(networks)
+            }
         rows = swaps_of(networks, fraction)
         pairs += [{"remedy": remedy, **row} for row in rows]
         measured[remedy] = measure(rows, None if remedy == "labels" else networks)

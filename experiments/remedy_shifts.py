@@ -13,6 +13,7 @@ from experiments.swaps import (
     LEVEL,
     Answered,
     Training,
+    by_class,
     detectable,
     either,
     interval,
@@ -47,15 +48,21 @@ def corrected(one: Answered, labels: int, seed: int) -> float:
     return float(found.value)
 
 
-def swaps_of(answered: Sequence[Answered], fraction: Mapping[int, float]) -> list[dict[str, Cell]]:
+def swaps_of(
+    answered: Sequence[Answered], fraction: Mapping[int, float] | None = None
+) -> list[dict[str, Cell]]:
     """Return the difference between both trainings on the same galaxies, per region and split.
 
     Parameters
     ----------
     answered : sequence of Answered
-    fraction : mapping of int to float
-        Fraction of spirals that each of them gives, by its index.
+    fraction : mapping of int to float, optional
+        Fraction of spirals that each of them gives after correction, by its index. By default that
+        of the answers, and then both classes are compared, too.
     """
+    own = fraction is None
+    said = {k: one.matrix.spiral_fraction for k, one in enumerate(answered)}
+    said = said if fraction is None else dict(fraction)
     at = {(one.training, one.region, one.split): k for k, one in enumerate(answered)}
     first = answered[0].training
     other = Training(first.ellipticals, first.spirals)
@@ -67,10 +74,11 @@ def swaps_of(answered: Sequence[Answered], fraction: Mapping[int, float]) -> lis
                 {
                     "region": region,
                     "split": split,
-                    "difference": fraction[k] - fraction[pair],
-                    "fraction": fraction[k],
-                    "fraction_swapped": fraction[pair],
+                    "difference": said[k] - said[pair],
+                    "fraction": said[k],
+                    "fraction_swapped": said[pair],
                     "truth": float(answered[k].spiral.mean()),
+                    **(by_class(answered[k], answered[pair]) if own else {}),
                 }
             )
     return rows

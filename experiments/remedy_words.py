@@ -54,6 +54,10 @@ PAIRS = {
     "fraction": "of spirals by the training named first in matrices",
     "fraction_swapped": "by the other one",
     "truth": "by the labels",
+    "tpr_difference": "spirals called spiral, minus that by the other one",
+    "tnr_difference": "ellipticals called elliptical, likewise",
+    "es_mcnemar_p": "McNemar's exact p of the mistaken ellipticals, galaxies being the unit",
+    "se_mcnemar_p": "McNemar's exact p of the mistaken spirals",
 }
 MATRICES = {
     "remedy": "what was done against it",

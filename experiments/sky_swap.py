@@ -111,15 +111,17 @@ def product(
     others = [row for row in properties if not fields.is_of_the_sky(str(row["quantity"]))]
     against = fields.against_bias(of_sky, distances)
     beside = [] if against else fields.beside_bias(of_sky, distances)
-    sides = _fields_columns(regions)
+    sides, like = _fields_columns(regions), fields.side_by_side(of_sky)
     tables = [
         Table("confusion", "Confusion matrices", COLUMNS["confusion"], swaps.summed(by_seed)),
         Table("same-galaxies", "The same galaxies, two networks", COLUMNS["same"], same),
         Table("two-regions", "One network, two regions", COLUMNS["maps"], between),
         Table("spread", "Every training on every region, over splits", COLUMNS["spread"], over),
         Table("distances", "Neighbours and opposites", COLUMNS["distances"], distances),
-        Table("fields", "What the regions are like", sides, fields.side_by_side(of_sky)),
-        Table("fields-bias", "Properties beside the shift", COLUMNS["beside"], beside),
+        Table("fields", "What the regions are like", _told(sides, like), like),
+        Table(
+            "fields-bias", "Properties beside the shift", _told(COLUMNS["beside"], beside), beside
+        ),
         Table("fields-rank", "Properties against the shift", COLUMNS["against"], against),
         Table(
             "fields-galaxies",
@@ -161,6 +163,15 @@ def _fields_columns(regions: Mapping[str, Region]) -> dict[str, str]:
         columns[f"mean {name}"] = f"mean, or count, in {name}"
         columns[f"sd {name}"] = f"standard deviation in {name}"
     return columns
+
+
+def _told(columns: Mapping[str, str], rows: Sequence[Mapping[str, Cell]]) -> dict[str, str]:
+    """Return the columns in which some row has a value."""
+    return {
+        name: meaning
+        for name, meaning in columns.items()
+        if any(row.get(name) is not None for row in rows)
+    }
 
 
 def _draw(same: Sequence[dict[str, Cell]]) -> Drawing:

@@ -185,7 +185,7 @@ def headline(same: Rows) -> str:
     found, rates = (len(significant(same, name)) for name in ("balanced_p", "rates_p"))
     beyond = (
         f"{found or 'None'} of {len(known)} shifts by the training sky "
-        f"{'is' if found == 1 else 'are'} beyond what splits and seeds do by chance"
+        f"{'is' if found < 2 else 'are'} beyond what splits and seeds do by chance"
     )
     if rates and not found:
         beyond += f", but in {rates} the rates of right spirals or right ellipticals differ"

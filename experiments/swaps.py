@@ -223,20 +223,24 @@ def pairs(answered: Sequence[Answered]) -> list[dict[str, Cell]]:
             "mcnemar_p": made.mcnemar_p,
             "two_sample_p": made.two_sample_p,
             "papers_p": made.binomial_p,
-            "tpr_difference": one.matrix.tpr - home.matrix.tpr,
-            "tnr_difference": one.matrix.tnr - home.matrix.tnr,
-            **_mcnemar_by_class(one, home),
+            **by_class(one, home),
             **errors_apart(one.matrix, home.matrix),
         }
         found.append(row)
     return found
 
 
-def _mcnemar_by_class(one: Answered, home: Answered) -> dict[str, Cell]:
-    """Return McNemar's exact p of the mistaken ellipticals and of the mistaken spirals."""
-    found: dict[str, Cell] = {}
+def by_class(one: Answered, other: Answered) -> dict[str, Cell]:
+    """Compare each class of the same galaxies: differences of TPR and TNR, McNemar's exact p.
+
+    ``es_mcnemar_p`` is of the mistaken ellipticals, ``se_mcnemar_p`` of the mistaken spirals.
+    """
+    found: dict[str, Cell] = {
+        f"{name}_difference": getattr(one.matrix, name) - getattr(other.matrix, name)
+        for name in RATES
+    }
     for name, kind in (("es", ~one.spiral), ("se", one.spiral)):
-        table = _table(one.said[kind], home.said[kind])
+        table = _table(one.said[kind], other.said[kind])
         found[f"{name}_mcnemar_p"] = mcnemar(int(table[1, 0]), int(table[0, 1]))
     return found
 

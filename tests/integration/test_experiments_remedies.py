@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from ppi_py import ppi_mean_pointestimate
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
 from surveys import encode
 
 from catalogs.config import parse
@@ -163,6 +164,15 @@ def test_a_remedy_is_compared_with_none_split_by_split():
     assert (none["shift_low"], none["shift_high"]) == pytest.approx(ends)
     skill = np.mean([o.matrix.tpr + o.matrix.tnr - 1 for o in answered["none"]])
     assert none["shift_over_skill"] == pytest.approx(np.mean(moves["none"]) / skill)
+    # McNemar's test of a class, split by split.
+    pair = next(row for row in product.tables[1].rows if row["remedy"] == "none")
+    one, other = (o for o in answered["none"] if (o.region, o.split) == ("a", "seed 0"))
+    table = [
+        [np.sum((one.said == x) & (other.said == y) & ~one.spiral) for y in (True, False)]
+        for x in (True, False)
+    ]
+    assert pair["es_mcnemar_p"] == pytest.approx(mcnemar(table, exact=True).pvalue)
+    assert pair["tnr_difference"] == pytest.approx(one.matrix.tnr - other.matrix.tnr)
     # Nothing learnt moves nothing, and is no cure.
     lost = rows["debiased"]
     assert (lost["learnt"], lost["shift"], lost["shift_over_skill"]) == (False, 0, None)
@@ -176,9 +186,7 @@ def test_a_remedy_is_compared_with_none_split_by_split():
 def test_networks_of_no_skill_are_told_as_such():
     nothing = {f"{t} on {r}": [[100, 0], [100, 0]] for t in ("a/b", "b/a") for r in "ab"}
     answered = of_two(nothing, "seed 0")
-    measured = {
-        "none": remedy_shifts.measure(remedy_shifts.swaps_of(answered, [0.0] * 4), answered)
-    }
+    measured = {"none": remedy_shifts.measure(remedy_shifts.swaps_of(answered), answered)}
     (row,) = remedy_shifts.summaries(measured, 0.5)
     assert "hardly better than chance" in remedy_words.headline([row], ["a", "b"])
     assert row["shift_over_skill"] is None

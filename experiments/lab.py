@@ -145,7 +145,7 @@ def run(
             _ = lab.survey  # what is no survey fails before anything is made
         product = experiment.run(lab, settings)
         made = {
-            "summary": listed.summary,
+            "title": listed.title,
             "settings": TypeAdapter(experiment.settings).dump_python(settings, mode="json"),
             "survey": lab.survey_record,
             "again": again or f"experiments.lab.run({name!r}, ...)",

@@ -16,7 +16,7 @@ import jinja2
 import matplotlib as mpl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from catalogs.audit.report.plots import STYLE
 from catalogs.storage.disk import Disk
@@ -40,7 +40,7 @@ def write(out: Path, name: str, product: Product, made: dict[str, Any]) -> None:
         Of the experiment.
     product : Product
     made : dict
-        How it was made, as JSON values: ``summary``, ``settings``, ``survey``, ``again``,
+        How it was made, as JSON values: ``title``, ``settings``, ``survey``, ``again``,
         ``steps``.
     """
     disk = Disk(out)
@@ -100,10 +100,29 @@ def page(name: str, product: Product, made: dict[str, Any], vectors: dict[str, b
         made=made,
         images=images,
         shown=shown,
+        breakable=breakable,
+        numeric=numeric,
         style=Markup(style),  # noqa: S704 - our own files, not the user's
         style_hash=f"sha256-{digest}",
         settings=json.dumps(made["settings"], indent=1),
     )
+
+
+def breakable(name: str) -> Markup:
+    """Return a column's name, escaped, that may be broken after its underscores."""
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+
+
+def numeric(table: Table) -> set[str]:
+    """Return the columns of numbers, which are aligned on the right, dashes too."""
+    return {
+        name
+        for name in table.columns
+        if any(
+            isinstance(row.get(name), int | float) and not isinstance(row.get(name), bool)
+            for row in table.rows
+        )
+    }
 
 
 def versions() -> dict[str, str]:

@@ -29,7 +29,7 @@ from catalogs.progress import Silent
 from catalogs.sky import unit_vectors
 from catalogs.storage.disk import Disk
 from experiments import lab, listing, sky_swap, training_size, worlds, writing
-from experiments.product import Drawing, Product, Table
+from experiments.product import Drawing, Product, Table, shown
 from experiments.steps import RECORD, UNFINISHED, Step, Steps
 from skytally import app
 from training.labels import read_labels
@@ -119,6 +119,7 @@ def hostile() -> Product:
     figure.subplots().plot([0, 1])
     evil = "</style><script>alert(1)</script>"
     rows = [{"name": evil, "value": float("nan")}, {"name": "b", "value": -0.5}]
+    rows.append({"name": "c", "value": None})
     return Product(
         evil,
         [evil],
@@ -130,7 +131,7 @@ def hostile() -> Product:
 
 
 def test_the_page_escapes_everything_and_loads_nothing(tmp_path):
-    made = {"summary": "<b>", "settings": {"a": "<i>"}, "survey": None, "again": "a < b"}
+    made = {"title": "<b>", "settings": {"a": "<i>"}, "survey": None, "again": "a < b"}
     writing.write(tmp_path, "<name>", hostile(), made | {"steps": {}})
     page = (tmp_path / writing.PAGE).read_text()
     assert "<script" not in page
@@ -141,10 +142,20 @@ def test_the_page_escapes_everything_and_loads_nothing(tmp_path):
     assert document["facts"] == {"x": None}
     table = pq.read_table(tmp_path / "numbers.parquet")
     assert table.schema.field("value").metadata[b"description"] == b"a number"
-    assert table["value"].to_pylist() == [None, -0.5]
+    assert table["value"].to_pylist() == [None, -0.5, None]
+    # A dash stands under the numbers of its column.
+    assert re.findall(r'<td class="n">(.+?)</td>', page) == ["–", "−0.5000", "–"]
     first = (tmp_path / "line.svg").read_bytes()
     writing.write(tmp_path, "<name>", hostile(), made | {"steps": {}})
     assert (tmp_path / "line.svg").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(832.0, "832"), (831.5, "831.5"), (0.0, "0"), (-0.25, "−0.2500"), (3e-9, "3e−09"), (7, "7")],
+)
+def test_numbers_are_shown_as_they_are_read(value, text):
+    assert shown(value) == text
 
 
 def test_help_lists_every_experiment_and_each_one_loads():

@@ -40,7 +40,7 @@ def answered(targets: np.ndarray, right: float, kinds: int, rng: np.random.Gener
 
 def write(folder: Path, name: str, product: Product, label: str = "label") -> Path:
     """Write what an experiment writes, as it does."""
-    made = {"summary": "", "settings": {"train": {"label": label}}, "survey": SURVEY, "again": ""}
+    made = {"title": "", "settings": {"train": {"label": label}}, "survey": SURVEY, "again": ""}
     folder.mkdir(parents=True)
     document = writing.document(name, product, made)
     (folder / "results.json").write_text(json.dumps(document))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from catalogs.audit.comparison.chance import LEVEL
 from experiments.patches import Geometry, Place
-from experiments.product import Cell, shown
+from experiments.product import Cell, p_text, shown
 
 PATCHES = {
     "corner": "corners of the galaxy's own cutout",
@@ -49,7 +49,7 @@ def finding(row: Mapping[str, Cell]) -> str:
     return (
         f"{str(row['place']).capitalize()} patches: {shown(row['right'])} of {shown(row['n'])} "
         f"right, {_percent(row['accuracy'])} ({_percent(row['low'])} to {_percent(row['high'])}), "
-        f"chance {_percent(row['chance'])}, p = {shown(row['p'])}; with 80% power "
+        f"chance {_percent(row['chance'])}, {p_text(row['p'])}; with 80% power "
         f"{_percent(row['detectable'])} would have been found at level {LEVEL}."
     )
 
@@ -66,7 +66,7 @@ def reasons(
     said = [
         f"The {row['of_pixels']} of {row['place']} patches' grey levels differs: median "
         f"{shown(row[names[0]])} beside {names[0]}, {shown(row[names[1]])} beside {names[1]} "
-        f"galaxies (p = {shown(row['p'])})."
+        f"galaxies ({p_text(row['p'])})."
         for row in bright
     ]
     if own:

@@ -42,7 +42,7 @@ def seen(survey: Survey, settings: Settings) -> list[str]:
     observed = [name for name in settings.columns if name in OBSERVED]
     said = (
         "The survey is simulated: its magnitudes, radii and shapes are the truth without noise. Of "
-        f"the columns seen, {' and '.join(observed) or 'none'} "
+        f"the columns seen, {'only ' if observed else ''}{' and '.join(observed) or 'none'} "
         f"know{'s' if len(observed) < 2 else ''} how a galaxy was observed."
     )
     return [said]
@@ -211,9 +211,10 @@ def _largest(over: Sequence[Mapping[str, Cell]]) -> list[str]:
         f"{shown(row['p_holm'])}."
     )
     known = [100 * float(one["detectable"]) for one in over if one["detectable"] is not None]
+    most = f"{max(known):.1f}" if known and max(known) < 100 else "more than 100"
     power = (
-        f"With 80% power a difference of {min(known):.1f} to {max(known):.1f} points, by row, "
-        "would have been found at this level."
+        f"With 80% power a difference of {min(known):.1f} to {most} points, by row, would have "
+        "been found at this level."
         if known
         else "Its power cannot be told."
     )
@@ -224,7 +225,7 @@ def _counts_in_words(counts: Sequence[Mapping[str, Cell]]) -> list[str]:
     at = {str(row["test"]): row for row in counts}
     said = []
     for name, words in (
-        ("p", "The poster's binomial p"),
+        ("p", "the poster's binomial p"),
         ("mcnemar_p", "McNemar's p"),
     ):
         of = [at[f"{name}{how}"] for how in ("", "_holm", "_bh")]

@@ -109,3 +109,8 @@ def shown(value: Cell) -> str:
             text = f"{value:.2g}"
         return text.replace("-", "−")
     return value
+
+
+def p_text(value: Cell) -> str:
+    """Return ``p = ...`` for people; what is too small for a number is said to be so."""
+    return "p < 1e−300" if value == 0 else f"p = {shown(value)}"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from catalogs.cutouts.chosen import crop_of, read_usable
 from catalogs.cutouts.store import Survey
-from experiments.product import Cell, Drawing, shown
+from experiments.product import Cell, Drawing, p_text, shown
 from training.models.base import GALAXY_ZOO_CROP
 from training.settings import DebiasSettings
 
@@ -18,8 +18,8 @@ BIASED, CORRECTED, DDB = "biased labels", "de-biased labels", "de-biasing loss"
 TRUTH, SIMULATED = "the truth", "the simulation's record: the true one"
 LEVEL = 0.05
 MEASURES = {
-    "cv14": "L, CV14",
-    "cv18": "L, CV18",
+    "cv14": "bias L (CV14)",
+    "cv18": "bias L (CV18)",
     "true_accuracy": "accuracy against the truth",
     "true_f1": "F1 of disks against the truth",
     "label_accuracy": "accuracy against the biased labels",
@@ -123,22 +123,23 @@ def headline(changes: Sequence[Mapping[str, Cell]]) -> str:
     said = [_change(at[name]) for name in (bias, accuracy) if name is not None]
     if bias is None:
         said.append("too few test galaxies for the bias L")
-    return f"The de-biasing loss against biased labels: {'; '.join(said)}."
+    seeds = at[accuracy]["seeds"]
+    many = f"{seeds} seed{'s' if seeds != 1 else ''}"
+    return f"The de-biasing loss against biased labels, {many}: {'; '.join(said)}."
 
 
 def _change(row: Mapping[str, Cell]) -> str:
     name, before, by = str(row["measure"]), float(row["biased"] or 0), float(row["difference"] or 0)
-    factor, unit = (100, "%") if name.endswith("accuracy") else (1, "")
-    digits = 1 if unit else 4
-    values = (
-        f"{factor * before:.{digits}f}{unit} to {factor * (before + by):.{digits}f}{unit}, "
-        f"p over {row['seeds']} seed{'s' if row['seeds'] != 1 else ''} {shown(row['p'])}"
-    )
-    if row["truth"] is not None:
-        values += f"; the truth's own {shown(row['truth'])}"
-    if row["p"] is None or float(row["p"]) >= LEVEL:
-        return f"no change of {MEASURES[name]} is shown ({values})"
-    return f"{MEASURES[name]} {'falls' if by < 0 else 'rises'} ({values})"
+    factor, digits, unit = (100, 1, "%") if name.endswith("accuracy") else (1, 4, "")
+    values = " to ".join(f"{factor * value:.{digits}f}{unit}" for value in (before, before + by))
+    if row["p"] is None:
+        told = "no p: no change is shown"
+    elif float(row["p"]) < LEVEL:
+        told = f"{'falls' if by < 0 else 'rises'}, {p_text(row['p'])}"
+    else:
+        told = f"{p_text(row['p'])}: no change is shown"
+    truth = "" if row["truth"] is None else f"; the truth's own {shown(row['truth'])}"
+    return f"{MEASURES[name]} {values} ({told}{truth})"
 
 
 def findings(

@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from catalogs.audit.report.plots import STYLE
 from catalogs.storage.disk import Disk
-from experiments.product import Drawing, Product, Table, plain, shown
+from experiments.product import Cell, Drawing, Product, Table, plain, shown
 from experiments.steps import code_of
 
 SCHEMA_VERSION = 1
@@ -114,15 +114,12 @@ def breakable(name: str) -> Markup:
 
 
 def numeric(table: Table) -> set[str]:
-    """Return the columns of numbers, which are aligned on the right, dashes too."""
-    return {
-        name
-        for name in table.columns
-        if any(
-            isinstance(row.get(name), int | float) and not isinstance(row.get(name), bool)
-            for row in table.rows
-        )
-    }
+    """Return the columns of numbers, or of nothing, which are aligned on the right."""
+
+    def number(value: Cell) -> bool:
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+    return {name for name in table.columns if all(number(row.get(name)) for row in table.rows)}
 
 
 def versions() -> dict[str, str]:

@@ -135,7 +135,8 @@ def test_scores_and_biases_are_those_of_the_answers(out):
     assert judged["the truth"]["cv14_denoised"] < 0.1
     assert judged["the truth"]["leaves"] is None  # half of 1,000 galaxies fill one leaf
     assert judged["the truth"]["cv18"] is None
-    assert "no change of L, CV14 is shown" in document["headline"]  # one seed has no p
+    assert "1 seed: bias L (CV14)" in document["headline"]
+    assert "(no p: no change is shown" in document["headline"]
     changed = pq.read_table(out / "changed.parquet").to_pandas()
     assert (changed["p_debiased"] >= 0.5).all()
     labels = store.column("label")[changed["row"].to_numpy()]
@@ -174,11 +175,13 @@ def test_all_seeds_have_as_many_leaves_or_there_is_no_cv18():
 def test_a_change_is_shown_or_said_not_to_be():
     settings = parse(debias.Settings, VALUES, "settings")
     ratio = 0.5 / 0.4
-    for shift, said in ((0.5, "L, CV18 falls ("), (0.0, "no change of L, CV18 is shown (")):
+    for shift, said in ((0.5, "(falls, p = "), (0.0, "no change is shown")):
         every = [told(1000, seed, shift) for seed in range(4)]
         rows = [r for seed, one in enumerate(every) for r in debias.judged(one, settings, seed, 1)]
         changes = debias.compared(rows, ratio)
-        assert said in words.headline(changes)
+        first = words.headline(changes).split("; ")[0]
+        assert first.startswith("The de-biasing loss against biased labels, 4 seeds: bias L (CV18)")
+        assert said in first
         at = {(row["who"], row["seed"]): row["cv18"] for row in rows}
         change = next(row for row in changes if row["measure"] == "cv18")
         d = [at["de-biasing loss", seed] - at["biased labels", seed] for seed in range(4)]

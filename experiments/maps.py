@@ -70,15 +70,16 @@ def split_by_split(answered: Sequence[Answered]) -> list[dict[str, Cell]]:
     for pairs in _compared(answered):
         for one, other in pairs:
             a, b = one.matrix, other.matrix
-            z = two_sample_z(a.spirals, a.n, b.spirals, b.n)
+            mixed = 0 < a.spirals + b.spirals < a.n + b.n
+            z = two_sample_z(a.spirals, a.n, b.spirals, b.n) if mixed else None
             row: dict[str, Cell] = {
                 "training": str(one.training),
                 "first": one.region,
                 "second": other.region,
                 "split": one.split,
                 "difference": a.spiral_fraction - b.spiral_fraction,
-                "z": z.z,
-                "z_p": z.p,
+                "z": z.z if z else None,
+                "z_p": z.p if z else None,
                 **errors_apart(a, b),
             }
             found.append(row)

@@ -17,6 +17,7 @@ from statsmodels.stats.proportion import proportions_ztest
 
 from catalogs.config import parse
 from catalogs.errors import InputError
+from catalogs.progress import Silent
 from catalogs.sky import Region, Regions, in_survey_footprint
 from experiments import fields, maps, swap_audit, swap_plan, swap_words, swaps, worlds
 from experiments.networks import Store
@@ -366,6 +367,34 @@ def test_the_audited_rows_are_those_of_the_catalog(sky, tmp_path):
     swap_audit.write_unseen(str(tmp_path / "all.parquet"), tmp_path / "left.parquet", settings)
     left = pq.read_table(tmp_path / "left.parquet")
     assert left.equals(table.filter(pa.array(swap_audit.unseen(sky.ra, sky.dec, settings))))
+
+
+def test_what_networks_remember_is_not_in_the_audit(sky, tmp_path):
+    """Memory makes both trainings differ in training tiles, and there only; the audit sees none."""
+    settings = Settings(
+        regions={"a": "0..20,0..20", "b": "20..40,10..30"}, audited_seeds=2, effect=0.5
+    )
+    left = swap_audit.unseen(sky.ra, sky.dec, settings)
+    random = np.random.default_rng(1)
+    needs, fractions = [], []
+    for k in range(4):
+        said = np.where(random.random(4000) < 0.1, "spiral", sky.classes)
+        said[~left] = "spiral" if k < 2 else "elliptical"
+        fractions.append(np.mean(said[left] == "spiral"))
+        columns = {"id": sky.rows, "ra": sky.ra, "dec": sky.dec, "label": said.tolist()}
+        needs.append(tmp_path / f"annotate-{k}")
+        (needs[k] / "catalog").mkdir(parents=True)
+        pq.write_table(pa.table(columns), needs[k] / "catalog" / "part.parquet")
+    whole = swap_audit.audit_step(Store(None, "content"), settings, workers=1)
+    whole.make(tmp_path, needs, Silent())
+    document = swap_audit.read_audit(tmp_path)
+    swap = document["compared"]["swap"]
+    assert swap["objects"] == left.sum()
+    difference = np.mean(fractions[:2]) - np.mean(fractions[2:])
+    assert swap["difference"] == pytest.approx(difference, abs=1e-9)
+    told = swap_audit.in_words(document, settings, 4000)
+    assert f"Audited are the {left.sum():,} of 4,000 galaxies" in told[0]
+    assert f"{100 * difference:+.1f} points" in told[1]
 
 
 def test_a_single_training_may_have_more_splits_than_the_others():

@@ -16,7 +16,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.audit_validation import bias, causes, clustered, conditions, detection, table
+from benchmarks.audit_validation import (
+    bias,
+    causes,
+    clustered,
+    conditions,
+    detection,
+    left_out,
+    table,
+)
 from benchmarks.audit_validation.row import Row
 
 RESULT = Path("docs/results/audit-validation.md")
@@ -42,6 +50,10 @@ ROWS: dict[str, tuple[Callable[[int], Row], int]] = {
     **{f"cause-{name}": (partial(causes.attribution, name), 1000) for name in causes.CASES},
     "cause-bright": (causes.bright, 1000),
     "cause-easier": (causes.easier, 1000),
+    "cause-answers-missing": (left_out.abstains, 1000),
+    "cause-sky-answers-missing": (left_out.abstains_evenly, 1000),
+    "cause-experts-unsure": (left_out.unsure, 1000),
+    "cause-learnt-from": (left_out.learnt, 1000),
     **{f"compared-{name}": (partial(causes.compared, name), 2000) for name in causes.COMPARED},
     "discoveries": (detection.discoveries, 1000),
     "theta": (bias.theta, 40),

@@ -26,6 +26,7 @@ from catalogs.audit.labels.attribution import (
     SKY,
     UNDETERMINED,
     blindness_p,
+    blindness_within_p,
     borne_out,
     causes,
     labelled_difference,
@@ -93,7 +94,12 @@ def judged(inside: Sample, outside: Sample, p_rates: FloatArray | None = None) -
     alone = labelled_difference(inside, outside)
     rates = rates_test(inside, outside).p
     names = causes(rates if p_rates is None else p_rates, difference.p, LEVEL)
-    refuted = 2 * np.minimum(blindness_p(inside), blindness_p(outside)) < BLIND_LEVEL
+    pooled = [
+        blindness_within_p(stacked([inside.take(i), outside.take(i)]))
+        for i in np.arange(len(inside.labelled.n))[:, None]
+    ]
+    least = np.minimum(np.minimum(blindness_p(inside), blindness_p(outside)), pooled)
+    refuted = 3 * least < BLIND_LEVEL
     declared = np.where(refuted, UNDETERMINED, names)
     doubtful = np.isin(names, (SKY, BOTH)) & ~borne_out(difference, alone)
     return np.stack([declared, np.where(doubtful, UNDETERMINED, declared)])

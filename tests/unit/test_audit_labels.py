@@ -457,6 +457,7 @@ def test_a_declared_draw_names_a_sky_that_labels_alone_do_not_show(tmp_path: Pat
     declared = run(tmp_path, known, labels_blind=True, **asked)
     assert declared.document["cause"] == "sky"
     assert "labels, declared a blind draw, show that the sky varies" in headline(declared.document)
+    assert "made from the same images may share what these hide" in headline(declared.document)
     blind = declared.document["labels"]["attribution"]["blind"]
     assert blind["declared"]
     assert blind["covariates"][0]["p"] > 0.001 < blind["p"]
@@ -465,6 +466,7 @@ def test_a_declared_draw_names_a_sky_that_labels_alone_do_not_show(tmp_path: Pat
         assert re.search(r"are declared a blind draw.*are they other objects\?", text, re.I | re.S)
         assert "among objects of equal mag? no sign of it" in text.replace("No ", "no ")
         assert f"mag p {blind['covariates'][0]['p']:.2g}" in text
+        assert re.search(r"the labels say (.|&#39;)elliptical\1 \d+", text, re.I)
     assert "labels_blind=True" in page
     with pytest.raises(InputError, match="labels_blind needs labels"):
         AuditSettings(labels_blind=True)

@@ -21,6 +21,7 @@ from catalogs.audit.reading.table import Read
 from catalogs.audit.reading.table import read as read_all
 from catalogs.audit.region import parse_part
 from catalogs.audit.report import left_out_document
+from catalogs.audit.report.cause_words import of_the_sky
 from catalogs.audit.settings import AuditSettings
 from catalogs.progress import Silent
 
@@ -164,6 +165,23 @@ def test_words_for_no_value_are_no_labels(tmp_path: Path) -> None:
     said = dict(found.values)
     assert said["nan"] == np.sum(~world.known)
     assert said["spiral"] == np.sum(world.known & world.spiral)
+
+
+def test_a_sky_that_goes_with_the_seeing_says_what_labels_may_share() -> None:
+    seeing, mag = ({"name": name, "dropped": None} for name in ("seeing", "mag"))
+    document: dict[str, Any] = {
+        "cause": "sky",
+        "cause_basis": "labels",
+        "cause_places": [{"where": "there", "cause": "sky"}],
+        "settings": {"labels_blind": True, "intrinsic": ["mag"]},
+        "nuisances": {"covariates": [seeing, mag], "alarm": {"before": 0.001, "after": 0.4}},
+    }
+    document["nuisances"]["alarm"]["alpha"] = 0.05
+    assert "the alarm goes after regression on seeing: this may be so" in of_the_sky(document)
+    document["nuisances"]["alarm"]["after"] = 0.01
+    assert of_the_sky(document).endswith("made from the same images may share what these hide")
+    document["cause_places"][0]["cause"] = document["cause"] = "classifier"
+    assert "images" not in of_the_sky(document)
 
 
 def test_shares_are_compared_as_others_do() -> None:

@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import chi2_contingency
 
 from benchmarks.audit_validation import __main__ as validation
-from benchmarks.audit_validation import causes, conditions
+from benchmarks.audit_validation import causes, conditions, left_out
 from benchmarks.audit_validation.row import Row, share
 from benchmarks.audit_validation.skies import (
     FINE,
@@ -108,6 +108,18 @@ def test_no_sky_is_made_by_labels_of_bright_objects_or_by_easier_galaxies() -> N
     read, unread, both = causes.easier(60).checks
     assert read.value >= 0.94 - 3 * np.sqrt(0.06 * 0.94 / 60)
     assert unread.value < 0.3 < both.value
+
+
+def test_no_sky_is_made_by_missing_answers_or_unsure_experts() -> None:
+    skies = 60
+    for row in (left_out.abstains(skies), left_out.unsure(skies), left_out.learnt(skies)):
+        for check in row.checks:
+            if check.at_most is not None:
+                assert check.value <= check.at_most + 3 * np.sqrt(0.04 * 0.96 / skies)
+            if check.at_least is not None:
+                assert check.value >= check.at_least - 3 * np.sqrt(0.06 * 0.94 / skies)
+    found = left_out.abstains_evenly(skies).checks[0]
+    assert found.value >= 0.9 - 3 * np.sqrt(0.1 * 0.9 / skies)
 
 
 @pytest.mark.parametrize("case", ["poorer", "coin", "lost"])

@@ -167,6 +167,29 @@ class LeftOut:
         nobody = all(n == k for s in (self.inside, self.outside) for n, k in (s.members, s.others))
         return p_mistakes if equal or nobody else min(1.0, 2 * min(p_mistakes, self.p_kinds))
 
+    def _beyond(self, difference: Difference) -> tuple[float, float]:
+        """Return how many more have no answer inside than a sky makes, and p that it is none.
+
+        Where the kinds have answers at different rates, a sky of more of one kind changes the
+        share alone.
+        """
+        a, b = self.inside, self.outside
+        excess = a.share - b.share
+        if not self.covered:
+            return excess, self.p_share
+        (m, found), (n, cleared) = (
+            (one[0] + two[0], one[1] + two[1])
+            for one, two in ((a.members, b.members), (a.others, b.others))
+        )
+        gap = cleared / max(n, 1) - found / max(m, 1)
+        if min(m, n) == 0 or not np.isfinite(float(difference.error)):
+            return excess, self.p_share
+        whole = (a.unanswered + b.unanswered) / max(a.objects + b.objects, 1)
+        spread = whole * (1 - whole) * (1 / max(a.objects, 1) + 1 / max(b.objects, 1))
+        beyond = excess - gap * float(difference.value)
+        error = float(np.sqrt(spread + (gap * float(difference.error)) ** 2))
+        return beyond, float(2 * stats.norm.sf(abs(beyond) / error)) if error > 0 else 1.0
+
     def against_a_sky(self, difference: Difference, *, both: bool, equal: bool) -> str | None:
         """Say what speaks against naming the sky, in words; None where nothing does.
 
@@ -181,14 +204,14 @@ class LeftOut:
             As of `kinds_p`.
         """
         a, b = self.inside, self.outside
-        reach = abs(a.share - b.share) / max(1 - max(a.share, b.share), 1e-9)
-        matters = reach > _MATTERS * abs(float(difference.value))
-        uneven = self.p_share < LEVEL and matters
+        beyond, p = self._beyond(difference)
+        reach = abs(beyond) / max(1 - max(a.share, b.share), 1e-9)
+        uneven = p < LEVEL and reach > _MATTERS * abs(float(difference.value))
         if uneven and not (both and self.covered):
             return (
                 f"{a.share:.2%} of the objects inside have no answer, {b.share:.2%} outside "
-                f"(p {self.p_share:.2g}): the classifier leaves out others there, which alone "
-                f"changes the fraction of the rest by up to {reach:.4f}, and true fractions too"
+                f"(p {p:.2g}): the classifier leaves out others there, which alone changes the "
+                f"fraction of the rest by up to {reach:.4f}, and true fractions too"
             )
         if equal and self.p_kinds < LEVEL:
             return (

@@ -220,7 +220,7 @@ def _of_labels(document: dict[str, Any]) -> list[Step]:
             "(Bonferroni), and are in (ii) where labels cover them. Only (i): "
             f"classifier; only (ii): sky{alone}. None is named with fewer than {FEWEST_LABELS} "
             f"labels on a side, {drawn}; no sky where more objects lack an answer on one side "
-            f"(p < {attribution.LEVEL:g}, and enough to make a tenth of the difference), nor "
+            f"than that makes (p < {attribution.LEVEL:g}, and enough for a tenth of it), nor "
             f"where over {MANY:.0%} of the labels tell no shape, unless these are as many on both "
             "sides, answered like the others, and the labelled objects alone show it.",
             ("ppi", *cochran),

@@ -124,7 +124,8 @@ def remedied(settings: Settings, remedy: Remedy) -> TrainSettings:
         parts = settings.adversary or AdversarySettings(regions=settings.regions)
         return replace(train, adversary=parts)
     if remedy == "equivariant":
-        return replace(train, model="equivariant", shape=replace(SMALL, size=train.shape.size))
+        size = getattr(train.shape, "size", SMALL.size)
+        return replace(train, model="equivariant", shape=replace(SMALL, size=size))
     if remedy == "debiased":
         if settings.debias is None:
             raise InputError('remedies: "debiased" needs the table [debias]')

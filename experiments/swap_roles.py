@@ -11,10 +11,11 @@ from catalogs.errors import InputError
 from experiments.swap_plan import Settings, Split, blocks, regions_of
 from training.labels import read_labels
 from training.run import FEWEST as FEWEST_LEARNT
-from training.splits import ROLE_NAMES, TEST, sky_blocked
+from training.splits import ROLE_NAMES, TEST, TRAIN, sky_blocked
 
 FEWEST = 20  # test galaxies of a class in a region
 NAMED = 3
+SAID = {TRAIN: "training"}
 
 
 def refuse_thin(survey: Survey, settings: Settings, splits: Iterable[Split]) -> None:
@@ -49,12 +50,12 @@ def refuse_thin(survey: Survey, settings: Settings, splits: Iterable[Split]) -> 
                     fewest = FEWEST if role == TEST else FEWEST_LEARNT
                     if count < fewest:
                         thin.append(
-                            f"region {name} has {count} {said} galaxies labelled {kind!r} in "
-                            f"{split.name}, {fewest} are needed"
+                            f"region {name} has {count} {SAID.get(role, said)} galaxies labelled "
+                            f"{kind!r} in {split.name}, {fewest} are needed"
                         )
     if thin:
         more = f"; and {len(thin) - NAMED} more" if len(thin) > NAMED else ""
         raise InputError(
-            f"{'; '.join(thin[:NAMED])}{more}: choose larger regions, a finer order, or more "
-            "labels; nothing was trained"
+            f"{'; '.join(thin[:NAMED])}{more}: choose larger regions, a finer order, or another "
+            "share that tests ([train.split] test); nothing was trained"
         )

@@ -202,6 +202,8 @@ def test_each_remedy_is_a_training(survey, tmp_path):
     assert remedies.remedied(unsaid, "reversal").adversary.regions == REGIONS
     assert made["sky-balanced"].sampling == "sky"
     assert (made["equivariant"].model, made["equivariant"].shape.size) == ("equivariant", 16)
+    other = parse(remedies.Settings, {"train": {"model": "dieleman"}}, "settings")
+    assert remedies.remedied(other, "equivariant").model == "equivariant"
     assert made["debiased"].objective == "debiased"
     weighted = replace(settings, train=replace(settings.train, balanced=True))
     assert remedies.remedied(weighted, "equivariant").weighted

@@ -88,7 +88,7 @@ def reasons(
     elif own:
         said.append(
             "Sky beside other galaxies of the same tile is not shown to tell the class: what tells "
-            "it goes with the single galaxy, not with its part of the sky."
+            "it goes with the single galaxy, as far as this can see, not with its part of the sky."
         )
     return said
 

@@ -204,11 +204,15 @@ def _headline(over: Sequence[Mapping[str, Cell]], splits: int) -> str:
 
 def _largest(over: Sequence[Mapping[str, Cell]]) -> list[str]:
     row = max(over, key=lambda one: abs(float(one["difference"] or 0)))
+    tested = (
+        "no p"
+        if row["p"] is None
+        else f"p over {row['splits']} splits {shown(row['p'])}, after Holm {shown(row['p_holm'])}"
+    )
     said = (
         f"The largest of {len(over)} differences: trained on {row['training']} "
         f"(spirals/ellipticals), {row['what']}, {100 * float(row['difference'] or 0):+.1f} points "
-        f"in {row['region']}; p over {row['splits']} splits {shown(row['p'])}, after Holm "
-        f"{shown(row['p_holm'])}."
+        f"in {row['region']}; {tested}."
     )
     known = [100 * float(one["detectable"]) for one in over if one["detectable"] is not None]
     most = f"{max(known):.1f}" if known and max(known) < 100 else "more than 100"

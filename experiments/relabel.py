@@ -85,6 +85,7 @@ def relabel_step(store: Store, what: Relabel) -> Step:
         "catalogs/cutouts",
         "training/labels.py",
         "training/debias.py",
+        "training/splits.py",
     )
     title = "draw galaxies and de-bias their labels"
     return Step("relabel", title, decides, made, store.needs, code, ("scipy",))

@@ -111,7 +111,7 @@ def test_no_sky_is_made_by_labels_of_bright_objects_or_by_easier_galaxies() -> N
 
 
 def test_no_sky_is_made_by_missing_answers_or_unsure_experts() -> None:
-    skies = 60
+    skies = 30
     for row in (left_out.abstains(skies), left_out.unsure(skies), left_out.learnt(skies)):
         for check in row.checks:
             if check.at_most is not None:

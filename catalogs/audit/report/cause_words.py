@@ -49,8 +49,8 @@ def _same_images(document: dict[str, Any]) -> str:
         return ""
     part = document.get("nuisances")
     text = (
-        "; of galaxies that the network learnt from labels cannot tell these apart, and those made "
-        "from the same images may share what these hide"
+        "; labels of galaxies that the network learnt from cannot tell these apart, and labels "
+        "made from the same images may share what these hide"
     )
     if part is None or part["alarm"] is None:
         return text

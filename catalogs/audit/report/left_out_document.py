@@ -86,12 +86,12 @@ def place_text(part: dict[str, Any] | None, answer: str) -> list[str]:
     said = []
     if a["unanswered"] or b["unanswered"]:
         text = (
-            f"no answer have {a['share']:.2%} of the objects inside and {b['share']:.2%} outside "
+            f"{a['share']:.2%} of the objects inside and {b['share']:.2%} outside have no answer "
             f"({_p(part['p_share'])})"
         )
         kinds = [
-            f"{_missing(a[key])} against {_missing(b[key])} of the labelled {who}"
-            for key, who in (("members", f"true {answer} objects"), ("others", "others"))
+            f"{_missing(a[key])} against {_missing(b[key])} of the {who}"
+            for key, who in (("members", f"labelled true {answer} objects"), ("others", "others"))
             if a[key][0] and b[key][0]
         ]
         if kinds and part["covered"]:

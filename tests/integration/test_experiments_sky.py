@@ -166,6 +166,30 @@ def test_patches_of_others_say_nothing_of_a_class():
     assert abs(np.mean(alike) - 0.5) < 4 * 0.5 / np.sqrt(40 * 250)
 
 
+def test_sky_that_goes_with_the_class_of_a_place_is_told_from_others(tmp_path):
+    """Half of the tiles have more spirals and brighter sky: any galaxy's patch there tells."""
+    rows, random = 400, np.random.default_rng(9)
+    ra, dec = scattered(rows)
+    bright = tile_of(ra, dec, ORDER) % 2 == 0
+    names = np.array(NAMES, dtype=object)
+    labels = names[(random.random(rows) < np.where(bright, 0.85, 0.15)).astype(int)]
+
+    def images(chunks):
+        for chunk in chunks:
+            noise = random.integers(0, 20, (len(chunk), 64, 64, 3))
+            pictures = noise + 25 * bright[chunk][:, None, None, None]
+            yield [encode(one) for one in pictures.astype(np.uint8)]
+
+    table = SurveyTable(np.arange(rows), ra, dec, {"label": labels})
+    write_survey(tmp_path / "s.zarr", table, images, SurveyInfo(name="places"))
+    values = {"seeds": 1, "places": ["elsewhere"], "train": LEARN | {"split": {"order": ORDER}}}
+    settings = parse(blank_sky.Settings, values, "settings")
+    product = lab.run("blank-sky", tmp_path / "out", tmp_path / "s.zarr", settings)
+    (row,) = product.facts["places"]
+    assert row["p"] < 0.01
+    assert any("something of that part of the sky" in finding for finding in product.findings)
+
+
 def test_what_follows_the_galaxy_comes_first():
     row = {"place": "corner", "p": 1e-9}
     level = {"place": "corner", "of_pixels": "mean", "elliptical": 6.09, "spiral": 5.68, "p": 1e-9}

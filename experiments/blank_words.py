@@ -13,6 +13,11 @@ PATCHES = {
     "random": "places anywhere around the galaxy in its own cutout",
     "elsewhere": "corners of other galaxies' cutouts in the same tile of the sky",
 }
+_NAMES = {
+    "corner": "corner patches",
+    "random": "patches at random places",
+    "elsewhere": "patches beside other galaxies",
+}
 OWN = ("corner", "random")
 PLACE = "corner and random: in the galaxy's cutout; elsewhere: in another's of the same tile"
 FOLD = "which network; its test tiles are in no other fold"
@@ -37,17 +42,18 @@ _OBSERVED = "how galaxies were observed, if labels go with that"
 
 
 def headline(rows: Sequence[Mapping[str, Cell]]) -> str:
-    """Return which patches tell the class."""
-    told = [str(row["place"]) for row in rows if _tells(row)]
-    if not told:
-        return "Nothing shows that patches of sky tell the class of a galaxy."
-    return f"Patches of sky tell the class: {'; '.join(PATCHES[place] for place in told)}."
+    """Return which patches tell the class, and no reason."""
+    told = " and ".join(_NAMES[str(row["place"])] for row in rows if _tells(row))
+    if told:
+        return f"{told[0].upper()}{told[1:]} tell the class."
+    asked = " or ".join(_NAMES[str(row["place"])] for row in rows)
+    return f"Nothing shows that {asked} tell the class."
 
 
 def finding(row: Mapping[str, Cell]) -> str:
     """Return what was told at a place."""
     return (
-        f"{str(row['place']).capitalize()} patches: {shown(row['right'])} of {shown(row['n'])} "
+        f"{_NAMES[str(row['place'])].capitalize()}: {shown(row['right'])} of {shown(row['n'])} "
         f"right, {_percent(row['accuracy'])} ({_percent(row['low'])} to {_percent(row['high'])}), "
         f"chance {_percent(row['chance'])}, {p_text(row['p'])}; with 80% power "
         f"{_percent(row['detectable'])} would have been found at level {LEVEL}."
@@ -63,12 +69,16 @@ def reasons(
     """Return why patches may tell the class: the galaxy's own light first where it may be seen."""
     own = [row for row in rows if row["place"] in OWN and _tells(row)]
     bright = [row for row in levels if row["place"] in OWN and float(row["p"] or 0) < LEVEL]
-    said = [
-        f"The {row['of_pixels']} of {row['place']} patches' grey levels differs: median "
-        f"{shown(row[names[0]])} beside {names[0]}, {shown(row[names[1]])} beside {names[1]} "
-        f"galaxies ({p_text(row['p'])})."
+    differ = "; ".join(
+        f"{row['of_pixels']} of {_NAMES[str(row['place'])]} {shown(row[names[0]])} and "
+        f"{shown(row[names[1]])} ({p_text(row['p'])})"
         for row in bright
-    ]
+    )
+    said = []
+    if bright:
+        said.append(
+            f"Grey levels differ beside {names[0]} and {names[1]} galaxies, medians: {differ}."
+        )
     if own:
         first = [_OUTSKIRTS, _FRAME] if follow or bright else [_FRAME, _OUTSKIRTS]
         order = [*first, _OBSERVED] if follow or bright else [_OBSERVED, *first]

@@ -95,8 +95,7 @@ def test_blank_sky_says_what_its_networks_told(blank, survey):
     assert rows["corner"]["accuracy"] > 0.9
     # What goes with the single galaxy is not told from another's patch.
     assert rows["elsewhere"]["p"] > 0.01
-    assert "corners of the galaxy's own cutout" in document["headline"]
-    assert "other galaxies" not in document["headline"]
+    assert document["headline"] == "Corner patches tell the class."
     said = " ".join(document["findings"])
     assert "(1) the galaxy's own outskirts" in said
     assert "is not shown to tell the class: what tells it goes with the single" in said
@@ -198,7 +197,7 @@ def test_what_follows_the_galaxy_comes_first():
     for levels, follow in (([], True), ([level], False), ([level], True)):
         said = " ".join(blank_words.reasons([row], levels, NAMES, follow=follow))
         assert "(1) the galaxy's own outskirts" in said
-        assert ("median 6.0900 beside elliptical" in said) == bool(levels)
+        assert ("mean of corner patches 6.0900 and 5.6800" in said) == bool(levels)
     assert not blank_words.reasons([row | {"p": 0.5}], [], NAMES, follow=True)
 
 

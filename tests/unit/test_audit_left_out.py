@@ -20,7 +20,7 @@ from catalogs.audit.reading.covariates import Covariates
 from catalogs.audit.reading.table import Read
 from catalogs.audit.reading.table import read as read_all
 from catalogs.audit.region import parse_part
-from catalogs.audit.report import left_out_document
+from catalogs.audit.report import label_document, left_out_document
 from catalogs.audit.report.cause_words import of_the_sky
 from catalogs.audit.settings import AuditSettings
 from catalogs.progress import Silent
@@ -153,6 +153,15 @@ def test_experts_who_cannot_tell_make_labels_no_blind_draw(tmp_path: Path) -> No
         assert found.matched.matched == np.sum(world.known & ~unsure)
         where = labelled.attribute(found.labelled, parse_part(NAMED), named=True)
         assert where.left_out == missing
+
+
+def test_labels_on_the_training_sky_are_told(tmp_path: Path) -> None:
+    world = World()
+    found = reading(tmp_path, world.table()).labelled
+    assert found is not None
+    tiles = np.unique(sky.tile_of(world.ra, world.dec, 4))[::2]
+    share = np.isin(sky.tile_of(world.ra, world.dec, 4), tiles)[world.known].mean()
+    assert f"{share:.0%} of the labels lie on" in label_document.seen_note(found, tiles)
 
 
 def test_words_for_no_value_are_no_labels(tmp_path: Path) -> None:

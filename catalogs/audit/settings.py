@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from catalogs.audit.region import parse_part
 from catalogs.errors import InputError
 
 FEWEST_LABELS = 100  # below, neither a fraction is corrected nor a cause named
+SMALLEST_ALPHA = 1e-4
+_DECIDED = 8.0  # simulations times alpha: the least p, of four tests after Holm, is half of alpha
 TESTING_ORDER = 3
 FINEST_ORDER = 5
 LARGEST_ORDER = 6
@@ -56,7 +59,7 @@ class AuditSettings:
     min_n : int
         Tiles with fewer answers are not tested.
     alpha : float
-        Level of the alarm and of the false discovery rate.
+        Level of the alarm and of the false discovery rate, .0001 at least.
     min_difference : float
         Smallest difference of a tile from the rest that is flagged.
     effect : float
@@ -175,9 +178,15 @@ class AuditSettings:
             raise InputError(f"among {self.among!r}: lacks the answer {missing[0]!r} itself")
         if self.order is not None and not 0 <= self.order <= LARGEST_ORDER:
             raise InputError(f"order {self.order}: expected 0 to {LARGEST_ORDER} (nside 1 to 64)")
-        for name, value in (("alpha", self.alpha), ("effect", self.effect)):
-            if not 0 < value < 1:
-                raise InputError(f"{name} {value}: expected a number between 0 and 1")
+        for name, value, least in (
+            ("alpha", self.alpha, SMALLEST_ALPHA),
+            ("effect", self.effect, 0),
+        ):
+            if not max(least, 1e-300) <= value < 1:
+                below = f"{least:g} (what simulated skies can decide)" if least else "above 0"
+                raise InputError(f"{name} {value}: expected {below} to below 1")
+        if self.simulations * self.alpha < _DECIDED:
+            object.__setattr__(self, "simulations", math.ceil(_DECIDED / self.alpha))
         if not 0 <= self.min_difference < 1:
             raise InputError(f"min_difference {self.min_difference}: expected 0 to 1")
         if self.min_n < 1:

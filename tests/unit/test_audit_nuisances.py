@@ -294,7 +294,8 @@ def test_an_audit_says_what_conditions_explain(tmp_path: Path) -> None:
     healpy.write_map(tmp_path / "ebv.fits", ebv, coord="C", dtype=np.float32)
     y = rng.random(len(ra)) < unseen_as_smooth(x[:, 0])
     seeing = np.where(rng.random(len(ra)) < 0.02, np.nan, x[:, 1])
-    table = {"ra": ra, "dec": dec, "spiral": y, "alpha": x[:, 0], "seeing": seeing}
+    written = np.where(np.isnan(seeing) & (ra < 180), -9999.0, seeing)  # as SDSS writes it
+    table = {"ra": ra, "dec": dec, "spiral": y, "alpha": x[:, 0], "seeing": written}
     pq.write_table(pa.table(table | {"again": 3 * seeing}), tmp_path / "t.parquet")
     asked = ("alpha", "seeing", "again", f"ebv={tmp_path / 'ebv.fits'}")
     result = audit(

@@ -18,6 +18,7 @@ FloatArray = NDArray[np.float64]
 
 _PETROSIAN, _SEEING = "petrorad", ("fwhm", "psffwhm", "psf_fwhm", "seeing")
 _SMALLEST = 1e-100  # of a weight
+_NO_VALUE = (-999.0, -9999.0, -99999.0)  # as surveys write that there is none
 SIGMA_PER_FWHM = 1 / (2 * np.sqrt(2 * np.log(2)))
 
 
@@ -99,7 +100,7 @@ class Covariates:
         ]
 
     def values(self, batch: pa.RecordBatch, ra: FloatArray, dec: FloatArray) -> FloatArray:
-        """Return the covariates of a batch of rows, shape (m, d); NaN where missing."""
+        """Return the covariates of rows, shape (m, d); NaN where missing (-9999, too)."""
         found = np.full((batch.num_rows, len(self._of)), np.nan)
         placed = np.isfinite(ra) & (np.abs(dec) <= 90) & (np.abs(ra) <= 360)
         for at, of in enumerate(self._of):
@@ -113,6 +114,7 @@ class Covariates:
                 with np.errstate(over="ignore"):  # what is no number is missing
                     ratio = size[ok] / (fwhm[ok] * SIGMA_PER_FWHM)
                 found[ok, at] = np.where(ratio < LARGEST, ratio, np.nan)
+        found[np.isin(found, _NO_VALUE)] = np.nan
         return found
 
 

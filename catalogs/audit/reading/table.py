@@ -179,11 +179,10 @@ def _ids_to_compare(source: str | Path) -> str | None:
 def _weighting(name: str | None, tiles: TileAccumulator, counts: TileCounts) -> str:
     """Say what weights do to the numbers."""
     uneven = tiles.uneven_weights()
-    text = f"; weighted by {name}, {tiles.rows:,} rows count as {round(counts.whole[1]):,}"
+    text = f"; weighted by {name}, {tiles.rows:,} rows count as {counts.total:,}"
     if uneven > _UNEVEN:
         text += (
             f"; weights scatter differently over the sky (errors by factors of up to "
-            f"{uneven:.2f}), so the tests give each tile of nside 8 its own effective number, "
-            f"{counts.total:,} in all"
+            f"{uneven:.2f}), and each tile has its own error"
         )
     return text

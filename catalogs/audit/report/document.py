@@ -120,7 +120,7 @@ def build(
                 ),
             },
             "sky": {
-                "answers": round(counts.whole[1]),
+                "answers": counts.total,
                 "fraction": analysis.fraction,
                 "interval": analysis.fraction_interval,
                 "nside": 2**analysis.order,

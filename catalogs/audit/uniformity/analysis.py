@@ -125,7 +125,7 @@ def analyse(counts: TileCounts, settings: AuditSettings) -> Analysis:
         outcomes, smallest, by_alarm, dipole, caps = _tests(counts, tables[0], settings)
     return Analysis(
         order,
-        counts.whole[0],
+        counts.mean,
         _interval(counts),
         outcomes,
         verdict.decide(
@@ -158,21 +158,21 @@ def _obstacles(counts: TileCounts, table: TileTable, settings: AuditSettings) ->
     if counts.variance <= 0:
         every = "every" if counts.mean > 0 else "no"
         found.append(f"{every} answer is {settings.answer!r}, so nothing varies over the sky")
-    if not np.any(table.n >= settings.min_n):
+    fewest = counts.fewest(settings.min_n)
+    if not np.any(table.n >= fewest):
         found.append(
-            f"no tile at nside {2**table.order} holds {settings.min_n} answers "
-            f"({counts.total} in all)"
+            f"no tile at nside {2**table.order} holds {fewest} answers ({counts.total} in all)"
         )
     return found
 
 
 def _interval(counts: TileCounts) -> tuple[float, float]:
-    fraction, number = counts.whole
-    k, n = np.array([fraction * number]), np.array([number])
+    k, n = counts.k.sum(keepdims=True), counts.n.sum(keepdims=True)
     if counts.labels:
         low, high = fractions.wilson(k, n)
     else:
-        low, high = fractions.normal_interval(k, n, counts.variance)
+        more = 1.0 if counts.loads is None else float(counts.loads.sum() / n[0])
+        low, high = fractions.normal_interval(k, n, counts.variance * more)
     return float(low[0]), float(high[0])
 
 
@@ -245,7 +245,7 @@ def _global(
     by_nside = {}
     for order in _SIGMA_ORDERS:
         merged = counts.merged(order)
-        use = merged.n >= settings.min_n
+        use = merged.n >= counts.fewest(settings.min_n)
         if use.sum() > 1:
             value = dispersion.excess_variance(*_known(merged, use), counts.variance)
             by_nside[str(2**order)] = float(np.sqrt(value))
@@ -359,7 +359,7 @@ def tile_table(counts: TileCounts, settings: AuditSettings, *, testing: bool) ->
     TileTable
     """
     n, k, variance = counts.n, counts.k, counts.variance
-    tested = (n >= settings.min_n) & (variance > 0)
+    tested = (n >= counts.fewest(settings.min_n)) & (variance > 0)
     whole = (float(k.sum()), float(n.sum()))
     missing = np.full(len(n), np.nan)
     z, p, q = missing.copy(), missing.copy(), missing.copy()

@@ -55,7 +55,7 @@ class Battery:
 
     def __init__(self, counts: TileCounts, order: int, settings: AuditSettings) -> None:
         self.order = order
-        self._radii, self._min_n = settings.radii, settings.min_n
+        self._radii, self._min_n = settings.radii, counts.fewest(settings.min_n)
         self.cells = counts.merged(max(CELL_ORDER, order))
         self.labels = counts.labels
         self._fixed_variance = None if counts.labels else counts.variance
@@ -68,7 +68,7 @@ class Battery:
         self._loads, self._tile_loads = None, parents.loads
         if self._tile_loads is not None:
             self._loads = self.cells.n * (self._tile_loads / parents.n)[self._to_tile]
-        self.tested = parents.n >= settings.min_n
+        self.tested = parents.n >= self._min_n
         self.tiles, self.n = parents.tiles[self.tested], parents.n[self.tested]
         scanned = self.cells.merged(CELL_ORDER)
         self._to_scan = np.searchsorted(
@@ -79,7 +79,7 @@ class Battery:
         self.dipole = DipoleDesign(mean_directions(counts, CELL_ORDER), scanned.n, loads=loads)
         centres = cap_centres(scanned, settings.radii)
         self.scan = CapScan(
-            directions, scanned.n, centres, settings.radii, settings.min_n, loads=loads
+            directions, scanned.n, centres, settings.radii, self._min_n, loads=loads
         )
 
     def at_tiles(self, k: FloatArray) -> FloatArray:

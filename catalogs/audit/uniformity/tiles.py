@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ IntArray = NDArray[np.int64]
 
 _KEY_ORDER = 29
 _FULL = 100
+_SKEWED = 10.0
+_STRAY = 0.05
 _SHRINK = 10.0  # answers of the sky's variance that each tile's own is mixed with
 
 
@@ -24,9 +26,12 @@ class TileCounts:
     ``n`` is the number of answers and ``k`` their sum (of 0/1 labels, or of probabilities) per
     tile; ``squares`` the sum of squared answers over the sky; ``labels`` whether all answers
     are 0 or 1. Arrays have shape (t,), tiles ascend. Of weighted answers ``n`` is an effective
-    number, which need not be whole; ``weighted`` is the mean of all rows, with its own.
+    number, which need not be whole.
     ``spread`` holds the squared answers of each tile where their variance may differ over the sky,
     as that of probabilities does where a classifier is less sure; None where it is s^2 everywhere.
+    ``fourth`` is the sum of (a - f)^4 over the sky then. Of rows with weights, which count as c
+    answers each, they are the sums of c^2 a^2 and c^4 (a - f)^4; ``powers``, of shape (2, t), holds
+    those of c^2 and c^2 a, and is None where c = 1.
     """
 
     order: int
@@ -35,18 +40,14 @@ class TileCounts:
     k: FloatArray
     squares: float
     labels: bool
-    weighted: tuple[float, float] | None = None
     spread: FloatArray | None = None
+    powers: FloatArray | None = None
+    fourth: float = 0.0
 
     @property
     def total(self) -> int:
         """Number of answers on the sky."""
         return round(float(self.n.sum()))
-
-    @property
-    def whole(self) -> tuple[float, float]:
-        """Fraction over the sky as it is told, weighted where there are weights, and its n."""
-        return self.weighted or (self.mean, float(self.total))
 
     @property
     def mean(self) -> float:
@@ -62,14 +63,44 @@ class TileCounts:
     def loads(self) -> FloatArray | None:
         """The variance of each tile's sum over s^2, shape (t,): n where it is even; None then.
 
-        Each tile's own variance is about the mean over the sky, which holds everywhere if nothing
-        varies, and unbiased then; a few answers of the sky's keep that of a small tile above 0.
+        A tile's own, the sum of c^2 (a - f)^2, is about the mean over the sky, which holds
+        everywhere if nothing varies, and unbiased then, whether or not c goes with a (the
+        linearised variance of a ratio: Saerndal, Swensson & Wretman 1992, Model Assisted Survey
+        Sampling, section 5.6). It is mixed with the sky's, as of some more answers.
         """
         if self.spread is None or self.variance <= 0:
             return None
-        about = self.spread - 2 * self.mean * self.k + self.mean**2 * self.n
-        own = (np.maximum(about, 0.0) / self.variance + _SHRINK) / (self.n + _SHRINK)
-        return np.asarray(self.n * own)
+        n, k = (self.n, self.k) if self.powers is None else self.powers
+        about = np.maximum(self.spread - 2 * self.mean * k + self.mean**2 * n, 0.0) / self.variance
+        even = self.n * (about.sum() / self.n.sum())
+        return np.asarray(even + (about - even) * (self.n / (self.n + self._mixed(about - even))))
+
+    def fewest(self, least: int) -> int:
+        """Return how many answers a part must hold for its sum to be tested as a normal one.
+
+        Of probabilities ten times their kurtosis, as the skewness of few members of a rare class
+        makes sums of fewer far from normal; ``least`` at least. Labels have exact tests.
+        """
+        if self.labels or self.powers is not None or self.variance <= 0:
+            return least
+        return max(least, int(_SKEWED * self.fourth / (self.variance**2 * self.n.sum())))
+
+    def _mixed(self, beyond: FloatArray) -> float:
+        """Return with how many answers of the sky's variance each tile's own is mixed.
+
+        Few members of a rare class, or rows with large weights, make a tile's own variance a matter
+        of chance, and of its fraction: so it counts as far as the variances scatter beyond chance,
+        given the fourth moment of the rows (empirical Bayes: Morris 1983, JASA 78, 47), by more
+        than two errors.
+        """
+        chance = float(self.fourth / self.variance**2)
+        if self.powers is None:
+            chance -= float(self.n.sum())
+        excess = float(np.sum(beyond**2)) - chance * (1 + 2 * float(np.sqrt(2 / len(self.n))))
+        if excess <= 0:
+            return float("inf")
+        evenly = float(np.sum(self.n**2) / self.n.sum())
+        return max(_SHRINK, chance * evenly / excess)
 
     def merged(self, order: int) -> TileCounts:
         """Return the counts at a coarser order: four nested children make their parent."""
@@ -83,38 +114,48 @@ class TileCounts:
         k = np.zeros(len(parents))
         np.add.at(n, index, self.n)
         np.add.at(k, index, self.k)
-        spread = None
-        if self.spread is not None:
-            spread = np.bincount(index, self.spread, len(parents)).astype(np.float64)
-        return TileCounts(order, parents, n, k, self.squares, self.labels, self.weighted, spread)
+        spread, powers = (
+            None if x is None else np.array([np.bincount(index, y, len(parents)) for y in x])
+            for x in (None if self.spread is None else self.spread[None], self.powers)
+        )
+        return replace(
+            self,
+            order=order,
+            tiles=parents,
+            n=n,
+            k=k,
+            spread=None if spread is None else spread[0],
+            powers=powers,
+        )
 
     def take(self, keep: NDArray[np.bool_]) -> TileCounts:
         """Return some of the tiles, by mask; one answer keeps its variance if it is no label."""
         n, k = self.n[keep], self.k[keep]
         total = max(float(n.sum()), 1.0)
         squares = k.sum() if self.labels else (self.variance + (k.sum() / total) ** 2) * total
-        spread = None if self.spread is None else self.spread[keep]
-        if spread is not None:
+        spread, powers = (None if x is None else x[..., keep] for x in (self.spread, self.powers))
+        if spread is not None and powers is None:
             squares = spread.sum()
         tiles = self.tiles[keep]
-        return TileCounts(self.order, tiles, n, k, float(squares), self.labels, spread=spread)
+        return TileCounts(
+            self.order, tiles, n, k, float(squares), self.labels, spread, powers, self.fourth
+        )
 
 
 class TileAccumulator:
     """Adds batches of answers to dense arrays; memory depends on the order, not on the rows.
 
-    Answers with weights count as n_eff = (sum w)^2/sum w^2 of weight one (Kish 1965, Survey
-    Sampling, section 11.7) in each tile of nside 8, shared among the tiles within by the sums of
-    their weights. The fraction of a tile of nside 8 or finer is its weighted mean, and its variance
-    s^2/n however weights scatter over the sky; a larger part's is the mean of such tiles by their
-    n_eff, which has the least variance where one fraction holds everywhere.
+    A row with a weight counts as c = w/u answers with u = sum w^2/sum w over the sky, so that all
+    rows are Kish's effective number (1965, Survey Sampling, section 11.7), and fractions are
+    weighted means. What a sum of them varies by is kept beside it (`TileCounts.loads`).
     """
 
     def __init__(self, order: int) -> None:
         self.order = order
         self._n = np.zeros(12 * 4**order, np.int64)
         self._k = np.zeros(12 * 4**order)
-        self._w, self._w2, self._squares = np.zeros((3, 12 * 4**order))
+        self._squares, self._w, self._w2, self._w2a, self._w2a2 = np.zeros((5, 12 * 4**order))
+        self._fourth = np.zeros(5)
         self._labels, self._weighted = True, False
 
     def add(
@@ -128,19 +169,25 @@ class TileAccumulator:
         size = len(self._n)
         self._n += np.bincount(tiles, minlength=size)
         self._labels = self._labels and bool(np.all((answers == 0) | (answers == 1)))
+        w = np.ones(len(answers)) if weights is None else weights
+        self._fourth += [w**4 @ answers**power for power in range(5)]
         if weights is None:
             self._k += np.bincount(tiles, weights=answers, minlength=size)
             self._squares += np.bincount(tiles, answers**2, size)
             return
         self._weighted = True
         self._w += np.bincount(tiles, weights, size)
-        self._w2 += np.bincount(tiles, weights**2, size)
         self._k += np.bincount(tiles, weights * answers, size)
         self._squares += np.bincount(tiles, weights * answers**2, size)
+        self._w2 += np.bincount(tiles, weights**2, size)
+        self._w2a += np.bincount(tiles, weights**2 * answers, size)
+        self._w2a2 += np.bincount(tiles, (weights * answers) ** 2, size)
 
     @property
     def unit(self) -> FloatArray:
         """The weight that counts as one answer in each tile of nside 8, shape (768,).
+
+        For what is told of labels and comparisons, where errors are those of parts of the sky.
 
         sum w^2/sum w of the tile's rows; 1 where there are none, and without weights.
         """
@@ -159,28 +206,25 @@ class TileAccumulator:
         """Return the occupied tiles so far."""
         tiles = np.flatnonzero(self._n)
         if not self._weighted:
-            return TileCounts(
-                self.order,
-                tiles,
-                self._n[tiles],
-                self._k[tiles],
-                float(self._squares.sum()),
-                self._labels,
-                spread=None if self._labels else self._squares[tiles],
-            )
-        unit = self.unit[tiles >> (2 * (self.order - TESTING_ORDER))]
-        n, k, squares = (x[tiles] / unit for x in (self._w, self._k, self._squares))
-        w, w2 = self._w.sum(), self._w2.sum()
-        weighted = (float(self._k.sum() / w), float(w**2 / w2))
+            n, k, squares = (x[tiles] for x in (self._n, self._k, self._squares))
+            unit, spread, powers = 1.0, None if self._labels else squares, None
+        else:
+            unit = float(self._w2.sum() / self._w.sum())
+            n, k, squares = (x[tiles] / unit for x in (self._w, self._k, self._squares))
+            n2, k2, spread = (x[tiles] / unit**2 for x in (self._w2, self._w2a, self._w2a2))
+            powers = np.stack([n2, k2])
+        f = k.sum() / max(n.sum(), 1e-300)
+        signed = np.array([1, -4, 6, -4, 1]) * f ** np.arange(4, -1, -1)
         return TileCounts(
             self.order,
             tiles,
             n,
             k,
             float(squares.sum()),
-            labels=False,
-            weighted=weighted,
-            spread=None if self._labels else squares,
+            self._labels and not self._weighted,
+            spread,
+            powers,
+            float(signed @ self._fourth) / unit**4,
         )
 
     def uneven_weights(self) -> float:
@@ -218,9 +262,14 @@ def counted_by(
 def order_to_test(counts: TileCounts) -> int:
     """Return the largest order up to 3 (nside 8) with 200 answers in the median occupied tile.
 
-    Order 0 when none has.
+    Of probabilities more may be needed (`TileCounts.fewest`). Tiles with less than a
+    twentieth of what the median answer's tile holds are strays and not counted. Order 0 when none
+    has enough.
     """
+    needed = max(MEDIAN_N, 2 * counts.fewest(0))
     for order in range(min(TESTING_ORDER, counts.order), 0, -1):
-        if np.median(counts.merged(order).n) >= MEDIAN_N:
+        n = np.sort(counts.merged(order).n)
+        typical = n[np.searchsorted(np.cumsum(n), n.sum() / 2)]
+        if np.median(n[n >= _STRAY * typical]) >= needed:
             return order
     return 0

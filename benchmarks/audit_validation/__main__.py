@@ -33,6 +33,7 @@ RESULT = Path("docs/results/audit-validation.md")
 ROWS: dict[str, tuple[Callable[[int], Row], int]] = {
     "isotropic": (detection.isotropic, 4000),
     "uneven": (detection.uneven, 400),
+    **{f"weights-{kind}": (partial(detection.weighted, kind), 400) for kind in detection.WEIGHTED},
     "dipole-half": (partial(detection.dipole, 0.005), 1000),
     "dipole-one": (partial(detection.dipole, 0.01), 1000),
     "region": (detection.fixed_region, 1000),

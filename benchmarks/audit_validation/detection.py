@@ -20,7 +20,7 @@ from benchmarks.audit_validation.skies import (
 from catalogs import sky
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity.battery import Battery
-from catalogs.audit.uniformity.tiles import TileCounts, order_to_test
+from catalogs.audit.uniformity.tiles import TileAccumulator, TileCounts, order_to_test
 
 TOTAL = 1_000_000
 NAMES = ("X2", "dipole", "scan", "tiles")
@@ -76,6 +76,46 @@ def _probabilities(n: TileCounts, scatter: FloatArray, rng: np.random.Generator)
     up = rng.binomial(n.n, 0.5)
     k, squares = (high**power * up + low**power * (n.n - up) for power in (1, 2))
     return TileCounts(n.order, n.tiles, n.n, k, squares.sum(), labels=False, spread=squares)
+
+
+WEIGHTED = {  # fraction; log means and deviations of the weights of either answer
+    "independent": (0.3, (0.0, 0.7), (0.0, 0.7)),
+    "mild": (0.3, (0.5, 0.7), (0.0, 0.4)),
+    "strong": (0.1, (1.5, 1.0), (0.0, 0.3)),
+    "rare": (0.05, None, (0.0, 0.0)),  # a fifth of the rarer answer weighs 50, all else 1
+}
+_ROWS = 100_000
+
+
+def weighted(kind: str, skies: int) -> Row:
+    """Weights that depend on the answer, as 1/Vmax does; nothing depends on the position."""
+    rng = np.random.default_rng(107)
+    fraction, mine, others = WEIGHTED[kind]
+    p = np.full((skies, len(NAMES)), np.nan)
+    for i in range(skies):
+        ra = rng.uniform(110, 265, _ROWS)
+        dec = np.degrees(np.arcsin(rng.uniform(0, np.sin(np.radians(65)), _ROWS)))
+        y = rng.random(_ROWS) < fraction
+        heavy = np.where(rng.random(_ROWS) < 0.2, 50.0, 1.0)
+        own = heavy if mine is None else rng.lognormal(*mine, _ROWS)
+        tiles = TileAccumulator(5)
+        answers = y.astype(np.float64)
+        tiles.add(
+            sky.tile_of(ra, dec, 29), answers, np.where(y, own, rng.lognormal(*others, _ROWS))
+        )
+        counts = tiles.counts()
+        p[i] = _bench(counts, rng).p_values(counts.merged(4).k[None])[0]
+    checks = [share("Holm alarm", 4 * np.nanmin(p, axis=1) < 0.05, at_most=0.06)]
+    checks += [
+        share(f"{name} p < .05", column < 0.05) for name, column in zip(NAMES, p.T, strict=True)
+    ]
+    told = (
+        "a fifth of them weigh 50, all others 1"
+        if mine is None
+        else f"ln w of mean and deviation {mine}, of the others {others}"
+    )
+    note = f"{_ROWS:,} rows, {fraction:.0%} with the answer: {told}; each sky has its own null"
+    return Row(f"weights {kind}", f"isotropic, weights: {kind}", skies, checks, note)
 
 
 def _bench(counts: TileCounts, rng: np.random.Generator) -> Lab:

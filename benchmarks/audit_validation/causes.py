@@ -232,7 +232,7 @@ def _seen_by_both(world: World, bench: Lab) -> Pairs:
     answers = (drawn[0] + drawn[1]).astype(float)
     n[cells.tiles] = cells.n
     a[cells.tiles], b[cells.tiles] = answers[:, 2:].sum(axis=1), answers[:, 1::2].sum(axis=1)
-    return Pairs(cells.order, n, a, b, n, counts)
+    return Pairs(cells.order, n, a, b, n, float(n.sum()), counts)  # the rule reads sums alone
 
 
 def _joint(a: tuple[float, float], b: tuple[float, float], kind: int) -> FloatArray:

@@ -20,7 +20,12 @@ from benchmarks.audit_validation.skies import (
 from catalogs import sky
 from catalogs.audit.settings import AuditSettings
 from catalogs.audit.uniformity.battery import Battery
-from catalogs.audit.uniformity.tiles import TileAccumulator, TileCounts, order_to_test
+from catalogs.audit.uniformity.tiles import (
+    TileAccumulator,
+    TileCounts,
+    fourth_moment,
+    order_to_test,
+)
 
 TOTAL = 1_000_000
 NAMES = ("X2", "dipole", "scan", "tiles")
@@ -74,8 +79,10 @@ def _probabilities(n: TileCounts, scatter: FloatArray, rng: np.random.Generator)
     """Draw answers of the mean plus or minus the scatter."""
     high, low = _MEAN + scatter, _MEAN - scatter
     up = rng.binomial(n.n, 0.5)
-    k, squares = (high**power * up + low**power * (n.n - up) for power in (1, 2))
-    return TileCounts(n.order, n.tiles, n.n, k, squares.sum(), labels=False, spread=squares)
+    powers = [high**power * up + low**power * (n.n - up) for power in range(5)]
+    _, k, squares, *_ = powers
+    fourth = fourth_moment(np.sum(powers, axis=1))
+    return TileCounts(n.order, n.tiles, n.n, k, squares.sum(), False, squares, fourth=fourth)
 
 
 WEIGHTED = {  # fraction; log means and deviations of the weights of either answer

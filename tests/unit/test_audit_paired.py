@@ -497,3 +497,19 @@ def test_repeated_flags_come_from_a_file_too(tmp_path: Path) -> None:
     compared = json.loads((tmp_path / "a.audit" / "audit.json").read_text())["compared"]
     assert [pair["catalog"] for pair in compared["catalogs"]] == others
     assert compared["swap"]["seeds"] == [1, 1]
+
+
+def test_few_objects_that_differ_one_way_are_no_pattern_on_the_sky() -> None:
+    """The other network says yes of 1% of objects more, wherever they lie."""
+    rng = np.random.default_rng(90)
+    found = 0
+    for _ in range(12):
+        ra, dec = rng.uniform(110, 265, 60_000), rng.uniform(0, 60, 60_000)
+        a = (rng.random(60_000) < 0.5).astype(float)
+        b = np.where((a == 0) & (rng.random(60_000) < 0.02), 1.0, a)
+        rows = [(sky.tile_of(ra, dec, 29), np.column_stack([a, b]))]
+        pairs = gather_pairs(lambda rows=rows: iter(rows), 1, None, 5)
+        tested = difference_over_the_sky(pairs, 3, replace(FAST, radii=(10.0, 20.0, 90.0)))
+        assert tested is not None
+        found += tested.scan_p is not None and tested.scan_p < 0.05
+    assert found < stats.binom(12, 0.05).isf(1e-3) + 1

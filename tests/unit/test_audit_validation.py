@@ -184,7 +184,8 @@ def test_probabilities_that_scatter_unevenly_keep_the_size() -> None:
     k = counts.n * 0.45 + rng.standard_normal((400, len(counts.n))) * scatter * np.sqrt(counts.n)
     squares = counts.n * scatter**2 + 0.9 * k[0] - 0.45**2 * counts.n
     whole = float(squares.sum())
-    drawn = TileCounts(4, counts.tiles, counts.n, k[0], whole, labels=False, spread=squares)
+    fourth = float(np.sum(counts.n * scatter**4))
+    drawn = TileCounts(4, counts.tiles, counts.n, k[0], whole, False, squares, fourth=fourth)
     battery = Battery(drawn, 3, AuditSettings())
     null = battery.statistics(battery.permuted(0.45 * counts.total, 2000, rng))
     p = Lab(battery, rng, null).p_values(k)

@@ -22,7 +22,7 @@ from catalogs.audit.region import Cap
 from catalogs.audit.settings import FEWEST_LABELS, AuditSettings
 from catalogs.audit.uniformity.battery import CELL_ORDER, Battery, monte_carlo_p
 from catalogs.audit.uniformity.fractions import difference_interval, leave_one_out_z
-from catalogs.audit.uniformity.tiles import TileCounts, counted_by
+from catalogs.audit.uniformity.tiles import TileCounts, counted_by, fourth_moment
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -36,8 +36,9 @@ class Pairs:
     """Answers a (audited) and b (other) of the objects that have both.
 
     ``n``, ``a``, ``b`` and ``squares`` (of a - b) are sums per tile of ``order``, shape
-    (12 * 4**order,). ``counts`` has shape (3, 2, 2): without label, other, member; a no, yes; b no,
-    yes; None for summed probabilities and with weights.
+    (12 * 4**order,); ``fourth`` is that of (a - b - mean)^4 over the sky. ``counts`` has shape
+    (3, 2, 2): without label, other, member; a no, yes; b no, yes; None for summed probabilities and
+    with weights.
     """
 
     order: int
@@ -45,6 +46,7 @@ class Pairs:
     a: FloatArray
     b: FloatArray
     squares: FloatArray
+    fourth: float
     counts: IntArray | None
     weighted: bool = False
 
@@ -58,9 +60,8 @@ class Pairs:
         total = (self.a - self.b)[tiles]
         n = self.n[tiles] if self.weighted else np.rint(self.n[tiles]).astype(np.int64)
         spread = self.squares[tiles]
-        return TileCounts(
-            self.order, tiles, n, total, float(spread.sum()), labels=False, spread=spread
-        )
+        whole = float(spread.sum())
+        return TileCounts(self.order, tiles, n, total, whole, False, spread, None, self.fourth)
 
 
 def gather_pairs(
@@ -86,7 +87,7 @@ def gather_pairs(
     Pairs
     """
     size = 12 * 4**order
-    sums = np.zeros((4, size))
+    sums, powers = np.zeros((4, size)), np.zeros(5)
     counts: IntArray | None = np.zeros((3, 2, 2), np.int64) if unit is None else None
     for pixels, values in rows():
         both = np.isfinite(values[:, column])
@@ -95,6 +96,7 @@ def gather_pairs(
         weight = counted_by(values[both, -1], pixels[both], unit)
         for row, terms in enumerate((1.0, a, b, (a - b) ** 2)):
             sums[row] += np.bincount(tile, weight * terms, minlength=size)
+        powers += [weight @ (a - b) ** power for power in range(5)]
         if counts is None or np.any((a != np.rint(a)) | (b != np.rint(b))):
             counts = None
             continue
@@ -105,7 +107,7 @@ def gather_pairs(
         kind = (known * 4 + a * 2 + b).astype(np.int64)
         counts += np.bincount(kind, minlength=12).reshape(3, 2, 2)
     n, a, b, squares = sums
-    return Pairs(order, n, a, b, squares, counts, unit is not None)
+    return Pairs(order, n, a, b, squares, fourth_moment(powers), counts, unit is not None)
 
 
 @dataclass(frozen=True, slots=True)

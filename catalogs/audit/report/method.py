@@ -112,7 +112,8 @@ def _of_the_map(document: dict[str, Any]) -> list[Step]:
         Step(f"Rows without a valid position or answer, or not ok, were left out. {doubles}"),
         Step(
             f"Answers were counted in nested HEALPix tiles (ICRS); nside {sky['nside']} is "
-            f"tested, tiles with {s['min_n']} answers or more. Intervals of tiles are Wilson's.",
+            f"tested, tiles with {s['min_n']} answers or more "
+            "(probabilities: at least 25 times their kurtosis). Intervals of tiles are Wilson's.",
             ("healpix", "wilson", "exact"),
         ),
         *([weights] if s["weights"] else []),

@@ -14,7 +14,7 @@ IntArray = NDArray[np.int64]
 
 _KEY_ORDER = 29
 _FULL = 100
-_SKEWED = 10.0
+_SKEWED = 25.0
 _STRAY = 0.05
 _SHRINK = 10.0  # answers of the sky's variance that each tile's own is mixed with
 
@@ -78,8 +78,9 @@ class TileCounts:
     def fewest(self, least: int) -> int:
         """Return how many answers a part must hold for its sum to be tested as a normal one.
 
-        Of probabilities ten times their kurtosis, as the skewness of few members of a rare class
-        makes sums of fewer far from normal; ``least`` at least. Labels have exact tests.
+        Of probabilities, and of differences between two catalogs, 25 times their kurtosis: sums
+        with fewer members of a rare class, or fewer objects that differ, are far from normal.
+        ``least`` at least. Labels have exact tests.
         """
         if self.labels or self.powers is not None or self.variance <= 0:
             return least
@@ -155,7 +156,7 @@ class TileAccumulator:
         self._n = np.zeros(12 * 4**order, np.int64)
         self._k = np.zeros(12 * 4**order)
         self._squares, self._w, self._w2, self._w2a, self._w2a2 = np.zeros((5, 12 * 4**order))
-        self._fourth = np.zeros(5)
+        self._powers = np.zeros(5)
         self._labels, self._weighted = True, False
 
     def add(
@@ -170,7 +171,7 @@ class TileAccumulator:
         self._n += np.bincount(tiles, minlength=size)
         self._labels = self._labels and bool(np.all((answers == 0) | (answers == 1)))
         w = np.ones(len(answers)) if weights is None else weights
-        self._fourth += [w**4 @ answers**power for power in range(5)]
+        self._powers += [w**4 @ answers**power for power in range(5)]
         if weights is None:
             self._k += np.bincount(tiles, weights=answers, minlength=size)
             self._squares += np.bincount(tiles, answers**2, size)
@@ -213,8 +214,6 @@ class TileAccumulator:
             n, k, squares = (x[tiles] / unit for x in (self._w, self._k, self._squares))
             n2, k2, spread = (x[tiles] / unit**2 for x in (self._w2, self._w2a, self._w2a2))
             powers = np.stack([n2, k2])
-        f = k.sum() / max(n.sum(), 1e-300)
-        signed = np.array([1, -4, 6, -4, 1]) * f ** np.arange(4, -1, -1)
         return TileCounts(
             self.order,
             tiles,
@@ -224,7 +223,7 @@ class TileAccumulator:
             self._labels and not self._weighted,
             spread,
             powers,
-            float(signed @ self._fourth) / unit**4,
+            fourth_moment(self._powers, k.sum() / max(n.sum(), 1e-300)) / unit**4,
         )
 
     def uneven_weights(self) -> float:
@@ -240,6 +239,20 @@ class TileAccumulator:
             return 1.0
         scatter = np.sqrt(w2[full] / w[full] * (w.sum() / w2.sum()))
         return float(max(scatter.max(), 1 / scatter.min()))
+
+
+def fourth_moment(powers: FloatArray, about: float | None = None) -> float:
+    """Return the sum of c (a - m)^4 of answers a that count c, m being their mean unless given.
+
+    Parameters
+    ----------
+    powers : ndarray of float64, shape (5,)
+        Sums of c a^j, j from 0 to 4.
+    about : float, optional
+    """
+    mean = powers[1] / max(powers[0], 1e-300) if about is None else about
+    signed = np.array([1, -4, 6, -4, 1]) * mean ** np.arange(4, -1, -1)
+    return float(signed @ powers)
 
 
 def counted_by(
@@ -262,9 +275,9 @@ def counted_by(
 def order_to_test(counts: TileCounts) -> int:
     """Return the largest order up to 3 (nside 8) with 200 answers in the median occupied tile.
 
-    Of probabilities more may be needed (`TileCounts.fewest`). Tiles with less than a
-    twentieth of what the median answer's tile holds are strays and not counted. Order 0 when none
-    has enough.
+    Of probabilities and differences more may be needed (`TileCounts.fewest`). Tiles with less than
+    a twentieth of what the median answer's tile holds are strays and not counted. Order 0 when
+    none has enough.
     """
     needed = max(MEDIAN_N, 2 * counts.fewest(0))
     for order in range(min(TESTING_ORDER, counts.order), 0, -1):

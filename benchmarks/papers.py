@@ -7,57 +7,13 @@ page's marks; one that is not there is said to be not run.
 """
 
 import argparse
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-Rows = Sequence[Mapping[str, Any]]
+from benchmarks.papers_runs import RUNS, Results, Rows, glance, runs
+
 NOT_RUN = "not run"
-
-RUNS = {
-    "gz1-swap": "sky swap, Galaxy Zoo 1",
-    "gz1-size": "training size, Galaxy Zoo 1",
-    "gz1-debias": "de-biasing, Galaxy Zoo 1; radii measured from the pictures, seeing assumed",
-    "gz1-blank": "blank sky, Galaxy Zoo 1",
-    "gz1-probe": "sky probe, Galaxy Zoo 1",
-    "large-swap": "sky swap, 100,000 simulated galaxies, seeing goes with the class in field 1",
-    "large-size": "training size, the same survey",
-    "large-blank": "blank sky, the same survey (nothing to be found)",
-    "large-probe": "sky probe, the same survey",
-    "large-photometry": "photometry, the same survey",
-    "large-debias": "de-biasing, the same survey",
-    "large-remedies": "remedies, the same survey",
-    "large-ddb": "the de-biasing loss as a remedy, networks of biased labels, the same survey",
-    "bright-blank": "blank sky, 100,000 galaxies, background 0.1 nmgy/arcsec² apart by class",
-    "control-swap": "sky swap, 100,000 galaxies, no condition goes with the class",
-    "control-blank": "blank sky, the same survey",
-    "control-probe": "sky probe, the same survey",
-    "control-photometry": "photometry, the same survey",
-    "worlds-seeing": "four worlds; the classifier led astray by seeing",
-    "worlds-background": "two of them; by background",
-    "worlds-depth": "two of them; by noise",
-}
-
-
-@dataclass(frozen=True)
-class Results:
-    """What an experiment wrote."""
-
-    document: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, folder: Path) -> "Results | None":
-        """Return the results in a folder; None where there are none yet."""
-        file = folder / "results.json"
-        return cls(json.loads(file.read_text())) if file.is_file() else None
-
-    def rows(self, table: str, **chosen: object) -> Rows:
-        """Return the rows of a table that have these values; none where the table is not there."""
-        tables = self.document["tables"]
-        rows = tables[table]["rows"] if table in tables else []
-        return [row for row in rows if all(row[name] == value for name, value in chosen.items())]
 
 
 @dataclass(frozen=True)
@@ -331,34 +287,6 @@ def papers(read: Mapping[str, Results | None]) -> str:
     return "\n".join(lines)
 
 
-def runs(read: Mapping[str, Results | None]) -> str:
-    """Return what each run says of itself, in its own words."""
-    parts = []
-    for name, found in read.items():
-        if found is None:
-            continue
-        document = found.document
-        said = "\n".join(f"- {finding}" for finding in document["findings"])
-        minutes = sum(step["seconds"] for step in document["steps"].values()) / 60
-        parts.append(
-            f"### {RUNS[name][0].upper()}{RUNS[name][1:]}\n\n**{document['headline']}** "
-            f"(`{name}`: {scale(document)}, {minutes:.0f} minutes on a shared machine.)\n\n"
-            f"{said}"
-        )
-    missing = [f"`{name}` ({RUNS[name]})" for name, found in read.items() if found is None]
-    if missing:
-        parts.append(f"Not run: {', '.join(missing)}.")
-    return "\n\n".join(parts)
-
-
-def scale(document: Mapping[str, Any]) -> str:
-    """Return how large a run was."""
-    seeds = document["settings"]["seeds"]
-    said = f"{seeds} seed{'s' if seeds > 1 else ''}, {len(document['steps'])} steps"
-    survey = document["survey"]
-    return said if survey is None else f"{survey['rows']:,} galaxies, {said}"
-
-
 def marked(page: str, mark: str, content: str) -> str:
     """Return a page with other content between ``<!-- mark -->`` and ``<!-- /mark -->``."""
     before, opened, rest = page.partition(f"<!-- {mark} -->")
@@ -375,7 +303,11 @@ def main() -> int:
     given = parser.parse_args()
     read = {name: Results.read(given.folder / name) for name in RUNS}
     page = given.page.read_text()
-    for mark, content in (("runs", runs(read)), ("papers", papers(read))):
+    for mark, content in (
+        ("glance", glance(read)),
+        ("runs", runs(read)),
+        ("papers", papers(read)),
+    ):
         page = marked(page, mark, content)
     given.page.write_text(page)
     there = [name for name, found in read.items() if found is not None]

@@ -10,7 +10,10 @@ import pytest
 
 from benchmarks import papers
 
-PAGE = "before\n<!-- runs -->of before<!-- /runs -->\n<!-- papers --><!-- /papers -->\nafter\n"
+PAGE = (
+    "before\n<!-- glance --><!-- /glance --><!-- runs -->of before<!-- /runs -->\n"
+    "<!-- papers --><!-- /papers -->\nafter\n"
+)
 
 
 def document(**tables: list[dict]) -> dict:
@@ -108,7 +111,7 @@ def test_numbers_are_those_of_the_runs_and_the_rest_is_not_run(written: str) -> 
     assert written.startswith("before\n")
     assert written.endswith("\nafter\n")
     assert "of before" not in written
-    assert "(`gz1-size`: 5,849 galaxies, 2 seeds, 2 steps, 2 minutes on" in written
+    assert "(`gz1-size`: 5,849 galaxies, 2 seeds, 2 steps, 2.0 minutes on" in written
     rows = [line.split(" | ") for line in written.splitlines() if line.startswith("| ")]
     ours = {row[1]: row[3] for row in rows}
     assert ours["accuracy against training size"] == (
@@ -133,7 +136,9 @@ def test_numbers_are_those_of_the_runs_and_the_rest_is_not_run(written: str) -> 
         "32.2 (means over splits; forests differ, whatever the region). Over 20 splits 1 of 3 "
         "differences stand after Holm<br>"
     )
-    assert "Not run: `gz1-blank`" in written
+    assert "| `gz1-blank` | Blank sky | Galaxy Zoo 1 | not known | not run |" in written
+    assert "| `gz1-size` | Training size | Galaxy Zoo 1 | not known | It grows. |" in written
+    assert "### Training size: Galaxy Zoo 1\n\n**It grows.** " in written
 
 
 def test_every_run_of_the_table_is_one_of_the_runs() -> None:

@@ -12,6 +12,7 @@ from scipy import stats
 IntArray = NDArray[np.int64]
 PERMUTATIONS = 1999
 POWER = 0.8
+ALIKE = 0.9  # share of one answer from which on a network has told nothing
 
 
 def confusion(targets: IntArray, answers: IntArray, classes: int) -> IntArray:
@@ -45,16 +46,34 @@ def detectable(n: int, chance: float, level: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Permuted:
-    """A balanced accuracy among those of permuted classes: one-sided p, their mean and spread."""
+    """A balanced accuracy among those of permuted classes.
+
+    Attributes
+    ----------
+    value, p, mean, sd : float
+        The balanced accuracy, its one-sided p, mean and standard deviation of the permuted.
+    spread_sd : float
+        Standard deviation if answers were drawn at random in the shares of the true classes.
+    alike, folds : int
+        Folds where one answer was given nearly always, so that nothing can be told; of how many.
+    """
 
     value: float
     p: float
     mean: float
     sd: float
+    spread_sd: float
+    alike: int
+    folds: int
 
     def detectable(self, level: float) -> float:
-        """Return the value found with 80% power, about: as if it were normal, as wide as these."""
-        return float(self.mean + (stats.norm.isf(level) + stats.norm.ppf(POWER)) * self.sd)
+        """Return the value found with 80% power, about: as if it were normal.
+
+        Answers that are all alike do not vary when classes are permuted. That is no power, so the
+        value is at least that of answers spread as the classes are.
+        """
+        wide = max(self.sd, self.spread_sd)
+        return float(self.mean + (stats.norm.isf(level) + stats.norm.ppf(POWER)) * wide)
 
 
 def permuted_blocks(
@@ -102,4 +121,25 @@ def permuted_blocks(
         drawn[i] = value(kinds)
     # Equal values count as at least as large, though their sums may be rounded otherwise.
     p = (1 + int(np.sum(drawn >= found - 1e-12))) / (1 + permutations)
-    return Permuted(found, p, float(drawn.mean()), float(drawn.std(ddof=1)))
+    tables = [confusion(targets[one], answers[one], classes) for one in _of_folds(folds)]
+    return Permuted(
+        found,
+        p,
+        float(drawn.mean()),
+        float(drawn.std(ddof=1)),
+        math.sqrt(sum(map(_spread_variance, tables))) / len(tables),
+        sum(bool(table.sum(axis=0).max() >= ALIKE * table.sum()) for table in tables),
+        len(tables),
+    )
+
+
+def _of_folds(folds: IntArray) -> list[NDArray[np.bool_]]:
+    return [folds == one for one in np.unique(folds)]
+
+
+def _spread_variance(table: IntArray) -> float:
+    """Return the variance of a balanced accuracy of answers drawn in the classes' shares."""
+    n = table.sum(axis=1)
+    n = n[n > 0]
+    share = n / n.sum()
+    return float(np.sum(share * (1 - share) / n)) / len(n) ** 2

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from catalogs.audit.comparison.chance import LEVEL
-from experiments.chance import Permuted, confusion, permuted_blocks
+from experiments.chance import ALIKE, Permuted, confusion, permuted_blocks
 from experiments.lab import Experiment, Lab
 from experiments.networks import Store, train_step
 from experiments.pictures import Answered, folded, network_step
@@ -64,6 +64,7 @@ def product(found: Mapping[str, Answered], names: tuple[str, ...], galaxies: int
             "permuted_sd": test.sd,
             "p": test.p,
             "detectable": test.detectable(LEVEL),
+            "alike": test.alike,
         }
         for probe, test in tests.items()
     ]
@@ -114,6 +115,7 @@ _PROBE_COLUMNS = {
     "permuted_sd": "its standard deviation",
     "p": "one-sided p of the balanced accuracy among these",
     "detectable": f"balanced accuracy found with 80% power at level {LEVEL}, about",
+    "alike": f"folds in which one tile was the answer to {ALIKE:.0%} or more: nothing was learnt",
 }
 _ANSWERS = {
     "probe": _WHICH,
@@ -157,11 +159,22 @@ def _answers(found: Mapping[str, Answered], names: tuple[str, ...]) -> list[dict
 
 def _finding(probe: str, test: Permuted, names: tuple[str, ...]) -> str:
     what, found = PROBES[probe], test.detectable(LEVEL)
+    if test.alike == test.folds:
+        power = (
+            f"every fold gave one tile to {ALIKE:.0%} of cutouts or more, so nothing was learnt "
+            "and nothing could be told"
+        )
+    else:
+        power = f"with 80% power {100 * found:.1f}% would have been found at level {LEVEL}"
+        if test.alike:
+            power += (
+                f" by probes that have learnt something; in {test.alike} of {test.folds} folds one "
+                f"tile was the answer to {ALIKE:.0%} or more"
+            )
     return (
         f"{what[0].upper()}{what[1:]}: balanced accuracy {100 * test.value:.1f}% over {len(names)} "
         f"tiles, chance {100 / len(names):.1f}% (exchanged blocks: {100 * test.mean:.1f}% ± "
-        f"{100 * test.sd:.1f}%), p = {shown(test.p)}; with 80% power {100 * found:.1f}% would have "
-        f"been found at level {LEVEL}."
+        f"{100 * test.sd:.1f}%), p = {shown(test.p)}; {power}."
     )
 
 

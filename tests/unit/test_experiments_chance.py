@@ -57,8 +57,31 @@ def test_the_accuracy_that_would_have_been_found(n, chance):
 
 def test_the_power_of_exchanged_blocks():
     drawn = stats.norm(0.34, 0.02)
-    found = Permuted(0.4, 0.01, 0.34, 0.02).detectable(0.01)
+    found = Permuted(0.4, 0.01, 0.34, 0.02, 0.01, 0, 5).detectable(0.01)
     assert stats.norm(found, 0.02).sf(drawn.isf(0.01)) == pytest.approx(0.8)
+
+
+def test_answers_that_are_all_alike_have_no_power():
+    random = np.random.default_rng(3)
+    blocks = np.repeat(np.arange(60), 10)
+    targets, folds = random.integers(0, 3, 60)[blocks], blocks // 30
+    spread = random.permutation(targets)
+    alike = np.where(folds == 0, 1, spread)
+    one, two = (permuted_blocks(targets, a, blocks, folds, 3) for a in (alike, np.ones_like(folds)))
+    assert (one.alike, two.alike, one.folds) == (1, 2, 2)
+    assert two.sd == pytest.approx(0)
+    # Answers drawn in the shares of the classes, fold by fold, scored by scikit-learn.
+    drawn = []
+    for _ in range(3000):
+        scores = []
+        for fold in (0, 1):
+            true = targets[folds == fold]
+            shares = np.bincount(true, minlength=3) / len(true)
+            said = random.choice(3, len(true), p=shares)
+            scores.append(balanced_accuracy_score(true, said))
+        drawn.append(np.mean(scores))
+    assert two.spread_sd == pytest.approx(np.std(drawn), rel=0.05)
+    assert two.detectable(0.01) == pytest.approx(1 / 3 + 3.168 * np.std(drawn), abs=0.005)
 
 
 def test_exchanged_blocks_agree_with_all_exchanges():

@@ -35,7 +35,7 @@ def two_regions(answered: Sequence[Answered], ratio: float) -> list[dict[str, Ce
         Test galaxies over training galaxies, for `experiments.swaps.resampled_t`.
     """
     compared = list(_compared(answered))
-    level = LEVEL / max(len(compared), 1)
+    level = LEVEL / max(2 * len(compared), 1)  # the fraction and the rates of each
     found: list[dict[str, Cell]] = []
     for pairs in compared:
         one, other = pairs[0]
@@ -56,6 +56,7 @@ def two_regions(answered: Sequence[Answered], ratio: float) -> list[dict[str, Ce
             "balanced_p": resampled_t(balanced, ratio),
             "detectable": detectable(balanced, ratio, level),
             **rates_apart(rates, ratio, level),
+            "level": level,
         }
         found.append(row)
     return found

@@ -101,10 +101,11 @@ def product(
         for row in swaps.spread(swaps.matrices(chosen))
     ]
     pairs = swaps.pairs(by_seed)
-    same = swaps.same_galaxies(pairs, ratio)
+    level = swaps.level_of(pairs, by_seed)
+    same = swaps.same_galaxies(pairs, ratio, level)
     between = maps.two_regions(by_seed, ratio)
     distances: list[dict[str, Cell]] = []
-    for row in swaps.full_swaps(by_seed, ratio):
+    for row in swaps.full_swaps(by_seed, ratio, level):
         both = (regions[str(row[name])] for name in ("first", "second"))
         distances.append(row | {"apart": fields.apart(*both)})
     of_sky = [row for row in properties if fields.is_of_the_sky(str(row["quantity"]))]
@@ -141,7 +142,7 @@ def product(
         ),
     ]
     return Product(
-        headline=swap_words.headline(same),
+        headline=swap_words.headline(same, distances),
         findings=[
             *swap_words.same_in_words(same),
             *swap_words.maps_in_words(between),

@@ -44,8 +44,9 @@ _OVER_SPLITS = {
     "tnr_difference": "of the ellipticals called elliptical, mean over splits",
     "tnr_p": "its p, likewise",
     "rates_p": "p that either rate differs: twice the smaller one",
-    "rates_detectable": "difference of either rate that would have been found with 80% power, at "
-    "the level of all rows and both rates together",
+    "rates_detectable": "difference of either rate that would have been found with 80% power, "
+    "at that level",
+    "level": "below which a p counts: Bonferroni's, of all tests of this question together",
 }
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -85,7 +86,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "splits_p": "p of the difference, the split being the unit (Nadeau & Bengio 2003)",
         "balanced_p": "p of the balanced difference, likewise",
         "detectable": "balanced difference that would have been found with 80% power, at the level "
-        "of all rows together (Bonferroni)",
+        "of all tests of this question together (Bonferroni)",
         **_OVER_SPLITS,
         "mcnemar_share": "share of splits in which McNemar's exact p is below .05",
         "two_sample_share": "share in which the two-sample z test's is, as if of other galaxies",
@@ -120,7 +121,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "balanced_difference": "the difference if both classes were equally many in both",
         "balanced_p": "p of it, the split being the unit (Nadeau & Bengio 2003)",
         "detectable": "balanced difference that would have been found with 80% power, at the level "
-        "of all rows together (Bonferroni)",
+        "of all tests of this question together (Bonferroni)",
         **_OVER_SPLITS,
     },
     "maps_by_split": {
@@ -143,8 +144,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "over splits",
         "shift_sd": "its standard deviation over splits",
         "shift_p": "its p, the split being the unit (Nadeau & Bengio 2003)",
-        "detectable": "shift that would have been found with 80% power, at the level of all rows "
-        "together (Bonferroni)",
+        "detectable": "shift that would have been found with 80% power, at that level",
+        "level": "below which a p counts: Bonferroni's, with the shifts on the same galaxies",
     },
     "beside": {
         "quantity": "a column of the survey, or a count",
@@ -166,8 +167,8 @@ COLUMNS: dict[str, dict[str, str]] = {
 }
 
 
-def headline(same: Rows) -> str:
-    """Return the answer in one sentence, from the table of the same galaxies."""
+def headline(same: Rows, swapped: Rows) -> str:
+    """Return the answer in one sentence, from the same galaxies and the pairs of regions."""
     if not same:
         return "No two trainings can be compared on the same region."
     most = max(same, key=lambda row: abs(float(row["balanced_difference"] or 0)))
@@ -183,16 +184,23 @@ def headline(same: Rows) -> str:
         few = f"fewer than {FEWEST_SPLITS} splits give no p"
         return f"The largest of {len(same)} shifts looked at: {largest} ({few})."
     found, rates = (len(significant(same, name)) for name in ("balanced_p", "rates_p"))
+    whole = len(significant(swapped, "shift_p"))
+    full = f" and {whole or 'none'} of {_swaps(swapped)}" if swapped else ""
     beyond = (
-        f"{found or 'None'} of {len(known)} shifts by the training sky "
-        f"{'is' if found < 2 else 'are'} beyond what splits and seeds do by chance"
+        f"{found or 'None'} of {len(known)} shifts by the training sky{full} "
+        f"{'is' if found < 2 and not full else 'are'} beyond what splits and seeds do by chance"
     )
     if rates and not found:
         beyond += f", but in {rates} the rates of right spirals or right ellipticals differ"
     return (
         f"{beyond}; the largest: {largest} (mean over {most['splits']} splits, p {float(p):.2g}; "
-        f"below {LEVEL / len(known):.2g} counts)."
+        f"below {float(most['level'] or 0):.2g} counts)."
     )
+
+
+def _swaps(swapped: Rows) -> str:
+    n = len(swapped)
+    return f"{n} swap{'s' if n > 1 else ''} of two whole regions"
 
 
 def _known(rows: Rows, name: str) -> list[Mapping[str, Cell]]:
@@ -200,9 +208,9 @@ def _known(rows: Rows, name: str) -> list[Mapping[str, Cell]]:
 
 
 def significant(rows: Rows, name: str) -> list[Mapping[str, Cell]]:
-    """Return the rows whose p is below Bonferroni's level of all rows that have one."""
+    """Return the rows whose p is below their level."""
     known = _known(rows, name)
-    return [row for row in known if float(row[name] or 0) < LEVEL / len(known)]
+    return [row for row in known if float(row[name] or 0) < float(row["level"] or 0)]
 
 
 def same_in_words(same: Rows) -> list[str]:
@@ -213,7 +221,8 @@ def same_in_words(same: Rows) -> list[str]:
     shifted, apart = significant(same, "balanced_p"), significant(same, "rates_p")
     chance = (
         f"Fraction called spiral: {len(shifted)} of {len(known)} shifts are beyond chance "
-        f"(Bonferroni, {LEVEL:g}); {_power(known, 'detectable')}."
+        f"(below {float(known[0]['level'] or 0):.2g}: Bonferroni's {LEVEL:g} of these, the rates "
+        f"and the swaps of whole regions together); {_power(known, 'detectable')}."
     )
     alone = [row for row in apart if row not in shifted]
     rates = (
@@ -247,8 +256,9 @@ def maps_in_words(between: Rows) -> list[str]:
     told = (
         f"One network, two regions: {len(significant(known, 'balanced_p'))} of {len(known)} "
         f"differences of the balanced fraction and {len(significant(known, 'rates_p'))} of TPR or "
-        f"TNR are beyond chance (the same); the largest {most['training']}, {most['first']} minus "
-        f"{most['second']}, {100 * float(most['balanced_difference'] or 0):+.1f} points (p "
+        f"TNR are beyond chance (below {float(most['level'] or 0):.2g}: of these together); the "
+        f"largest {most['training']}, {most['first']} minus {most['second']}, "
+        f"{100 * float(most['balanced_difference'] or 0):+.1f} points (p "
         f"{float(most['balanced_p'] or 0):.2g}); {_power(known, 'detectable')}."
     )
     return [told]
@@ -289,8 +299,11 @@ def regions_in_words(distances: Rows, against: Rows) -> list[str]:
     """
     if not distances:
         return []
+    known = _known(distances, "shift_p")
+    count = f"{len(significant(known, 'shift_p'))} of {len(known)} beyond chance (the same level); "
     said = "; ".join(map(_pair_in_words, distances))
-    told = [f"Spirals and ellipticals of two regions swapped, both tested: {said}."]
+    counted = count if known else ""
+    told = [f"Spirals and ellipticals of two regions swapped, both tested: {counted}{said}."]
     angle = [row for row in against if row["quantity"] == ANGLE]
     if angle and angle[0]["p"] is not None:
         told.append(
@@ -316,8 +329,9 @@ METHOD = (
     ),
     (
         "The unit of a claim about a training sky is the network, not the galaxy. p over splits "
-        "allows for splits that share galaxies. Of n of them together each counts below .05/n, and "
-        "powers are of that level."
+        "allows for splits that share galaxies. Whether the training sky matters is one question: "
+        "of its n tests (fractions, rates, swaps of whole regions) each counts below .05/n. What "
+        "one network's map shows is another, likewise. Powers are of those levels."
     ),
     (
         "The fraction called spiral does not see mistakes of both classes that compensate, so the "

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 from catalogs.audit.comparison.paired import shift
 from catalogs.audit.comparison.papers import (
@@ -105,16 +106,24 @@ def interval(differences: Sequence[float], test_over_train: float) -> tuple[floa
 def detectable(
     differences: Sequence[float], test_over_train: float, level: float = LEVEL
 ) -> float | None:
-    """Return the mean difference that `resampled_t` finds with 80% power at a level, about.
+    """Return the mean difference that `resampled_t` finds with 80% power at a level.
 
-    Parameters as of `resampled_t`; the sum of both quantiles of t in units of its error. The level
-    is that of one test: of n tests together Bonferroni's is .05/n.
+    Parameters as of `resampled_t`; by the noncentral t, in units of its error. The level is that of
+    one test: of n tests together Bonferroni's is .05/n.
     """
     error = _error(differences, test_over_train)
-    if error is None:
-        return None
-    freedom = len(differences) - 1
-    return float((stats.t.isf(level / 2, freedom) + stats.t.isf(1 - POWER, freedom)) * error)
+    return None if error is None else error * _reach(len(differences) - 1, level)
+
+
+@cache
+def _reach(freedom: int, level: float) -> float:
+    """Return the noncentrality at which a two-sided t test has 80% power."""
+    needed = float(stats.t.isf(level / 2, freedom))
+
+    def short(noncentral: float) -> float:
+        return float(stats.nct.sf(needed, freedom, noncentral)) - POWER
+
+    return float(optimize.brentq(short, 0.0, 4 * needed + 4))
 
 
 def _error(differences: Sequence[float], test_over_train: float) -> float | None:
@@ -273,7 +282,25 @@ def _mistaken(matrix: ConfusionMatrix, name: str) -> tuple[int, int]:
     return matrix.se, matrix.se + matrix.ss
 
 
-def same_galaxies(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict[str, Cell]]:
+def level_of(rows: Sequence[Mapping[str, Cell]], answered: Sequence[Answered]) -> float:
+    """Return the level of each test of whether the training sky matters, of all together.
+
+    Bonferroni's: the fraction and the rates of every row of `same_galaxies`, and every pair of
+    `full_swaps`. What a map shows is another question, with a level of its own.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        From `pairs`.
+    answered : sequence of Answered
+    """
+    shifts = len({(row["training"], row["region"]) for row in rows})
+    return LEVEL / max(2 * shifts + len(_swapped(answered)), 1)
+
+
+def same_galaxies(
+    rows: Sequence[Mapping[str, Cell]], ratio: float, level: float
+) -> list[dict[str, Cell]]:
     """Sum up `pairs` over splits: the split, not the galaxy, is the unit.
 
     Parameters
@@ -282,10 +309,11 @@ def same_galaxies(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict
         From `pairs`.
     ratio : float
         Test galaxies over training galaxies, for `resampled_t`.
+    level : float
+        Of each test; see `level_of`.
     """
     found: list[dict[str, Cell]] = []
     keys = dict.fromkeys((row["training"], row["region"]) for row in rows)
-    level = LEVEL / max(len(keys), 1)
     for training, region in keys:
         of_key = [row for row in rows if (row["training"], row["region"]) == (training, region)]
         plain, balanced, *rates = (
@@ -304,6 +332,7 @@ def same_galaxies(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict
             "balanced_p": resampled_t(balanced, ratio),
             "detectable": detectable(balanced, ratio, level),
             **rates_apart(rates, ratio, level),
+            "level": level,
         }
         for test in ("mcnemar", "two_sample", "papers"):
             known = [float(p) for row in of_key if (p := row[f"{test}_p"]) is not None]
@@ -338,12 +367,29 @@ def rates_apart(
     return found | {"rates_p": either(*p), "rates_detectable": max(known) if known else None}
 
 
-def full_swaps(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cell]]:
+def full_swaps(answered: Sequence[Answered], ratio: float, level: float) -> list[dict[str, Cell]]:
     """Compare a/b with b/a on the test galaxies of both regions, for every pair of regions.
 
     One number for a pair, no largest of several: the balanced fraction called spiral by the
-    training a/b minus that by b/a, mean of both regions, over splits.
+    training a/b minus that by b/a, mean of both regions, over splits. Level as of `level_of`.
     """
+    return [
+        {
+            "first": a,
+            "second": b,
+            "splits": len(values),
+            "shift": float(np.mean(values)),
+            "shift_sd": sd(values),
+            "shift_p": resampled_t(values, ratio),
+            "detectable": detectable(values, ratio, level),
+            "level": level,
+        }
+        for (a, b), values in _swapped(answered).items()
+    ]
+
+
+def _swapped(answered: Sequence[Answered]) -> dict[tuple[str, str], list[float]]:
+    """Return the shift of every split, by the pair of regions that are swapped."""
     at = {(one.training, one.region, one.split): one.balanced for one in answered}
     regions = list(dict.fromkeys(one.region for one in answered))
     splits = list(dict.fromkeys(one.split for one in answered))
@@ -357,18 +403,7 @@ def full_swaps(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cel
         ]
         if values:
             compared[a, b] = values
-    return [
-        {
-            "first": a,
-            "second": b,
-            "splits": len(values),
-            "shift": float(np.mean(values)),
-            "shift_sd": sd(values),
-            "shift_p": resampled_t(values, ratio),
-            "detectable": detectable(values, ratio, LEVEL / len(compared)),
-        }
-        for (a, b), values in compared.items()
-    ]
+    return compared
 
 
 def _table(a: BoolArray, b: BoolArray) -> NDArray[np.int64]:

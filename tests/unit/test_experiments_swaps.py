@@ -55,7 +55,7 @@ def test_the_papers_tables_come_out():
     assert row["papers_p"] == pytest.approx(expected, rel=1e-6)
     assert row["papers_p"] == pytest.approx(1.2260391345556124e-12, rel=1e-6)
     assert row["two_sample_p"] == pytest.approx(5.016248121122e-07, rel=1e-6)
-    (row,) = swaps.same_galaxies([row], 0.0)
+    (row,) = swaps.same_galaxies([row], 0.0, 0.05)
     assert (row["splits"], row["splits_p"], row["papers_share"]) == (1, None, 1.0)
 
 
@@ -230,7 +230,7 @@ def test_mistakes_that_compensate_are_seen_in_the_rates():
             matrix = [[8000 - wrong[0], wrong[0]], [wrong[1], 8000 - wrong[1]]]
             found.append(answered(training, "1", matrix, f"seed {k}"))
     rows = swaps.pairs(found)
-    (row,) = swaps.same_galaxies(rows, 0.25)
+    (row,) = swaps.same_galaxies(rows, 0.25, swaps.level_of(rows, found))
     for name, rate in (("tpr", "tpr"), ("tnr", "tnr")):
         values = [
             getattr(b.matrix, rate) - getattr(a.matrix, rate)
@@ -240,7 +240,7 @@ def test_mistakes_that_compensate_are_seen_in_the_rates():
         assert row[f"{name}_p"] == pytest.approx(2 * stats.t(7).sf(abs(t)))
     assert row["rates_p"] == pytest.approx(2 * min(row["tpr_p"], row["tnr_p"]))
     assert row["rates_p"] < 1e-4 < 0.05 < row["balanced_p"]
-    said = swap_words.headline([row])
+    said = swap_words.headline([row], [])
     assert said.startswith("None of 1 shifts")
     assert "rates of right spirals" in said
     assert "mistakes of both classes compensate" in swap_words.same_in_words([row])[1]
@@ -270,8 +270,10 @@ def test_the_power_told_is_that_of_the_tests_counted():
         for wrong in random.integers(30, 60, 1).tolist()
     ]
     rows = swaps.pairs(found)
-    same = swaps.same_galaxies(rows, 0.25)
+    level = swaps.level_of(rows, found)
+    same = swaps.same_galaxies(rows, 0.25, level)
     assert len(same) == 6
+    assert level == pytest.approx(0.05 / (6 + 6 + 1))  # fractions, rates, one swap of two regions
     of = [
         row["balanced_difference"]
         for row in rows
@@ -279,12 +281,12 @@ def test_the_power_told_is_that_of_the_tests_counted():
     ]
     (row,) = (row for row in same if (row["training"], row["region"]) == ("2/1", "1"))
     error = np.sqrt((1 / 6 + 0.25) * np.var(of, ddof=1))
-    power = stats.nct(5, row["detectable"] / error).sf(stats.t(5).isf(0.05 / 6 / 2))
+    power = stats.nct(5, row["detectable"] / error).sf(stats.t(5).isf(0.05 / 13 / 2))
     assert power == pytest.approx(0.8, abs=0.05)
     low, high = swaps.interval(of, 0.25)
     expected = stats.t(5, np.mean(of), error).interval(0.95)
     assert (low, high) == pytest.approx(expected)
-    (swap,) = swaps.full_swaps(found, 0.25)
+    (swap,) = swaps.full_swaps(found, 0.25, level)
     at = {(str(one.training), one.region, one.split): one.balanced for one in found}
     values = [
         np.mean([at["1/2", r, f"seed {k}"] - at["2/1", r, f"seed {k}"] for r in "12"])
@@ -297,6 +299,21 @@ def test_the_power_told_is_that_of_the_tests_counted():
     assert (whole["2/1", "2"]["ee"], whole["2/1", "2"]["splits"]) == (ee, 6)
     told = swap_words.regions_in_words([swap | {"apart": 60.0}], [])
     assert "1 pair of regions cannot tell" in told[1]
+
+
+@pytest.mark.parametrize(("shift_p", "counted"), [(0.0038, "1"), (0.0039, "none"), (0.04, "none")])
+def test_a_swap_of_whole_regions_is_counted_with_the_shifts(shift_p, counted):
+    row = {
+        "training": "1/2", "region": "1", "splits": 6, "balanced_difference": 0.05,
+        "balanced_p": 0.5, "rates_p": 0.6, "level": 0.05 / 13,
+    }  # fmt: skip
+    swap = {"first": "1", "second": "2", "apart": 9.0, "shift": 0.07, "shift_p": shift_p,
+            "detectable": 0.1, "level": 0.05 / 13}  # fmt: skip
+    said = swap_words.headline([row], [swap])
+    expected = f"None of 1 shifts by the training sky and {counted} of 1 swap of two whole regions"
+    assert said.startswith(expected)
+    told = swap_words.regions_in_words([swap], [])[0]
+    assert f"tested: {counted.replace('none', '0')} of 1 beyond chance" in told
 
 
 def test_a_plan_has_every_combination_and_shares_what_it_can():

@@ -196,7 +196,7 @@ def product(
         said.append("No patch fits at random places beside the galaxies: they were left out.")
     columns = {"place": words.PLACE, **words.columns(names)}
     return Product(
-        headline=words.headline(rows),
+        headline=words.headline(rows, levels),
         findings=said,
         tables=(
             Table("places", "All folds together", columns | words.POWER, rows),

@@ -41,13 +41,26 @@ _FRAME = (
 _OBSERVED = "how galaxies were observed, if labels go with that"
 
 
-def headline(rows: Sequence[Mapping[str, Cell]]) -> str:
-    """Return which patches tell the class, and no reason."""
-    told = " and ".join(_NAMES[str(row["place"])] for row in rows if _tells(row))
+def headline(rows: Sequence[Mapping[str, Cell]], levels: Sequence[Mapping[str, Cell]]) -> str:
+    """Return which patches tell the class, to networks or by simple numbers, and no reason."""
+    told = [str(row["place"]) for row in rows if _tells(row)]
+    plain = [str(row["place"]) for row in differing(levels) if row["place"] not in told]
+    said = []
     if told:
-        return f"{told[0].upper()}{told[1:]} tell the class."
-    asked = " or ".join(_NAMES[str(row["place"])] for row in rows)
-    return f"Nothing shows that {asked} tell the class."
+        said.append(f"{' and '.join(_NAMES[place] for place in told)} tell the class")
+    if plain:
+        names = " and ".join(_NAMES[place] for place in dict.fromkeys(plain))
+        said.append(f"grey levels of {names} differ by class, though the networks do not tell it")
+    if not said:
+        asked = " or ".join(_NAMES[str(row["place"])] for row in rows)
+        return f"Nothing shows that {asked} tell the class."
+    whole = "; ".join(said)
+    return f"{whole[0].upper()}{whole[1:]}."
+
+
+def differing(levels: Sequence[Mapping[str, Cell]]) -> list[Mapping[str, Cell]]:
+    """Return the simple numbers that differ by class, at Bonferroni's level of all of them."""
+    return [row for row in levels if float(row["p"] or 0) < LEVEL / len(levels)]
 
 
 def finding(row: Mapping[str, Cell]) -> str:
@@ -68,7 +81,7 @@ def reasons(
 ) -> list[str]:
     """Return why patches may tell the class: the galaxy's own light first where it may be seen."""
     own = [row for row in rows if row["place"] in OWN and _tells(row)]
-    bright = [row for row in levels if row["place"] in OWN and float(row["p"] or 0) < LEVEL]
+    bright = [row for row in differing(levels) if row["place"] in OWN]
     differ = "; ".join(
         f"{row['of_pixels']} of {_NAMES[str(row['place'])]} {shown(row[names[0]])} and "
         f"{shown(row[names[1]])} ({p_text(row['p'])})"
@@ -77,9 +90,10 @@ def reasons(
     said = []
     if bright:
         said.append(
-            f"Grey levels differ beside {names[0]} and {names[1]} galaxies, medians: {differ}."
+            f"Grey levels differ beside {names[0]} and {names[1]} galaxies, medians: {differ}; "
+            f"below {LEVEL / len(levels):.2g} counts, as {len(levels)} numbers were looked at."
         )
-    if own:
+    if own or bright:
         first = [_OUTSKIRTS, _FRAME] if follow or bright else [_FRAME, _OUTSKIRTS]
         order = [*first, _OBSERVED] if follow or bright else [_OBSERVED, *first]
         frames = "follow the galaxies' sizes, or may" if follow else "have one scale"

@@ -18,7 +18,7 @@ from experiments.forests import Settings, answers_of, forest_step, trainings
 from experiments.home import LEVEL
 from experiments.lab import Experiment, Lab
 from experiments.networks import Store
-from experiments.product import Cell, Drawing, Product, Table, shown
+from experiments.product import Cell, Drawing, Product, Table, points, shown
 from experiments.swap_words import COLUMNS
 from experiments.swaps import Answered
 
@@ -214,11 +214,10 @@ def _largest(over: Sequence[Mapping[str, Cell]]) -> list[str]:
         f"(spirals/ellipticals), {row['what']}, {100 * float(row['difference'] or 0):+.1f} points "
         f"in {row['region']}; {tested}."
     )
-    known = [100 * float(one["detectable"]) for one in over if one["detectable"] is not None]
-    most = f"{max(known):.1f}" if known and max(known) < 100 else "more than 100"
+    known = [float(one["detectable"]) for one in over if one["detectable"] is not None]
     power = (
-        f"With 80% power a difference of {min(known):.1f} to {most} points, by row, would have "
-        "been found at this level."
+        f"With 80% power a difference of {points(min(known))} to {points(max(known))} points, by "
+        "row, would have been found at this level."
         if known
         else "Its power cannot be told."
     )

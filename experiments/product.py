@@ -111,6 +111,12 @@ def shown(value: Cell) -> str:
     return value
 
 
+def points(share: Cell) -> str:
+    """Return a size in points for people: fractions differ by no more than 100."""
+    size = 100 * abs(float(share or 0))
+    return f"{size:.1f}" if size <= 100 else "more than 100"
+
+
 def p_text(value: Cell) -> str:
     """Return ``p = ...`` for people; what is too small for a number is said to be so."""
     return "p < 1e−300" if value == 0 else f"p = {shown(value)}"

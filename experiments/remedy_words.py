@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from experiments.product import Cell, shown
+from experiments.product import Cell, points, shown
 from experiments.remedy_shifts import CHANCE, MEASURES
 from experiments.swaps import FEWEST_SPLITS, LEVEL
 
@@ -115,9 +115,7 @@ def headline(summary: Rows, regions: Sequence[str]) -> str:
         parts.append(f"fewer than {FEWEST_SPLITS} splits do not tell whether a remedy changes this")
     elif told:
         changed = significant(told, len(others))
-        names = ", ".join(
-            f"{row['remedy']}: {_short(row)}, {_percent(row['accuracy'])}" for row in changed
-        )
+        names = ", ".join(f"{row['remedy']}: {_short(row)}{_cost(row)}" for row in changed)
         parts.append(
             f"{len(changed) or 'none'} of {len(told)} remedies change{'s' * (len(changed) == 1)} "
             f"this beyond chance{f' ({names})' if names else ''}"
@@ -145,7 +143,7 @@ def findings(summary: Rows) -> list[str]:
     ]
     if reach:
         told.append(
-            f"A change of {100 * min(reach):.1f} to {100 * max(reach):.1f} points, by remedy, "
+            f"A change of {points(min(reach))} to {points(max(reach))} points, by remedy, "
             "would have been found with 80% power, at the level of all tests of a change together."
         )
     return told
@@ -199,6 +197,11 @@ def _p(value: Cell) -> str:
 def _short(row: Mapping[str, Cell]) -> str:
     shift, anisotropy = (f"{100 * float(row[name] or 0):+.1f}" for name in MEASURES)
     return f"{shift} and {anisotropy} points"
+
+
+def _cost(row: Mapping[str, Cell]) -> str:
+    accuracy = row["accuracy"]
+    return "" if accuracy is None else f", balanced accuracy {_percent(accuracy)}"
 
 
 def _percent(value: Cell) -> str:

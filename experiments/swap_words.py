@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from experiments.fields import ANGLE
-from experiments.product import Cell, shown
+from experiments.product import Cell, points, shown
 from experiments.swaps import FEWEST_SPLITS, LEVEL
 
 Rows = Sequence[Mapping[str, Cell]]
-MOST_POINTS = 100  # by which fractions can differ
 
 _COUNTS = {
     "ee": "ellipticals called elliptical",
@@ -33,7 +32,7 @@ _WHERE = {
 
 _ERRORS = {
     "es_papers_p": "the papers' binomial test of mistaken ellipticals, one-sided as seen: the "
-    "other rate taken as known",
+    "rate at home, or in the first region, is taken as known",
     "es_two_sample_p": "two-sample z test of them, as if of other galaxies",
     "se_papers_p": "the papers' test of mistaken spirals, likewise",
     "se_two_sample_p": "two-sample z test of them",
@@ -266,24 +265,22 @@ def maps_in_words(between: Rows) -> list[str]:
 
 def _power(rows: Rows, name: str) -> str:
     """Return what would have been found at the level of all rows together."""
-    points = sorted(100 * float(row[name] or 0) for row in rows if row[name] is not None)
-    if not points:
+    reach = sorted(float(row[name] or 0) for row in rows if row[name] is not None)
+    if not reach:
         return "no power can be given"
-    if np.median(points) > MOST_POINTS:
-        return f"with so few splits not even one of {MOST_POINTS} points would have been found"
-    between = f" ({points[0]:.1f} to {points[-1]:.1f})" if len(points) > 1 else ""
-    return (
-        f"one of {float(np.median(points)):.1f} points{between} would have been found with 80% "
-        "power"
-    )
+    if np.median(reach) > 1:
+        return "with so few splits not even one of 100 points would have been found"
+    between = f" ({points(reach[0])} to {points(reach[-1])})" if len(reach) > 1 else ""
+    median = points(float(np.median(reach)))
+    return f"one of {median} points{between} would have been found with 80% power"
 
 
 def _pair_in_words(row: Mapping[str, Cell]) -> str:
-    shift, reach = (100 * abs(float(row[name] or 0)) for name in ("shift", "detectable"))
-    power = f", {reach:.1f} would have been found with 80% power" if reach else ""
+    reach = row["detectable"]
+    power = f", {points(reach)} would have been found with 80% power" if reach else ""
     return (
         f"{row['first']} and {row['second']} ({float(row['apart'] or 0):.0f} degrees apart) "
-        f"{shift:.1f} points (p {shown(row['shift_p'])}{power})"
+        f"{points(row['shift'])} points (p {shown(row['shift_p'])}{power})"
     )
 
 

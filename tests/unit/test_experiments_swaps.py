@@ -21,6 +21,7 @@ from catalogs.progress import Silent
 from catalogs.sky import Region, Regions, in_survey_footprint
 from experiments import fields, maps, swap_audit, swap_plan, swap_words, swaps, worlds
 from experiments.networks import Store
+from experiments.product import points
 from experiments.swap_plan import Settings, Split
 from experiments.swaps import Answered, Training
 from training.labels import Labels
@@ -211,7 +212,9 @@ def test_the_papers_tests_of_a_class_come_out(one, other, name, p):
     assert found[f"{name}_papers_p"] == pytest.approx(p, rel=1e-3)
     (row,) = swaps.pairs([network, home])
     assert row[f"{name}_papers_p"] == found[f"{name}_papers_p"]
-    (row,) = maps.split_by_split([network, replace(home, region="2", training=AWAY)])
+    # Of two regions the first's rate is the known one.
+    regions = [replace(home, training=AWAY), replace(network, region="2")]
+    (row,) = maps.split_by_split(regions)
     assert row[f"{name}_papers_p"] == found[f"{name}_papers_p"]
     counts, sizes = [one[0][1], other[0][1]], [sum(one[0]), sum(other[0])]
     assert found["es_two_sample_p"] == pytest.approx(proportions_ztest(counts, sizes)[1], rel=1e-6)
@@ -299,6 +302,15 @@ def test_the_power_told_is_that_of_the_tests_counted():
     assert (whole["2/1", "2"]["ee"], whole["2/1", "2"]["splits"]) == (ee, 6)
     told = swap_words.regions_in_words([swap | {"apart": 60.0}], [])
     assert "1 pair of regions cannot tell" in told[1]
+
+
+def test_no_power_is_beyond_what_fractions_can_differ_by():
+    assert [points(share) for share in (0.1234, -0.5, 1.0, 2.294)] == [
+        "12.3",
+        "50.0",
+        "100.0",
+        "more than 100",
+    ]
 
 
 @pytest.mark.parametrize(("shift_p", "counted"), [(0.0038, "1"), (0.0039, "none"), (0.04, "none")])

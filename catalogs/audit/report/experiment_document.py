@@ -93,7 +93,9 @@ def headline(part: dict[str, Any]) -> str:
     if telling:
         said.append(f"{asked} is told better than chance from {' and from '.join(telling)}")
     if silent:
-        said.append(f"nothing shows that {asked} is told from {' or from '.join(silent)}")
+        said.append(
+            f"these networks do not show that {asked} is told from {' or from '.join(silent)}"
+        )
     return "; ".join(said)
 
 

@@ -33,6 +33,7 @@ from experiments.networks import CHEAP, RUN, SKY, Store, based_on, train_step
 from experiments.product import Cell, Product, Table
 from experiments.relabel import DEBIASED, Relabel, relabel_step, theta_of
 from experiments.swaps import resampled_t
+from experiments.truth import refuse_truth
 from training.checkpoint import Run
 from training.labels import Labels, read_labels
 from training.records import read_holdout
@@ -136,6 +137,8 @@ def tested(survey: Survey, labels: Labels, runs: Mapping[str, Path], settings: S
         said[name] = dict(zip((place[i] for i in held.id.tolist()), p.tolist(), strict=True))
     common = set(labels.rows.tolist()).intersection(*said.values())
     rows = np.array(sorted(common), np.int64)
+    if settings.truth:  # others are neither class
+        rows = rows[np.isin(survey.column(settings.truth)[rows].astype(str), labels.names)]
     answers = {name: np.array([p[r] for r in rows.tolist()]) for name, p in said.items()}
     answers[LABELS] = (survey.column(settings.train.label)[rows].astype(str) == disk) * 1.0
     if CORRECTED in runs:
@@ -233,6 +236,15 @@ def check(survey: Survey, settings: Settings) -> None:
             f"debias.disk {settings.debias.disk!r} is none of two classes; column "
             f"{settings.train.label!r} has {', '.join(names)}"
         )
+    if settings.truth is not None:
+        refuse_truth(survey, settings.truth, names)
+    if settings.corrected is not None:
+        other = read_labels(survey, replace(settings.train, label=settings.corrected)).names
+        if set(other) != set(names):
+            raise InputError(
+                f"corrected: column {settings.corrected!r} has {', '.join(other)}; "
+                f"{settings.train.label!r} has {', '.join(names)}: the same classes are expected"
+            )
     for name in settings.intrinsic:
         if name not in survey.column_names:
             raise InputError(f"{survey.url} has no column {name!r}, asked for as intrinsic")

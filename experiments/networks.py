@@ -114,6 +114,16 @@ def two_classes(lab: Lab, settings: TrainSettings) -> tuple[str, str]:
     return names[0], names[1]
 
 
+def refuse_other_classes(lab: Lab, settings: TrainSettings, spiral: str, elliptical: str) -> None:
+    """Refuse names of classes that are not the two of the label column; see `two_classes`."""
+    classes = two_classes(lab, settings)
+    if set(classes) != {spiral, elliptical}:
+        raise InputError(
+            f"column {settings.label!r} has {' and '.join(classes)}; name them with spiral and "
+            "elliptical"
+        )
+
+
 def train_step(store: Store, settings: TrainSettings, title: str, *, bundle: bool = False) -> Step:
     """Return the step that trains a network, and exports it where it is to annotate.
 

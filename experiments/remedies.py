@@ -12,22 +12,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from matplotlib.figure import Figure
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 
+from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from catalogs.sky import Region
 from experiments import swap_plan
 from experiments.lab import Experiment, Lab
-from experiments.networks import CHEAP, RUN, Store, based_on
+from experiments.networks import CHEAP, RUN, Store, based_on, refuse_other_classes
 from experiments.product import Cell, Drawing, Product, Table
 from experiments.remedy_shifts import Measured, corrected, measure, summaries, swaps_of
-from experiments.remedy_words import MATRICES, METHOD, PAIRS, SUMMARY, findings, headline
+from experiments.remedy_words import (
+    MATRICES,
+    METHOD,
+    PAIRS,
+    SUMMARY,
+    findings,
+    headline,
+    judged_by,
+)
 from experiments.sky_draw import TURNED
 from experiments.steps import Step
 from experiments.swap_roles import FEWEST, refuse_thin
 from experiments.swaps import Answered, Training
+from experiments.truth import refuse_truth, true_classes
 from training.augment import AugmentSettings
 from training.models.equivariant import EquivariantShape
 from training.records import read_holdout
@@ -65,7 +76,11 @@ class Settings:
         features from which the region cannot be told, with unlabelled galaxies of both
         (`training.reversal`); ``equivariant``:
         a network that cannot tell turned images apart; ``debiased``: the de-biasing loss, with the
-        table ``debias``; ``labels``: answers of the networks without a remedy, corrected by labels.
+        table ``debias``, for which every network learns from the labels as they are, not as many
+        of each class; ``labels``: answers of the networks without a remedy, corrected by labels.
+    truth : str, optional
+        Column of true classes, by which answers are judged; by default the labels themselves.
+        Networks that learn from biased labels can be judged by nothing else.
     labels : int
         Test galaxies of each region whose labels are used, drawn blind.
     seeds : int
@@ -94,6 +109,7 @@ class Settings:
         "equivariant",
         "labels",
     )
+    truth: str | None = None
     labels: Annotated[int, Field(ge=10)] = 200
     seeds: Annotated[int, Field(ge=1)] = 6
     order: Annotated[int, Field(ge=0, le=12)] = 5
@@ -116,6 +132,8 @@ class Planned:
 def remedied(settings: Settings, remedy: Remedy) -> TrainSettings:
     """Return how networks learn with a remedy."""
     train = settings.train
+    if "debiased" in settings.remedies:
+        train = _as_labelled(train)
     if remedy == "sky-balanced":
         return replace(train, sampling="sky")
     if remedy == "background":
@@ -131,6 +149,17 @@ def remedied(settings: Settings, remedy: Remedy) -> TrainSettings:
             raise InputError('remedies: "debiased" needs the table [debias]')
         return replace(train, loss="debiased", debias=settings.debias, balanced=None)
     return train
+
+
+def _as_labelled(train: TrainSettings) -> TrainSettings:
+    """Return a training on the labels as they are: the de-biasing loss is of their shares."""
+    most = train.split.most
+    if train.balanced or most not in (None, LEARNING.split.most):
+        raise InputError(
+            'remedies: "debiased" is of labels as they are; balanced and split.most change the '
+            "shares of the classes: leave them out"
+        )
+    return replace(train, balanced=False, split=replace(train.split, most=None))
 
 
 def plan(store: Store, settings: Settings) -> list[Planned]:
@@ -173,6 +202,10 @@ def swap_of(settings: Settings, remedy: Remedy) -> swap_plan.Settings:
 
 def run(lab: Lab, settings: Settings) -> Product:
     """Train both ways with every remedy, and compare."""
+    classes = (settings.elliptical, settings.spiral)
+    refuse_other_classes(lab, settings.train, settings.spiral, settings.elliptical)
+    if settings.truth is not None:
+        refuse_truth(lab.survey, settings.truth, classes)
     planned = plan(Store.of(lab), settings)
     splits = [swap_plan.Split(seed, None) for seed in range(settings.seeds)]
     for remedy in dict.fromkeys(one.remedy for one in planned):
@@ -180,17 +213,19 @@ def run(lab: Lab, settings: Settings) -> Product:
     folders = lab.steps.make([one.step for one in planned])
     answered: dict[Remedy, list[Answered]] = {}
     for one, folder in zip(planned, folders, strict=True):
-        answered.setdefault(one.remedy, []).extend(_answers(one, folder, settings))
+        answered.setdefault(one.remedy, []).extend(_answers(one, folder, lab.survey, settings))
     return product(answered, settings)
 
 
-def _answers(one: Planned, folder: Path, settings: Settings) -> list[Answered]:
-    held = read_holdout(folder / RUN)
+def _answers(one: Planned, folder: Path, survey: Survey, settings: Settings) -> list[Answered]:
+    held, truth = read_holdout(folder / RUN), settings.truth
+    right = held.label if truth is None else true_classes(survey, truth, held.id)
+    judged = np.isin(right, [settings.spiral, settings.elliptical])
     second = settings.spiral > settings.elliptical  # of two classes the second's probability
     found = []
     for name, text in settings.regions.items():
-        here = Region.parse(text).contains(held.ra, held.dec)
-        spiral = held.label[here] == settings.spiral
+        here = judged & Region.parse(text).contains(held.ra, held.dec)
+        spiral = right[here] == settings.spiral
         if min(spiral.sum(), (~spiral).sum()) < FEWEST:
             raise InputError(
                 f"region {name} has {spiral.sum()} and {(~spiral).sum()} test galaxies of the "
@@ -239,7 +274,7 @@ def product(answered: Mapping[Remedy, Sequence[Answered]], settings: Settings) -
             Table("matrices", "Confusion matrices", MATRICES, matrices, shown=False),
         ),
         drawings=(_draw(summary, pairs, list(settings.regions)),),
-        method=METHOD,
+        method=(*METHOD, judged_by(settings.train.label, settings.truth)),
         facts={"remedies": summary, "test_over_train": ratio},
     )
 

@@ -53,7 +53,7 @@ PAIRS = {
     "difference": "fraction called spiral by one training minus the other's",
     "fraction": "of spirals by the training named first in matrices",
     "fraction_swapped": "by the other one",
-    "truth": "by the labels",
+    "truth": "by the labels, or the column truth",
     "tpr_difference": "spirals called spiral, minus that by the other one",
     "tnr_difference": "ellipticals called elliptical, likewise",
     "es_mcnemar_p": "McNemar's exact p of the mistaken ellipticals, galaxies being the unit",
@@ -93,6 +93,16 @@ METHOD = (
         "mix of classes included: where there is one, it hides it."
     ),
 )
+
+
+def judged_by(label: str, truth: str | None) -> str:
+    """Return what answers are compared with."""
+    if truth is None:
+        return (
+            f"Right is what the column {label} says, from which the networks learn, too: what its "
+            "labels have wrong everywhere is not seen."
+        )
+    return f"Networks learn from the column {label}; right is what the column {truth} says."
 
 
 def headline(summary: Rows, regions: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from catalogs.errors import InputError
 from catalogs.sky import Region
 from experiments import fields, maps, swap_audit, swap_words, swaps
 from experiments.lab import Experiment, Lab
-from experiments.networks import RUN, Store, two_classes
+from experiments.networks import RUN, Store, refuse_other_classes
 from experiments.product import Cell, Drawing, Product, Table
 from experiments.swap_plan import Planned, Settings, plan, regions_of
 from experiments.swap_roles import FEWEST, refuse_thin
@@ -29,12 +29,7 @@ from training.records import read_holdout
 def run(lab: Lab, settings: Settings) -> Product:
     """Train every combination on every split, annotate with the swapped ones, and compare."""
     regions = regions_of(settings)
-    classes = two_classes(lab, settings.train)
-    if set(classes) != {settings.spiral, settings.elliptical}:
-        raise InputError(
-            f"column {settings.train.label!r} has {' and '.join(classes)}; name them with spiral "
-            "and elliptical"
-        )
+    refuse_other_classes(lab, settings.train, settings.spiral, settings.elliptical)
     store = Store.of(lab)
     planned = plan(store, settings)
     whole = swap_audit.audit_step(store, settings, lab.workers)

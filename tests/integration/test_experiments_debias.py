@@ -54,6 +54,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns = {
         "truth": names[disk.astype(int)],
         "label": names[seen.astype(int)],
+        "kind": np.array(["early", "late"], dtype=object)[disk.astype(int)],
         "alpha": alpha,
         "hue": disk + random.normal(0, 0.3, rows),
         "size": random.normal(0, 1, rows),
@@ -82,6 +83,18 @@ def out(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn(out: Path) -> Survey:
     (folder,) = (out / "steps").glob("relabel-*")
     return Survey.open(folder / "sky.zarr")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"truth": "alpha"}, "truth: column 'alpha' .* the classes of the labels are"),
+        ({"corrected": "kind"}, "corrected: column 'kind' has early, late"),
+    ],
+)
+def test_columns_of_other_classes_are_refused(survey, change, said):
+    with pytest.raises(InputError, match=said):
+        debias.check(Survey.open(survey), parse(debias.Settings, {**VALUES, **change}, "settings"))
 
 
 def test_theta_is_found_and_debiased_labels_are_nearer_to_the_truth(out):

@@ -10,14 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 from ppi_py import ppi_mean_pointestimate
 from scipy import stats
+from sklearn.metrics import confusion_matrix
 from statsmodels.stats.contingency_tables import mcnemar
 from surveys import encode
 
 from catalogs.config import parse
+from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
+from catalogs.sky import Region
 from experiments import lab, remedies, remedy_shifts, remedy_words
 from experiments.swaps import Answered, Training
+from training.records import read_holdout
 
 REGIONS = {"a": "0..90,-30..30", "b": "90..180,-30..30"}
 VALUES = {
@@ -59,7 +63,11 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     to = tmp_path_factory.mktemp("swap") / "swap.zarr"
     labels = np.where(spiral, "spiral", "elliptical").astype(object)
-    table = SurveyTable(np.arange(rows), ra, dec, {"label": labels})
+    human = np.where(random.random(rows) < 0.3, "elliptical", labels).astype(object)
+    truth = np.where(random.random(rows) < 0.1, "irregular", labels).astype(object)
+    kind = np.where(spiral, "S", "E").astype(object)
+    columns = {"label": labels, "human": human, "truth": truth, "kind": kind}
+    table = SurveyTable(np.arange(rows), ra, dec, columns)
     write_survey(to, table, images, SurveyInfo(name="swap"))
     return to
 
@@ -86,6 +94,49 @@ def test_what_is_left_is_that_of_the_confusion_matrices(survey, tmp_path):
     assert rows["reversal"]["anisotropy"] < 0.5 * none["anisotropy"]
     assert abs(rows["labels"]["anisotropy"]) < 0.2
     assert rows["labels"]["accuracy"] is None
+
+
+def test_networks_of_biased_labels_are_judged_by_the_truth(survey, tmp_path):
+    asked = {**VALUES, "remedies": ["none"], "truth": "truth"}
+    asked["train"] = {**VALUES["train"], "label": "human", "epochs": 2}
+    product = lab.run("remedies", tmp_path / "out", survey, parse(remedies.Settings, asked, "s"))
+    table = Survey.open(survey)
+    truth = dict(zip(table.column("id"), table.column("truth"), strict=True))
+    matrices = pq.read_table(tmp_path / "out" / "matrices.parquet").to_pandas()
+    for run in (tmp_path / "out" / "steps").glob("train-*/network.run"):
+        held = read_holdout(run)
+        right = np.array([truth[int(one)] for one in held.id])
+        assert set(right) == {"spiral", "elliptical", "irregular"}
+        here = Region.parse(REGIONS["a"]).contains(held.ra, held.dec) & (right != "irregular")
+        said = np.where(held.p[here] >= 0.5, "spiral", "elliptical")
+        counts = confusion_matrix(right[here], said, labels=["elliptical", "spiral"]).ravel()
+        of_a = matrices[matrices["region"] == "a"][["ee", "es", "se", "ss"]].to_numpy()
+        assert counts.tolist() in of_a.tolist()
+    assert "right is what the column truth says" in product.method[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"truth": "kind"}, "truth: column 'kind' .* holds E, S; the classes"),
+        ({"truth": "nothing"}, "no column 'nothing', asked for as truth"),
+        ({"spiral": "S"}, "column 'label' has elliptical and spiral; name them with"),
+        ({"train": {**VALUES["train"], "label": "truth"}}, "has 3 classes"),
+        (
+            {
+                "remedies": ["none", "debiased"],
+                "debias": {"resolution": "ra", "theta": 9.0},
+                "train": {**VALUES["train"], "split": {"test": 0.4, "most": 50}},
+            },
+            '"debiased" is of labels as they are',
+        ),
+    ],
+)
+def test_what_would_fail_late_is_refused_before_anything_is_trained(survey, tmp_path, change, said):
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=said):
+        lab.run("remedies", out, survey, parse(remedies.Settings, {**VALUES, **change}, "s"))
+    assert not list(out.glob("steps/*"))
 
 
 def test_labels_correct_as_prediction_powered_inference_does():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 
 from catalogs.errors import InputError
 from catalogs.sky import Region
-from experiments import fields, maps, swap_audit, swap_words, swaps
+from experiments import fields, maps, swap_audit, swap_words, swapped, swapped_words, swaps
 from experiments.lab import Experiment, Lab
 from experiments.networks import RUN, Store, refuse_other_classes
 from experiments.product import Cell, Drawing, Product, Table
@@ -96,24 +97,26 @@ def product(
         for row in swaps.spread(swaps.matrices(chosen))
     ]
     pairs = swaps.pairs(by_seed)
-    level = swaps.level_of(pairs, by_seed)
-    same = swaps.same_galaxies(pairs, ratio, level)
+    same = swaps.same_galaxies(pairs, ratio)
     between = maps.two_regions(by_seed, ratio)
     distances: list[dict[str, Cell]] = []
-    for row in swaps.full_swaps(by_seed, ratio, level):
-        both = (regions[str(row[name])] for name in ("first", "second"))
-        distances.append(row | {"apart": fields.apart(*both)})
+    angles = {(a, b): fields.apart(regions[a], regions[b]) for a, b in combinations(regions, 2)}
+    for row in swapped.full_swaps(by_seed, ratio):
+        pair = str(row["first"]), str(row["second"])
+        distances.append(row | {"apart": angles[pair]})
+    angle = swapped.by_angle(by_seed, angles, ratio)
     of_sky = [row for row in properties if fields.is_of_the_sky(str(row["quantity"]))]
     others = [row for row in properties if not fields.is_of_the_sky(str(row["quantity"]))]
     against = fields.against_bias(of_sky, distances)
     beside = [] if against else fields.beside_bias(of_sky, distances)
     sides, like = _fields_columns(regions), fields.side_by_side(of_sky)
     tables = [
+        Table("distances", "Two regions swapped", COLUMNS["distances"], distances),
         Table("confusion", "Confusion matrices", COLUMNS["confusion"], swaps.summed(by_seed)),
         Table("same-galaxies", "The same galaxies, two networks", COLUMNS["same"], same),
         Table("two-regions", "One network, two regions", COLUMNS["maps"], between),
         Table("spread", "Every training on every region, over splits", COLUMNS["spread"], over),
-        Table("distances", "Neighbours and opposites", COLUMNS["distances"], distances),
+        Table("angle", "Near and far", COLUMNS["angle"], [angle] if angle else []),
         Table("fields", "What the regions are like", _told(sides, like), like),
         Table(
             "fields-bias", "Properties beside the shift", _told(COLUMNS["beside"], beside), beside
@@ -137,11 +140,11 @@ def product(
         ),
     ]
     return Product(
-        headline=swap_words.headline(same, distances),
+        headline=swapped_words.headline(distances),
         findings=[
+            *swapped_words.pairs_in_words(distances, angle),
             *swap_words.same_in_words(same),
             *swap_words.maps_in_words(between),
-            *swap_words.regions_in_words(distances, against),
         ],
         tables=[table for table in tables if table.rows],
         drawings=(_draw(same),) if same else (),

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -282,25 +281,7 @@ def _mistaken(matrix: ConfusionMatrix, name: str) -> tuple[int, int]:
     return matrix.se, matrix.se + matrix.ss
 
 
-def level_of(rows: Sequence[Mapping[str, Cell]], answered: Sequence[Answered]) -> float:
-    """Return the level of each test of whether the training sky matters, of all together.
-
-    Bonferroni's: the fraction and the rates of every row of `same_galaxies`, and every pair of
-    `full_swaps`. What a map shows is another question, with a level of its own.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        From `pairs`.
-    answered : sequence of Answered
-    """
-    shifts = len({(row["training"], row["region"]) for row in rows})
-    return LEVEL / max(2 * shifts + len(_swapped(answered)), 1)
-
-
-def same_galaxies(
-    rows: Sequence[Mapping[str, Cell]], ratio: float, level: float
-) -> list[dict[str, Cell]]:
+def same_galaxies(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict[str, Cell]]:
     """Sum up `pairs` over splits: the split, not the galaxy, is the unit.
 
     Parameters
@@ -309,11 +290,10 @@ def same_galaxies(
         From `pairs`.
     ratio : float
         Test galaxies over training galaxies, for `resampled_t`.
-    level : float
-        Of each test; see `level_of`.
     """
     found: list[dict[str, Cell]] = []
     keys = dict.fromkeys((row["training"], row["region"]) for row in rows)
+    level = LEVEL / max(2 * len(keys), 1)  # the fraction and the rates of each
     for training, region in keys:
         of_key = [row for row in rows if (row["training"], row["region"]) == (training, region)]
         plain, balanced, *rates = (
@@ -365,45 +345,6 @@ def rates_apart(
     reach = [detectable(values, ratio, level / len(RATES)) for values in differences]
     known = [one for one in reach if one is not None]
     return found | {"rates_p": either(*p), "rates_detectable": max(known) if known else None}
-
-
-def full_swaps(answered: Sequence[Answered], ratio: float, level: float) -> list[dict[str, Cell]]:
-    """Compare a/b with b/a on the test galaxies of both regions, for every pair of regions.
-
-    One number for a pair, no largest of several: the balanced fraction called spiral by the
-    training a/b minus that by b/a, mean of both regions, over splits. Level as of `level_of`.
-    """
-    return [
-        {
-            "first": a,
-            "second": b,
-            "splits": len(values),
-            "shift": float(np.mean(values)),
-            "shift_sd": sd(values),
-            "shift_p": resampled_t(values, ratio),
-            "detectable": detectable(values, ratio, level),
-            "level": level,
-        }
-        for (a, b), values in _swapped(answered).items()
-    ]
-
-
-def _swapped(answered: Sequence[Answered]) -> dict[tuple[str, str], list[float]]:
-    """Return the shift of every split, by the pair of regions that are swapped."""
-    at = {(one.training, one.region, one.split): one.balanced for one in answered}
-    regions = list(dict.fromkeys(one.region for one in answered))
-    splits = list(dict.fromkeys(one.split for one in answered))
-    compared = {}
-    for a, b in combinations(regions, 2):
-        one, other = Training(a, b), Training(b, a)
-        values = [
-            float(np.mean([at[one, region, s] - at[other, region, s] for region in (a, b)]))
-            for s in splits
-            if all((t, r, s) in at for t in (one, other) for r in (a, b))
-        ]
-        if values:
-            compared[a, b] = values
-    return compared
 
 
 def _table(a: BoolArray, b: BoolArray) -> NDArray[np.int64]:

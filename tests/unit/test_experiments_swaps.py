@@ -19,7 +19,17 @@ from catalogs.config import parse
 from catalogs.errors import InputError
 from catalogs.progress import Silent
 from catalogs.sky import Region, Regions, in_survey_footprint
-from experiments import fields, maps, swap_audit, swap_plan, swap_words, swaps, worlds
+from experiments import (
+    fields,
+    maps,
+    swap_audit,
+    swap_plan,
+    swap_words,
+    swapped,
+    swapped_words,
+    swaps,
+    worlds,
+)
 from experiments.networks import Store
 from experiments.product import points
 from experiments.swap_plan import Settings, Split
@@ -56,7 +66,7 @@ def test_the_papers_tables_come_out():
     assert row["papers_p"] == pytest.approx(expected, rel=1e-6)
     assert row["papers_p"] == pytest.approx(1.2260391345556124e-12, rel=1e-6)
     assert row["two_sample_p"] == pytest.approx(5.016248121122e-07, rel=1e-6)
-    (row,) = swaps.same_galaxies([row], 0.0, 0.05)
+    (row,) = swaps.same_galaxies([row], 0.0)
     assert (row["splits"], row["splits_p"], row["papers_share"]) == (1, None, 1.0)
 
 
@@ -233,7 +243,7 @@ def test_mistakes_that_compensate_are_seen_in_the_rates():
             matrix = [[8000 - wrong[0], wrong[0]], [wrong[1], 8000 - wrong[1]]]
             found.append(answered(training, "1", matrix, f"seed {k}"))
     rows = swaps.pairs(found)
-    (row,) = swaps.same_galaxies(rows, 0.25, swaps.level_of(rows, found))
+    (row,) = swaps.same_galaxies(rows, 0.25)
     for name, rate in (("tpr", "tpr"), ("tnr", "tnr")):
         values = [
             getattr(b.matrix, rate) - getattr(a.matrix, rate)
@@ -243,10 +253,9 @@ def test_mistakes_that_compensate_are_seen_in_the_rates():
         assert row[f"{name}_p"] == pytest.approx(2 * stats.t(7).sf(abs(t)))
     assert row["rates_p"] == pytest.approx(2 * min(row["tpr_p"], row["tnr_p"]))
     assert row["rates_p"] < 1e-4 < 0.05 < row["balanced_p"]
-    said = swap_words.headline([row], [])
-    assert said.startswith("None of 1 shifts")
-    assert "rates of right spirals" in said
-    assert "mistakes of both classes compensate" in swap_words.same_in_words([row])[1]
+    first, second, _ = swap_words.same_in_words([row])
+    assert "0 of 1 shifts are beyond chance" in first
+    assert "mistakes of both classes compensate" in second
 
 
 def test_mcnemar_is_of_each_class_too():
@@ -273,10 +282,9 @@ def test_the_power_told_is_that_of_the_tests_counted():
         for wrong in random.integers(30, 60, 1).tolist()
     ]
     rows = swaps.pairs(found)
-    level = swaps.level_of(rows, found)
-    same = swaps.same_galaxies(rows, 0.25, level)
+    same = swaps.same_galaxies(rows, 0.25)
     assert len(same) == 6
-    assert level == pytest.approx(0.05 / (6 + 6 + 1))  # fractions, rates, one swap of two regions
+    assert same[0]["level"] == pytest.approx(0.05 / (6 + 6))  # fractions and rates
     of = [
         row["balanced_difference"]
         for row in rows
@@ -284,12 +292,12 @@ def test_the_power_told_is_that_of_the_tests_counted():
     ]
     (row,) = (row for row in same if (row["training"], row["region"]) == ("2/1", "1"))
     error = np.sqrt((1 / 6 + 0.25) * np.var(of, ddof=1))
-    power = stats.nct(5, row["detectable"] / error).sf(stats.t(5).isf(0.05 / 13 / 2))
-    assert power == pytest.approx(0.8, abs=0.05)
+    power = stats.nct(5, row["detectable"] / error).sf(stats.t(5).isf(0.05 / 12 / 2))
+    assert power == pytest.approx(0.8, abs=1e-6)
     low, high = swaps.interval(of, 0.25)
     expected = stats.t(5, np.mean(of), error).interval(0.95)
     assert (low, high) == pytest.approx(expected)
-    (swap,) = swaps.full_swaps(found, 0.25, level)
+    (swap,) = swapped.full_swaps(found, 0.25)
     at = {(str(one.training), one.region, one.split): one.balanced for one in found}
     values = [
         np.mean([at["1/2", r, f"seed {k}"] - at["2/1", r, f"seed {k}"] for r in "12"])
@@ -297,11 +305,13 @@ def test_the_power_told_is_that_of_the_tests_counted():
     ]
     assert swap["shift"] == pytest.approx(np.mean(values))
     assert swap["shift_p"] == pytest.approx(swaps.resampled_t(values, 0.25))
+    assert swap["level"] == 0.05
+    assert swapped.by_angle(found, {("1", "2"): 90.0}, 0.25) is None
     whole = {(row["training"], row["region"]): row for row in swaps.summed(found)}
     ee = sum(one.matrix.ee for one in found if (str(one.training), one.region) == ("2/1", "2"))
     assert (whole["2/1", "2"]["ee"], whole["2/1", "2"]["splits"]) == (ee, 6)
-    told = swap_words.regions_in_words([swap | {"apart": 60.0}], [])
-    assert "1 pair of regions cannot tell" in told[1]
+    told = swapped_words.pairs_in_words([swap | {"apart": 60.0}], None)
+    assert "one angle cannot tell" in told[1]
 
 
 def test_no_power_is_beyond_what_fractions_can_differ_by():
@@ -313,19 +323,59 @@ def test_no_power_is_beyond_what_fractions_can_differ_by():
     ]
 
 
-@pytest.mark.parametrize(("shift_p", "counted"), [(0.0038, "1"), (0.0039, "none"), (0.04, "none")])
-def test_a_swap_of_whole_regions_is_counted_with_the_shifts(shift_p, counted):
-    row = {
-        "training": "1/2", "region": "1", "splits": 6, "balanced_difference": 0.05,
-        "balanced_p": 0.5, "rates_p": 0.6, "level": 0.05 / 13,
-    }  # fmt: skip
-    swap = {"first": "1", "second": "2", "apart": 9.0, "shift": 0.07, "shift_p": shift_p,
-            "detectable": 0.1, "level": 0.05 / 13}  # fmt: skip
-    said = swap_words.headline([row], [swap])
-    expected = f"None of 1 shifts by the training sky and {counted} of 1 swap of two whole regions"
-    assert said.startswith(expected)
-    told = swap_words.regions_in_words([swap], [])[0]
-    assert f"tested: {counted.replace('none', '0')} of 1 beyond chance" in told
+def three_regions(random: np.random.Generator, splits: int) -> list[Answered]:
+    """Spirals learnt in region 1 are seen less; regions 2 and 3 are near each other."""
+    found = []
+    for k in range(splits):
+        for training in (Training(a, b) for a in "123" for b in "123"):
+            for region in "123":
+                lost = 30 * (training.spirals == "1") - 30 * (training.ellipticals == "1")
+                es, se = np.array([50 - lost, 50 + lost]) + random.integers(-9, 10, 2)
+                matrix = [[300 - es, es], [se, 300 - se]]
+                found.append(answered(training, region, matrix, f"seed {k}"))
+    return found
+
+
+ANGLES = {("1", "2"): 160.0, ("1", "3"): 150.0, ("2", "3"): 20.0}
+
+
+def test_a_bias_of_one_region_is_in_its_swaps_and_no_other():
+    found = three_regions(np.random.default_rng(4), 6)
+    rows = swapped.full_swaps(found, 0.25)
+    assert [(row["first"], row["second"]) for row in rows] == list(ANGLES)
+    assert all(row["level"] == pytest.approx(0.05 / 3) for row in rows)
+    stand = [row["shift_p"] < row["level"] for row in rows]
+    assert stand == [True, True, False]
+    said = swapped_words.headline(rows)
+    assert said.startswith("The training sky matters in 2 of 3 swaps of two regions: spirals/ell")
+    assert "from 1/2 make" in said
+    assert "from 2/3" not in said
+    told = swapped_words.pairs_in_words([row | {"apart": 9.0} for row in rows], None)[0]
+    assert "2 of 3 beyond chance" in told
+    none = swapped_words.headline(rows[2:])
+    assert none.startswith("None of 1 swap of two regions is beyond")
+    few = swapped_words.headline(swapped.full_swaps(three_regions(np.random.default_rng(4), 2), 0))
+    assert few.startswith("Fewer than 3 splits do not tell")
+
+
+def test_far_regions_against_near_ones_is_a_line_through_the_pairs():
+    found = three_regions(np.random.default_rng(4), 6)
+    angle = swapped.by_angle(found, ANGLES, 0.25)
+    of = swapped.shifts(found)
+    degrees = np.array(list(ANGLES.values()))
+    slopes = [
+        90 * np.polyfit(degrees, [abs(of[pair][f"seed {k}"]) for pair in ANGLES], 1)[0]
+        for k in range(6)
+    ]
+    assert angle["slope"] == pytest.approx(np.mean(slopes))
+    assert angle["slope_p"] == pytest.approx(swaps.resampled_t(slopes, 0.25))
+    assert (angle["pairs"], angle["nearest"], angle["farthest"]) == (3, 20, pytest.approx(160))
+    told = swapped_words.pairs_in_words([row | {"apart": 9.0} for row in of_rows(found)], angle)
+    assert f"{100 * np.mean(slopes):+.1f} points larger for each 90 degrees" in told[1]
+
+
+def of_rows(found: list[Answered]) -> list[dict]:
+    return swapped.full_swaps(found, 0.25)
 
 
 def test_a_plan_has_every_combination_and_shares_what_it_can():

@@ -8,9 +8,9 @@ often it is right, is measured on galaxies of tiles from which none of them lear
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,20 +27,27 @@ from catalogs.audit.conditions.resolution import (
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 from experiments import debias_words as words
-from experiments.debias_words import BIASED, CORRECTED, DDB, MEASURES, SIMULATED, TRUTH
+from experiments.debias_sums import Tested, back_of, changed_of, compared, means_of
+from experiments.debias_words import (
+    BIASED,
+    CORRECTED,
+    DDB,
+    LABELS,
+    LABELS_CORRECTED,
+    SIMULATED,
+    TRUTH,
+)
 from experiments.lab import Experiment, Lab
 from experiments.networks import CHEAP, RUN, SKY, Store, based_on, train_step
 from experiments.product import Cell, Product, Table
 from experiments.relabel import DEBIASED, Relabel, relabel_step, theta_of
-from experiments.swaps import resampled_t
 from experiments.truth import refuse_truth
 from training.checkpoint import Run
 from training.labels import Labels, read_labels
 from training.records import read_holdout
 from training.settings import DebiasSettings, SplitSettings, TrainSettings
 
-LABELS = "the labels"
-BIASES = ("cv14", "cv18")
+_REFERENCES = {TRUTH: "true", LABELS: "label", LABELS_CORRECTED: "corrected"}
 HUMAN = "human_label"  # of a simulated survey
 
 # Balanced classes, or as many of each, would be a bias of their own.
@@ -104,26 +111,6 @@ def trainings(settings: Settings) -> dict[str, TrainSettings]:
     return found | {DDB: debiased(train, settings.debias)}
 
 
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """What is known and said of the test galaxies of one seed; arrays of shape (n,).
-
-    Attributes
-    ----------
-    rows : ndarray of int64
-        Of the drawn survey.
-    p : dict of str to ndarray of float64
-        Probability of a disk, by who says it: networks, labels, the truth.
-    alpha : ndarray of float64
-    intrinsic : ndarray of float64, shape (n, k)
-    """
-
-    rows: NDArray[np.int64]
-    p: dict[str, NDArray[np.float64]]
-    alpha: NDArray[np.float64]
-    intrinsic: NDArray[np.float64]
-
-
 def tested(survey: Survey, labels: Labels, runs: Mapping[str, Path], settings: Settings) -> Tested:
     """Return the galaxies that all networks of a seed were tested on, and what is said of them."""
     names = survey.column("id").astype(str)
@@ -143,7 +130,7 @@ def tested(survey: Survey, labels: Labels, runs: Mapping[str, Path], settings: S
     answers[LABELS] = (survey.column(settings.train.label)[rows].astype(str) == disk) * 1.0
     if CORRECTED in runs:
         column = survey.column(settings.corrected or DEBIASED)[rows].astype(str)
-        answers[f"{LABELS}, de-biased"] = (column == disk) * 1.0
+        answers[LABELS_CORRECTED] = (column == disk) * 1.0
     if settings.truth:
         answers[TRUTH] = (survey.column(settings.truth)[rows].astype(str) == disk) * 1.0
     assert labels.resolution is not None
@@ -169,14 +156,14 @@ def judged(one: Tested, settings: Settings, seed: int, depth: int) -> list[dict[
     depth : int
         From `depth_of`. With fewer than two leaves there is no bias at equal intrinsic properties.
     """
-    references = [name for name in (TRUTH, LABELS) if name in one.p]
+    references = {name: key for name, key in _REFERENCES.items() if name in one.p}
     rows: list[dict[str, Cell]] = []
     for name, p in one.p.items():
         says = p >= 0.5
         row: dict[str, Cell] = {"seed": seed, "who": name, "n": len(says)}
         row["disks"] = float(says.mean())
-        for reference in references:
-            row |= _scores(one.p[reference] >= 0.5, says, "true" if reference == TRUTH else "label")
+        for reference, key in references.items():
+            row |= _scores(one.p[reference] >= 0.5, says, key)
         row |= _columns("cv14", _bias(says, one.alpha, None, 0, settings))
         intrinsic = one.intrinsic if one.intrinsic.shape[1] and depth > 0 else None
         at_equal = None if intrinsic is None else _bias(says, one.alpha, intrinsic, depth, settings)
@@ -310,16 +297,17 @@ def product(
     """Return what the trainings say together."""
     depth = depth_of(every)
     rows = [row for seed, one in enumerate(every) for row in judged(one, settings, seed, depth)]
-    means = _means(rows)
+    means = means_of(rows)
     split = settings.train.split
     changes = compared(rows, split.test / (1 - split.test - split.validation))
-    changed = _changed(survey, every, settings)
+    changed = changed_of(survey, every, settings.truth)
+    back = back_of(every)
     drawings = [words.draw(means)]
     if changed:
         drawings.append(words.gallery(survey, changed, settings.train.crop))
     return Product(
         headline=words.headline(changes),
-        findings=words.findings(means, changes, thetas, changed, settings.debias),
+        findings=words.findings(means, changes, thetas, changed, back, settings.debias),
         tables=(
             Table("differences", "Against the network of biased labels", words.CHANGES, changes),
             Table("means", "Means over seeds", words.columns(means), means),
@@ -334,73 +322,9 @@ def product(
             "differences": changes,
             "theta": thetas,
             "changed": len(changed),
+            "changed_back": back,
         },
     )
-
-
-def compared(rows: Sequence[Mapping[str, Cell]], ratio: float) -> list[dict[str, Cell]]:
-    """Compare each network with that of biased labels, seed by seed: the split is the unit.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        From `judged`.
-    ratio : float
-        Test galaxies over training galaxies, for `resampled_t`.
-    """
-    at = {(row["who"], row["seed"]): row for row in rows}
-    seeds = list(dict.fromkeys(row["seed"] for row in rows))
-    measures = [name for name in MEASURES if name in rows[0]]
-    found: list[dict[str, Cell]] = []
-    for who in (CORRECTED, DDB):
-        for name in measures:
-            pairs = [(at[BIASED, seed], at[who, seed]) for seed in seeds if (who, seed) in at]
-            values = [(a[name], b[name]) for a, b in pairs]
-            known = [(float(a), float(b)) for a, b in values if a is not None and b is not None]
-            if not known or len(known) < len(seeds):
-                continue
-            differences = [b - a for a, b in known]
-            row: dict[str, Cell] = {"who": who, "measure": name, "seeds": len(known)}
-            row["biased"] = float(np.mean([a for a, _ in known]))
-            row["difference"] = float(np.mean(differences))
-            row["sd"] = float(np.std(differences, ddof=1)) if len(known) > 1 else None
-            row["p"] = resampled_t(differences, ratio)
-            of_truth = [at[TRUTH, seed].get(name) for seed in seeds if (TRUTH, seed) in at]
-            truths = [float(one) for one in of_truth if one is not None]
-            row["truth"] = float(np.mean(truths)) if truths and name in BIASES else None
-            found.append(row)
-    return found
-
-
-def _means(rows: Sequence[Mapping[str, Cell]]) -> list[dict[str, Cell]]:
-    found: list[dict[str, Cell]] = []
-    for who in dict.fromkeys(row["who"] for row in rows):
-        of_who = [row for row in rows if row["who"] == who]
-        mean: dict[str, Cell] = {"who": who, "seeds": len(of_who)}
-        for name in of_who[0]:
-            if name in ("who", "seed") or name.endswith(("_ee", "_es", "_se", "_ss")):
-                continue
-            values = [float(row[name] or 0) for row in of_who if row[name] is not None]
-            whole = len(values) == len(of_who)
-            mean[name] = float(np.mean(values)) if whole else None
-        found.append(mean)
-    return found
-
-
-def _changed(survey: Survey, every: Sequence[Tested], settings: Settings) -> list[dict[str, Any]]:
-    """Return test galaxies labelled smooth that the de-biased network calls disks, surest first."""
-    identifiers = survey.column("id")
-    truth = survey.column(settings.truth).astype(str) if settings.truth else None
-    found: dict[int, dict[str, Any]] = {}
-    for one in every:
-        for k in np.flatnonzero((one.p[LABELS] < 0.5) & (one.p[DDB] >= 0.5)).tolist():
-            row = int(one.rows[k])
-            p = {"p_biased": float(one.p[BIASED][k]), "p_debiased": float(one.p[DDB][k])}
-            values = {"id": str(identifiers[row]), "row": row, "alpha": float(one.alpha[k]), **p}
-            values["truth"] = None if truth is None else str(truth[row])
-            if row not in found or found[row]["p_debiased"] < values["p_debiased"]:
-                found[row] = values
-    return sorted(found.values(), key=lambda v: (-v["p_debiased"], v["row"]))
 
 
 EXPERIMENT = Experiment(Settings, run)

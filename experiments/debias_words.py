@@ -16,6 +16,8 @@ from training.settings import DebiasSettings
 
 BIASED, CORRECTED, DDB = "biased labels", "de-biased labels", "de-biasing loss"
 TRUTH, SIMULATED = "the truth", "the simulation's record: the true one"
+LABELS = "the labels"
+LABELS_CORRECTED = "the labels, de-biased"
 LEVEL = 0.05
 MEASURES = {
     "cv14": "bias L (CV14)",
@@ -49,6 +51,10 @@ _MEANINGS = {
     **{f"true_{name}": f"{said}; against the truth" for name, said in _SCORES.items()},
     **{f"label_{name}": f"{said}; against the biased labels" for name, said in _SCORES.items()},
     **{
+        f"corrected_{name}": f"{said}; against the de-biased labels"
+        for name, said in _SCORES.items()
+    },
+    **{
         column: meaning
         for name, said in _BIASES.items()
         for column, meaning in (
@@ -67,6 +73,7 @@ CHANGES = {
     "difference": "this network less that of biased labels, mean over seeds",
     "sd": "its standard deviation over seeds",
     "p": "two-sided, over seeds whose splits share galaxies (Nadeau & Bengio 2003)",
+    "p_holm": "after Holm's correction for all rows of this table",
     "truth": "L of the true classes of the same galaxies, where they are known",
 }
 THETA = {
@@ -98,8 +105,8 @@ METHOD = (
     (
         "theta's error is that of the likelihood. It leaves out that features may say too little "
         "of the class, or the wrong thing: then theta is off by more. Differences are of networks "
-        f"with the same training and test galaxies; at p of {LEVEL} or more, or without p, a "
-        "change is not shown."
+        f"with the same training and test galaxies; at p of {LEVEL} or more after Holm's "
+        "correction for all of them, or without p, a change is not shown."
     ),
     (
         "L measures how the share of disks follows the resolution; it is zero also for a network "
@@ -134,10 +141,10 @@ def _change(row: Mapping[str, Cell]) -> str:
     values = " to ".join(f"{factor * value:.{digits}f}{unit}" for value in (before, before + by))
     if row["p"] is None:
         told = "no p: no change is shown"
-    elif float(row["p"]) < LEVEL:
-        told = f"{'falls' if by < 0 else 'rises'}, {p_text(row['p'])}"
     else:
-        told = f"{p_text(row['p'])}: no change is shown"
+        p = f"{p_text(row['p'])}, after Holm {shown(row['p_holm'])}"
+        shows = float(row["p_holm"] or 0) < LEVEL
+        told = f"{'falls' if by < 0 else 'rises'}, {p}" if shows else f"{p}: no change is shown"
     truth = "" if row["truth"] is None else f"; the truth's own {shown(row['truth'])}"
     return f"{MEASURES[name]} {values} ({told}{truth})"
 
@@ -147,6 +154,7 @@ def findings(
     changes: Sequence[Mapping[str, Cell]],
     thetas: Sequence[Mapping[str, Cell]],
     changed: Sequence[Mapping[str, Any]],
+    back: int,
     debias: DebiasSettings,
 ) -> list[str]:
     """Return one sentence for everybody, for the differences, theta and the changed labels."""
@@ -171,6 +179,7 @@ def findings(
     known = [row["truth"] == debias.disk for row in changed if row["truth"] is not None]
     if known:
         said += f"; {sum(known):,} of them truly are"
+    said += f". Labelled {debias.disk} and answered otherwise: {back:,}"
     if any(row["cv14"] is None for row in means):
         found.append("There are too few test galaxies for the bias L.")
     elif any(row["cv18"] is None for row in means):

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+from statsmodels.stats.multitest import multipletests
 from surveys import encode, scattered
 
 from catalogs.audit.conditions.resolution import resolution_bias
@@ -17,7 +18,7 @@ from catalogs.config import parse
 from catalogs.cutouts.store import Survey
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
 from catalogs.errors import InputError
-from experiments import debias, lab
+from experiments import debias, debias_sums, lab
 from experiments import debias_words as words
 from experiments.relabel import DEBIASED
 from training.records import read_holdout
@@ -157,7 +158,7 @@ def test_scores_and_biases_are_those_of_the_answers(out):
     assert (out / "gallery.svg").is_file()
 
 
-def told(rows: int, seed: int, shift: float) -> debias.Tested:
+def told(rows: int, seed: int, shift: float) -> debias_sums.Tested:
     """Answers of a seed: the network with the loss calls more disks, of small ones above all."""
     random = np.random.default_rng(seed)
     alpha, truth = random.uniform(2, 30, rows), random.random(rows) < 0.5
@@ -166,7 +167,7 @@ def told(rows: int, seed: int, shift: float) -> debias.Tested:
     p = {name: np.where(truth & ~m, 0.9, 0.1) for name, m in (("biased labels", missed),)}
     p |= {"de-biasing loss": np.where(truth & ~half, 0.9, 0.1), "the truth": 1.0 * truth}
     p["the labels"] = 1.0 * (truth & ~missed)
-    return debias.Tested(np.arange(rows), p, alpha, random.normal(0, 1, (rows, 1)))
+    return debias_sums.Tested(np.arange(rows), p, alpha, random.normal(0, 1, (rows, 1)))
 
 
 def test_all_seeds_have_as_many_leaves_or_there_is_no_cv18():
@@ -191,7 +192,7 @@ def test_a_change_is_shown_or_said_not_to_be():
     for shift, said in ((0.5, "(falls, p = "), (0.0, "no change is shown")):
         every = [told(1000, seed, shift) for seed in range(4)]
         rows = [r for seed, one in enumerate(every) for r in debias.judged(one, settings, seed, 1)]
-        changes = debias.compared(rows, ratio)
+        changes = debias_sums.compared(rows, ratio)
         first = words.headline(changes).split("; ")[0]
         assert first.startswith("The de-biasing loss against biased labels, 4 seeds: bias L (CV18)")
         assert said in first
@@ -203,6 +204,10 @@ def test_a_change_is_shown_or_said_not_to_be():
         if shift:
             t = stats.ttest_1samp(d, 0).statistic / np.sqrt(1 + 4 * ratio)
             assert change["p"] == pytest.approx(2 * stats.t.sf(abs(t), 3), rel=1e-6)
+        p = [row["p"] for row in changes if row["p"] is not None]
+        corrected = [row["p_holm"] for row in changes if row["p"] is not None]
+        assert corrected == pytest.approx(multipletests(p, method="holm")[1])
+        assert ("no change is shown" in first) == (change["p_holm"] or 1) >= 0.05
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_a_change_is_shown_or_said_not_to_be():
         p = [row["p"] for row in changes if row["p"] is not None]
         corrected = [row["p_holm"] for row in changes if row["p"] is not None]
         assert corrected == pytest.approx(multipletests(p, method="holm")[1])
-        assert ("no change is shown" in first) == (change["p_holm"] or 1) >= 0.05
+        assert ("no change is shown" in first) == ((change["p_holm"] or 1) >= 0.05)
 
 
 @pytest.mark.parametrize(

@@ -38,13 +38,12 @@ from experiments.debias_words import (
     TRUTH,
 )
 from experiments.lab import Experiment, Lab
-from experiments.networks import CHEAP, RUN, SKY, Store, based_on, train_step
+from experiments.networks import CHEAP, RUN, SKY, Store, based_on, holdout_of, train_step
 from experiments.product import Cell, Product, Table
 from experiments.relabel import DEBIASED, Relabel, relabel_step, theta_of
 from experiments.truth import refuse_truth
 from training.checkpoint import Run
 from training.labels import Labels, read_labels
-from training.records import read_holdout
 from training.settings import DebiasSettings, SplitSettings, TrainSettings
 
 _REFERENCES = {TRUTH: "true", LABELS: "label", LABELS_CORRECTED: "corrected"}
@@ -119,7 +118,7 @@ def tested(survey: Survey, labels: Labels, runs: Mapping[str, Path], settings: S
     second = labels.names.index(disk) == 1
     said: dict[str, dict[int, float]] = {}
     for name, folder in runs.items():
-        held = read_holdout(folder / RUN)
+        held = holdout_of(folder)
         p = held.p if second else 1 - held.p
         said[name] = dict(zip((place[i] for i in held.id.tolist()), p.tolist(), strict=True))
     common = set(labels.rows.tolist()).intersection(*said.values())

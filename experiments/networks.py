@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import BeforeValidator
 
-from catalogs.errors import InputError
+from catalogs.errors import InputError, SkytallyError
 from catalogs.progress import Reporter
 from engine.run import AnnotateSettings, annotate
 from experiments.lab import Lab, fingerprint
-from experiments.steps import Step
+from experiments.steps import Step, damaged
 from export.convert import export
 from export.parity.gate import Gate
 from training import checkpoint
+from training.checkpoint import RunData, RunResult, read_json
 from training.labels import read_labels
 from training.models.shamir import ShamirShape
 from training.presets import merged
+from training.records import Holdout, read_holdout
 from training.run import train
 from training.settings import SplitSettings, TrainSettings, dump, parse_settings
 
@@ -145,6 +150,34 @@ def train_step(store: Store, settings: TrainSettings, title: str, *, bundle: boo
         store.needs,
         ("training", "export") if bundle else ("training",),
     )
+
+
+def holdout_of(folder: Path) -> Holdout:
+    """Return what the network of a step from `train_step` answered on its test galaxies.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a step that learnt two classes, as `two_classes` makes sure.
+
+    Raises
+    ------
+    IntegrityError
+        The file is missing, or does not hold the galaxies that the run tested.
+    """
+    run = folder / RUN
+    try:
+        held = read_holdout(run)
+        tested = Counter(RunData.model_validate(read_json(run / checkpoint.DATA)).counts["test"])
+        result = RunResult.model_validate(read_json(run / checkpoint.RESULT))
+    except (OSError, ValueError, KeyError, csv.Error, SkytallyError):
+        raise damaged(run / checkpoint.HOLDOUT, folder) from None
+    found = Counter(held.label.tolist())
+    lost = tested.total() - found.total()  # whose images could not be decoded
+    strange = found - tested or not np.all((held.p >= 0) & (held.p <= 1))
+    if strange or lost > result.undecodable or len(set(held.id.tolist())) < len(held.id):
+        raise damaged(run / checkpoint.HOLDOUT, folder)
+    return held
 
 
 def annotate_step(store: Store, network: Step, title: str, workers: int) -> Step:

@@ -22,7 +22,7 @@ from catalogs.errors import InputError
 from catalogs.sky import Region
 from experiments import swap_plan
 from experiments.lab import Experiment, Lab
-from experiments.networks import CHEAP, RUN, Store, based_on, refuse_other_classes
+from experiments.networks import CHEAP, Store, based_on, holdout_of, refuse_other_classes
 from experiments.product import Cell, Drawing, Product, Table
 from experiments.remedy_shifts import Measured, corrected, measure, summaries, swaps_of
 from experiments.remedy_words import (
@@ -41,7 +41,7 @@ from experiments.swaps import Answered, Training
 from experiments.truth import refuse_truth, true_classes
 from training.augment import AugmentSettings
 from training.models.equivariant import EquivariantShape
-from training.records import read_holdout
+from training.reversal import draw_parts
 from training.settings import AdversarySettings, DebiasSettings, TrainSettings
 
 Remedy = Literal[
@@ -209,7 +209,10 @@ def run(lab: Lab, settings: Settings) -> Product:
     planned = plan(Store.of(lab), settings)
     splits = [swap_plan.Split(seed, None) for seed in range(settings.seeds)]
     for remedy in dict.fromkeys(one.remedy for one in planned):
-        refuse_thin(lab.survey, swap_of(settings, remedy), splits)
+        swap = swap_of(settings, remedy)
+        refuse_thin(lab.survey, swap, splits)
+        if swap.train.adversary is not None:
+            refuse_empty_parts(lab.survey, swap, splits)
     folders = lab.steps.make([one.step for one in planned])
     answered: dict[Remedy, list[Answered]] = {}
     for one, folder in zip(planned, folders, strict=True):
@@ -217,8 +220,17 @@ def run(lab: Lab, settings: Settings) -> Product:
     return product(answered, settings)
 
 
+def refuse_empty_parts(
+    survey: Survey, swap: swap_plan.Settings, splits: Sequence[swap_plan.Split]
+) -> None:
+    """Refuse an adversary whose parts of the sky lack galaxies, as its training would."""
+    place = (survey.column("ra"), survey.column("dec"))
+    for split in splits:
+        draw_parts(*place, replace(swap.train, split=swap_plan.blocks(swap, split)))
+
+
 def _answers(one: Planned, folder: Path, survey: Survey, settings: Settings) -> list[Answered]:
-    held, truth = read_holdout(folder / RUN), settings.truth
+    held, truth = holdout_of(folder), settings.truth
     right = held.label if truth is None else true_classes(survey, truth, held.id)
     judged = np.isin(right, [settings.spiral, settings.elliptical])
     second = settings.spiral > settings.elliptical  # of two classes the second's probability

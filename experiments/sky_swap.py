@@ -18,13 +18,12 @@ from catalogs.errors import InputError
 from catalogs.sky import Region
 from experiments import fields, maps, swap_audit, swap_words, swapped, swapped_words, swaps
 from experiments.lab import Experiment, Lab
-from experiments.networks import RUN, Store, refuse_other_classes
+from experiments.networks import Store, holdout_of, refuse_other_classes
 from experiments.product import Cell, Drawing, Product, Table
 from experiments.swap_plan import Planned, Settings, plan, regions_of
 from experiments.swap_roles import FEWEST, refuse_thin
 from experiments.swap_words import COLUMNS, METHOD
 from experiments.swaps import Answered
-from training.records import read_holdout
 
 
 def run(lab: Lab, settings: Settings) -> Product:
@@ -62,7 +61,7 @@ def _answers(
     one: Planned, folder: Path, regions: Mapping[str, Region], settings: Settings
 ) -> list[Answered]:
     """Return a network's answers on the test galaxies of each region."""
-    held = read_holdout(folder / RUN)
+    held = holdout_of(folder)
     both = np.isin(held.label, [settings.spiral, settings.elliptical])
     found = []
     for name, region in regions.items():

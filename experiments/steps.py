@@ -2,7 +2,8 @@
 
 A step that is there is not made again, whichever experiment or command asks for it. One that was
 interrupted is given back its own unfinished folder, so that what it runs (a training, an
-annotation) goes on where it stopped.
+annotation) goes on where it stopped. The record of a finished step has a digest of every file: what
+was damaged since is refused before anything reads it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from catalogs.storage.disk import Disk, sync_folder
 
 RECORD = "step.json"
 UNFINISHED = ".unfinished"
+FILES = "files"  # of a record; those of older versions have none
 ROOT = Path(__file__).resolve().parent.parent
 
 Make = Callable[[Path, Sequence[Path], Reporter], None]
@@ -98,24 +100,24 @@ class Steps:
         Raises
         ------
         IntegrityError
-            The record of a step that is there cannot be read.
+            The record of a step that is there cannot be read, or its files are not what they were.
         SkytallyError
             Whatever a step raises.
         """
         ordered = _with_needs(steps)
         missing = [step for step in ordered if not (self.folder / step.name / RECORD).is_file()]
-        done = len(ordered) - len(missing)
+        there = {step.name: step for step in ordered if step not in missing}
+        records = {n: self.records.get(n) or self._record(step) for n, step in there.items()}
         if missing:
-            self._reporter.event("steps", there=done, to_make=len(missing))
+            self._reporter.event("steps", there=len(there), to_make=len(missing))
         for number, step in enumerate(missing):
             self._reporter.event("step", title=step.title, folder=step.name)
-            self._make(step)
-            self._reporter.progress("steps", done + number + 1, len(ordered), "steps")
-        for step in ordered:
-            self.records[step.name] = self._record(step)
+            records[step.name] = self._make(step)
+            self._reporter.progress("steps", len(there) + number + 1, len(ordered), "steps")
+        self.records |= {step.name: records[step.name] for step in ordered}
         return [self.folder / step.name for step in steps]
 
-    def _make(self, step: Step) -> None:
+    def _make(self, step: Step) -> dict[str, Any]:
         self.folder.mkdir(parents=True, exist_ok=True)
         unfinished = self.folder / f"{step.name}{UNFINISHED}"
         unfinished.mkdir(exist_ok=True)
@@ -128,11 +130,13 @@ class Steps:
             "needs": [one.name for one in step.needs],
             "seconds": round(time.perf_counter() - started, 1),
         }
-        Disk(unfinished).write(RECORD, (json.dumps(record, indent=1) + "\n").encode())
+        whole = record | {FILES: digests(unfinished)}
+        Disk(unfinished).write(RECORD, (json.dumps(whole, indent=1) + "\n").encode())
         final = self.folder / step.name
         shutil.rmtree(final, ignore_errors=True)  # without a record it is nobody's
         unfinished.rename(final)
         sync_folder(self.folder)
+        return record
 
     def _record(self, step: Step) -> dict[str, Any]:
         file = self.folder / step.name / RECORD
@@ -142,7 +146,32 @@ class Steps:
             raise IntegrityError(f"{file} cannot be read ({error}); remove its folder") from None
         if not isinstance(record, dict) or record.get("digest") != step.digest:
             raise IntegrityError(f"{file} is not what this step writes; remove its folder")
+        written = record.pop(FILES, {})
+        found = digests(file.parent) if written else {}
+        for name, digest in written.items():
+            if found.get(name) != digest:
+                raise damaged(file.parent / name, file.parent)
         return record
+
+
+def damaged(file: Path, folder: Path) -> IntegrityError:
+    """Return what is said of a file of a finished step that is not what was written."""
+    there = "is damaged" if file.is_file() else "is missing"
+    return IntegrityError(
+        f"{file} of a finished step {there}; delete the folder {folder} and run again, which makes "
+        "it anew"
+    )
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return sha256, hex, of every file of a step but its record, by path."""
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        if file.is_file() and name != RECORD:
+            with file.open("rb") as stream:
+                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
 
 
 def _with_needs(steps: Sequence[Step]) -> list[Step]:

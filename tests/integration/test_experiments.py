@@ -380,6 +380,29 @@ def test_the_verdict_is_right_in_each_of_four_worlds(tmp_path):
     assert {name: file.stat().st_mtime_ns for name, file in written.items()} == before
 
 
+@pytest.mark.parametrize("damage", ["missing", "cut", "garbled", "swapped"])
+def test_a_damaged_file_of_a_finished_step_is_named_with_its_remedy(tmp_path, damage):
+    made, later = noted("made"), noted("later", (noted("made"),))
+    (folder,) = Steps(tmp_path, Silent()).make([made])
+    file = folder / "made"
+    whole = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        changed = {"cut": whole[:-2], "garbled": b"\xff" + whole[1:], "swapped": whole[::-1]}
+        file.write_bytes(changed[damage])
+    state = "missing" if damage == "missing" else "damaged"
+    with pytest.raises(
+        IntegrityError, match=f"/made of a finished step is {state}; delete"
+    ) as said:
+        Steps(tmp_path, Silent()).make([later])
+    assert "\n" not in str(said.value)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]  # nothing else was made
+    shutil.rmtree(folder)
+    Steps(tmp_path, Silent()).make([later])
+    assert file.read_bytes() == whole
+
+
 def test_what_cannot_be_is_refused_in_one_line(tmp_path, bright):
     with pytest.raises(InputError, match="'nonsense' is none of"):
         listing.entry("nonsense")

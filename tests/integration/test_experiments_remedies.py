@@ -123,6 +123,10 @@ def test_networks_of_biased_labels_are_judged_by_the_truth(survey, tmp_path):
         ({"spiral": "S"}, "column 'label' has elliptical and spiral; name them with"),
         ({"train": {**VALUES["train"], "label": "truth"}}, "has 3 classes"),
         (
+            {"adversary": {"regions": {"x": "200..220,0..20", "y": "230..250,0..20"}}},
+            "0 parts of the sky have 50 galaxies in training tiles",
+        ),
+        (
             {
                 "remedies": ["none", "debiased"],
                 "debias": {"resolution": "ra", "theta": 9.0},

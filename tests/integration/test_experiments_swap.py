@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from surveys import encode
 
 from catalogs.config import parse
 from catalogs.cutouts.writer import SurveyInfo, SurveyTable, write_survey
+from catalogs.errors import IntegrityError
 from experiments import lab, sky_swap
+from experiments.networks import holdout_of
 from training.records import read_holdout
 
 REGIONS = {"a": "0..90,-40..40", "b": "90..180,-40..40"}
@@ -76,3 +79,31 @@ def test_the_tables_are_those_of_the_networks_answers(swapped):
     assert row[["ee", "es", "se", "ss"]].tolist() == counts
     fields = pq.read_table(swapped / "fields.parquet").to_pandas()
     assert {"galaxies per square degree", "seeing"} <= set(fields["quantity"])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: None,
+        lambda _: b"",
+        lambda text: text[: len(text) // 2],
+        lambda text: b"".join(text.splitlines(keepends=True)[:-9]),
+        lambda text: text.replace(b",0.", b",\xff.", 1),
+        lambda text: text.replace(b",spiral,", b",spirals,", 1),
+        lambda text: text.replace(b"label", b"lab,el", 1),
+        lambda text: text[:-8] + b"7.00000\n",
+    ],
+)
+def test_damaged_answers_of_a_finished_network_are_told_in_one_line(swapped, tmp_path, damage):
+    """Of an older version's step, too, whose record has no digests of files."""
+    name = min((swapped / "steps").iterdir())
+    folder = shutil.copytree(name, tmp_path / name.name)
+    file = folder / "network.run" / "holdout.csv"
+    held = holdout_of(folder)
+    assert np.array_equal(held.p, read_holdout(folder / "network.run").p)
+    content = damage(file.read_bytes())
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"holdout\.csv of a finished step is .*delete the f"):
+        holdout_of(folder)

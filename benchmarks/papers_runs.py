@@ -93,6 +93,45 @@ def glance(read: Mapping[str, Results | None]) -> str:
     return "\n".join(lines)
 
 
+QUANTITIES = {
+    "galaxies per square degree": "galaxies per square degree",
+    "star_density": "stars per square arcmin",
+    "mag_r": "magnitude r",
+    "seeing": "seeing [arcsec]",
+    "depth": "depth [mag]",
+    "background": "background left [nmgy per square arcsec]",
+    "airmass": "airmass",
+    "ebv": "E(B-V) [mag]",
+}
+
+
+def regions(read: Mapping[str, Results | None]) -> str:
+    """Return what the regions of the sky swaps are like, as DS22's table 2; means and scatter."""
+    parts = []
+    for name in ("large-swap", "control-swap", "gz1-swap"):
+        if (found := read[name]) is None:
+            continue
+        rows = {row["quantity"]: row for row in found.rows("fields")}
+        columns = found.document["tables"]["fields"]["columns"]
+        fields = [one.removeprefix("mean ") for one in columns if one.startswith("mean ")]
+        lines = [
+            f"| `{name}`: mean ± standard deviation | {' | '.join(fields)} |",
+            "|---" * (1 + len(fields)) + "|",
+        ]
+        for quantity, told in QUANTITIES.items():
+            if (row := rows.get(quantity)) is not None:
+                values = " | ".join(spread(row, field) for field in fields)
+                lines.append(f"| {told} | {values} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) or "No sky swap was run."
+
+
+def spread(row: Mapping[str, Any], field: str) -> str:
+    """Return a mean and its standard deviation in a region."""
+    mean, sd = row[f"mean {field}"], row[f"sd {field}"]
+    return f"{mean:.4g}" if sd is None else f"{mean:.4g} ± {sd:.2g}"
+
+
 def cell(text: str) -> str:
     """Return a text that cannot end a cell of a table."""
     return text.replace("|", "\\|").replace("\n", " ")
@@ -109,7 +148,8 @@ def runs(read: Mapping[str, Results | None]) -> str:
         minutes = sum(step["seconds"] for step in document["steps"].values()) / 60
         parts.append(
             f"### {run.title}: {run.sky}\n\n**{document['headline']}** "
-            f"(`{name}`: {scale(document)}, {minutes:.1f} minutes on a shared machine.)\n\n"
+            f"(`{name}`: {scale(document)}, {minutes:.1f} minutes on a shared machine; sources "
+            f"{document['versions']['sources']}.)\n\n"
             f"{said}"
         )
     return "\n\n".join(parts)

@@ -12,7 +12,7 @@ from benchmarks import papers
 
 PAGE = (
     "before\n<!-- glance --><!-- /glance --><!-- runs -->of before<!-- /runs -->\n"
-    "<!-- papers --><!-- /papers -->\nafter\n"
+    "<!-- fields --><!-- /fields --><!-- papers --><!-- /papers -->\nafter\n"
 )
 
 
@@ -22,8 +22,13 @@ def document(**tables: list[dict]) -> dict:
         "findings": ["By so much."],
         "settings": {"seeds": 2},
         "survey": {"rows": 5849},
+        "versions": {"sources": "2bd2e7"},
         "steps": {"train-1": {"seconds": 90.0}, "train-2": {"seconds": 30.0}},
-        "tables": {name: {"rows": rows} for name, rows in tables.items()},
+        "facts": {"changed_back": 7},
+        "tables": {
+            name: {"columns": dict.fromkeys(rows[0], "") if rows else {}, "rows": rows}
+            for name, rows in tables.items()
+        },
     }
 
 
@@ -41,6 +46,18 @@ SWAP = document(
             {"training": "b/a", "region": "a", "splits": 6, "balanced_difference": -0.034,
              "balanced_p": 0.012, "detectable": 0.05},
         ],
+        "distances": [
+            {"first": "a", "second": "b", "splits": 6, "shift": -0.07, "shift_p": 0.0161,
+             "level": 0.0167},
+            {"first": "a", "second": "c", "splits": 6, "shift": 0.02, "shift_p": 0.02,
+             "level": 0.0167},
+        ],
+        "fields": [
+            {"quantity": "seeing", "mean a": 1.26019, "sd a": 0.504, "mean b": 1.4, "sd b": 0.09},
+            {"quantity": "votes", "mean a": 3, "sd a": 1, "mean b": 3, "sd b": 1},
+            {"quantity": "galaxies per square degree", "mean a": 8.7771, "sd a": None,
+             "mean b": 9.0, "sd b": None},
+        ],
         "two-regions": [
             {"training": "a/a", "first": "a", "second": "b", "balanced_difference": 0.02,
              "balanced_p": None}
@@ -50,6 +67,9 @@ SWAP = document(
              "es_mean": 7, "es_sd": 2, "es_most": 9, "se_mean": 8, "se_sd": 2, "se_most": 9},
             {"over": "seeds", "splits": 16, "accuracy_sd": 0.02, "training": "a/b", "region": "b",
              "es_mean": 31.5, "es_sd": 4, "es_most": 44, "se_mean": 22, "se_sd": 8, "se_most": 40},
+            {"over": "seeds", "splits": 100, "accuracy_sd": 0.015, "training": "b/b",
+             "region": "b", "es_mean": 1, "es_sd": 1, "es_most": 1, "se_mean": 1, "se_sd": 1,
+             "se_most": 1},
             {"over": "folds", "splits": 50, "accuracy_sd": 0.9},
         ],
     }
@@ -75,7 +95,8 @@ DEBIAS = document(
     changed=[],
     means=[
         {"who": "biased labels", "cv14": 0.45, "cv18": None, "label_accuracy": 0.9,
-         "label_precision": 0.9, "label_recall": 0.9, "label_f1": None}
+         "label_precision": 0.9, "label_recall": 0.9, "label_f1": None,
+         **{f"corrected_{name}": 0.8 for name in ("accuracy", "precision", "recall", "f1")}}
     ],
     differences=[
         {"who": "de-biasing loss", "measure": "cv14", "difference": -0.111, "seeds": 6, "p": 0.021},
@@ -111,9 +132,9 @@ def test_numbers_are_those_of_the_runs_and_the_rest_is_not_run(written: str) -> 
     assert written.startswith("before\n")
     assert written.endswith("\nafter\n")
     assert "of before" not in written
-    assert "(`gz1-size`: 5,849 galaxies, 2 seeds, 2 steps, 2.0 minutes on" in written
+    assert "(`gz1-size`: 5,849 galaxies, 2 seeds, 2 steps, 2.0 minutes on a shared machine; sources 2bd2e7.)" in written
     rows = [line.split(" | ") for line in written.splitlines() if line.startswith("| ")]
-    ours = {row[1]: row[3] for row in rows}
+    ours = {row[1]: row[3] for row in rows if len(row) > 4}
     assert ours["accuracy against training size"] == (
         "gz1-size: balanced accuracy [%] by galaxies of a class: 30: 70.0, 1,000: 85.0"
         "<br>large-size: not run"
@@ -125,6 +146,22 @@ def test_numbers_are_those_of_the_runs_and_the_rest_is_not_run(written: str) -> 
     assert ours["spread over random splits"].startswith(
         "gz1-swap: a/b on b, 16 splits: 31.5 ± 1.0 ellipticals wrong, 44 at most; 22.0 ± 2.0 "
         "spirals, 40; standard deviation of a split's accuracy 1.2 to 2.0 points"
+    )
+    assert ours["same galaxies, both classes swapped"].startswith(
+        "gz1-swap: 1 of 2 beyond chance (Bonferroni's .05): a and b −7.0 points, p over 6 splits "
+        "0.016; a and c +2.0 points"
+    )
+    assert (
+        "| `gz1-swap`: mean ± standard deviation | a | b |\n|---|---|---|\n"
+        "| galaxies per square degree | 8.777 | 9 |\n"
+        "| seeing [arcsec] | 1.26 ± 0.5 | 1.4 ± 0.09 |\n\n<!-- /fields -->"
+    ) in written
+    assert ours["accuracy, precision, recall, F1"].startswith(
+        "gz1-debias: against the biased labels: biased labels 0.900 0.900 0.900 –. against the "
+        "de-biased labels: biased labels 0.800 0.800 0.800 0.800<br>"
+    )
+    assert ours["smooth to disk"].startswith(
+        "gz1-debias: 0 test galaxies; 7 labelled disks called smooth<br>"
     )
     assert ours["theta"] == "gz1-debias: 8.50 ± 0.20<br>large-debias: not run"
     assert ours["bias L of the answers, ResNet50"].startswith(

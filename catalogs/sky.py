@@ -131,7 +131,7 @@ class Region:
         Raises
         ------
         InputError
-            The text has another form, or a number lies outside its range.
+            The text has another form, a number lies outside its range, or the box is empty.
         """
         number = r"\s*([-+]?\d+(?:\.\d*)?)\s*"
         match = re.fullmatch(rf"{number}\.\.{number},{number}\.\.{number}", text)
@@ -143,6 +143,11 @@ class Region:
         if not (0 <= ra0 <= 360 and 0 <= ra1 <= 360 and -90 <= dec0 < dec1 <= 90):
             raise InputError(
                 f"region {text!r}: RA must lie in 0..360 and Dec, ascending, in -90..90"
+            )
+        if ra0 % 360 == ra1 % 360 and ra0 >= ra1:
+            raise InputError(
+                f"region {text!r} is empty: from RA {ra0:g} to {ra1:g} there is no sky; all around "
+                "is 0..360"
             )
         return cls(ra0, ra1, dec0, dec1)
 

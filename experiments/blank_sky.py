@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 from scipy import stats
 
@@ -51,6 +51,12 @@ MIRRORED = AugmentSettings(
 LEARNING = replace(CHEAP, augment=MIRRORED)
 
 
+def _each_once(places: tuple[Place, ...]) -> tuple[Place, ...]:
+    if len(set(places)) < len(places):
+        raise ValueError(f"{', '.join(places)}: name each place once")
+    return places
+
+
 @settings_class(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Settings:
     """What is asked.
@@ -73,7 +79,9 @@ class Settings:
     """
 
     seeds: Annotated[int, Field(ge=1, le=5)] = 5
-    places: Annotated[tuple[Place, ...], Field(min_length=1)] = get_args(Place)
+    places: Annotated[tuple[Place, ...], Field(min_length=1), AfterValidator(_each_once)] = (
+        get_args(Place)
+    )
     patch: Annotated[int, Field(ge=SEEN, le=1024)] | None = None
     radius: Annotated[float, Field(gt=0)] | None = None
     galaxies: Annotated[int, Field(ge=10)] = 2000
@@ -192,7 +200,7 @@ def product(
     ]
     said = [words.finding(row) for row in rows]
     said += words.reasons(rows, levels, names, follow)
-    if len(found) < len(settings.places):
+    if "random" in settings.places and "random" not in found:
         said.append("No patch fits at random places beside the galaxies: they were left out.")
     columns = {"place": words.PLACE, **words.columns(names)}
     return Product(

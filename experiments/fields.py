@@ -20,9 +20,10 @@ ANGLE = "angle between centres [deg]"
 # Beginnings of words in the names of what a field is like, of stars, sky and instrument; the others
 # of a survey's columns are of galaxies.
 KINDS = (
-    *("galax", "fraction", "star", "mag", "noise", "psf", "seeing", "fwhm", "background", "sky"),
+    *("galax", "star", "mag", "noise", "psf", "seeing", "fwhm", "background", "sky"),
     *("depth", "ebv", "extinction", "airmass", "density", "angle between"),
 )
+FRACTION = "fraction "  # of a class, as `properties` names it
 NOT_SKY = ("absolute", "neighbour", "unbiased")
 CROWDED = 5.0  # galaxies of an occupied tile, on average, so that few covered tiles are empty
 COARSEST, FINEST, FINER = 2, 8, 4
@@ -30,6 +31,8 @@ COARSEST, FINEST, FINER = 2, 8, 4
 
 def is_of_the_sky(quantity: str) -> bool:
     """Say whether a quantity is of the kind of Dhar & Shamir 2022, table 2, by its name."""
+    if quantity.startswith(FRACTION):
+        return True
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", quantity).replace("_", " ").lower().split()
     if any(word.startswith(NOT_SKY) for word in words):
         return False
@@ -122,7 +125,7 @@ def properties(
         row("galaxies", float(here.sum()), None)
         row("galaxies per square degree", float(here.sum() / area) if area else 0.0, None)
         for kind in sorted({one for one in classes[here].tolist() if one}):
-            row(f"fraction {kind}", float(np.mean(classes[here] == kind)), None)
+            row(f"{FRACTION}{kind}", float(np.mean(classes[here] == kind)), None)
         for column, values in columns.items():
             known = values[here][np.isfinite(values[here])]
             if len(known) > 1:

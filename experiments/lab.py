@@ -20,6 +20,7 @@ from experiments.listing import entry
 from experiments.product import Product
 from experiments.steps import Steps
 
+MOST_SEEDS = 1000  # the papers have 100 at most
 MARK, LOCK, STEPS = "experiment.json", ".lock", "steps"
 
 
@@ -125,7 +126,8 @@ def run(
     Raises
     ------
     InputError
-        No such experiment, a survey too many or missing, or ``to`` is something else.
+        No such experiment, a survey too many or missing, seeds without end, or ``to`` is something
+        else.
     BusyError
         Another process works in this folder.
     """
@@ -138,6 +140,7 @@ def run(
         )
     experiment = load(name)
     settings = experiment.settings() if settings is None else settings
+    _refuse_endless(settings)
     _own(to, name)
     lab = Lab(to, survey, workers, reporter or Silent())
     with Disk(to).hold(LOCK):
@@ -159,6 +162,15 @@ def load(name: str) -> Experiment:
     """Return an experiment by its name."""
     found: Experiment = importlib.import_module(f"experiments.{entry(name).module}").EXPERIMENT
     return found
+
+
+def _refuse_endless(settings: Any) -> None:  # noqa: ANN401
+    """Refuse more seeds than anybody waits for; their plan alone would take long."""
+    asked = {name: getattr(settings, name, 0) for name in ("seeds", "audited_seeds")}
+    asked |= {f"seeds_of {n}": count for n, count in getattr(settings, "seeds_of", {}).items()}
+    for name, count in asked.items():
+        if count > MOST_SEEDS:
+            raise InputError(f"{name} = {count:,}: at most {MOST_SEEDS:,} are run; set fewer")
 
 
 def _own(to: Path, name: str) -> None:

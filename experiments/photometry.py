@@ -18,12 +18,13 @@ from experiments.forests import Settings, answers_of, forest_step, trainings
 from experiments.home import LEVEL
 from experiments.lab import Experiment, Lab
 from experiments.networks import Store
-from experiments.product import Cell, Drawing, Product, Table, points, shown
+from experiments.product import Cell, Drawing, Product, Table, p_text, points
 from experiments.swap_words import COLUMNS
 from experiments.swaps import Answered
 
 # Columns of a simulated survey that know how a galaxy was observed.
 OBSERVED = ("alpha", "seeing", "background", "depth", "sky", "airmass", "extinction")
+NAMED = 4  # differences in one finding
 
 
 def run(lab: Lab, settings: Settings) -> Product:
@@ -63,7 +64,7 @@ def product(
     counts = _counts(tests, splits)
     return Product(
         headline=_headline(over, len(splits)),
-        findings=[*_largest(over), *_counts_in_words(counts), *notes],
+        findings=[*_standing(over), *_largest(over), *_counts_in_words(counts), *notes],
         tables=(
             Table("over-splits", "Against home, over splits", _OVER, over),
             Table(
@@ -202,18 +203,36 @@ def _headline(over: Sequence[Mapping[str, Cell]], splits: int) -> str:
     return f"Nothing shows over {splits} splits that the training region matters."
 
 
+def _standing(over: Sequence[Mapping[str, Cell]]) -> list[str]:
+    """Name the differences that stand, up to four, the largest first."""
+    rows = sorted(filter(home.stands, over), key=_size, reverse=True)
+    if not rows:
+        return []
+    named = "; ".join(f"{_named(row)} (after Holm {p_text(row['p_holm'])})" for row in rows[:NAMED])
+    more = f"; and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return [f"These {len(rows)} of {len(over)} stand, by size: {named}{more}."]
+
+
+def _size(row: Mapping[str, Cell]) -> float:
+    return abs(float(row["difference"] or 0))
+
+
+def _named(row: Mapping[str, Cell]) -> str:
+    return (
+        f"trained on {row['training']} (spirals/ellipticals), {row['what']}, "
+        f"{100 * float(row['difference'] or 0):+.1f} points in {row['region']}"
+    )
+
+
 def _largest(over: Sequence[Mapping[str, Cell]]) -> list[str]:
-    row = max(over, key=lambda one: abs(float(one["difference"] or 0)))
+    row = max(over, key=_size)
     tested = (
-        "no p"
+        "no p, so it is not shown"
         if row["p"] is None
-        else f"p over {row['splits']} splits {shown(row['p'])}, after Holm {shown(row['p_holm'])}"
+        else f"over {row['splits']} splits {p_text(row['p'])}, after Holm {p_text(row['p_holm'])}: "
+        f"it {'stands' if home.stands(row) else 'does not stand'}"
     )
-    said = (
-        f"The largest of {len(over)} differences: trained on {row['training']} "
-        f"(spirals/ellipticals), {row['what']}, {100 * float(row['difference'] or 0):+.1f} points "
-        f"in {row['region']}; {tested}."
-    )
+    said = f"The largest of {len(over)} differences: {_named(row)}; {tested}."
     known = [float(one["detectable"]) for one in over if one["detectable"] is not None]
     power = (
         f"With 80% power a difference of {points(min(known))} to {points(max(known))} points, by "

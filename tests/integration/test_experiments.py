@@ -419,6 +419,13 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, bright):
     nameless = parse(sky_swap.Settings, {"train": {"label": "kind"}}, "settings")
     with pytest.raises(InputError, match=r"has no column 'kind'; it has .*name the labels"):
         lab.run("sky-swap", tmp_path / "swap", bright, nameless)
+    with pytest.raises(InputError, match="seeds = 100,000: at most 1,000"):
+        lab.run("sky-swap", tmp_path / "swap", bright, sky_swap.Settings(seeds=100_000))
+    with pytest.raises(InputError, match="seeds_of 1/2 = 5,000: at most"):
+        lab.run("sky-swap", tmp_path / "swap", bright, sky_swap.Settings(seeds_of={"1/2": 5000}))
+    empty = sky_swap.Settings(regions={"a": "200..200,0..20", "b": "180..210,0..20"})
+    with pytest.raises(InputError, match=r"'200..200,0..20' is empty: from RA 200 to 200"):
+        lab.run("sky-swap", tmp_path / "swap", bright, empty)
     thin = {"regions": {"a": "0..180,-90..90", "b": "200..230,0..40"}, "folds": 0}
     with pytest.raises(InputError, match=r"region b has \d+ test galaxies .* nothing was trained"):
         lab.run("sky-swap", tmp_path / "thin", bright, parse(sky_swap.Settings, thin, "settings"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,10 @@ def test_on_an_honest_sky_forests_differ_but_no_region_is_blamed(honest, tmp_pat
     assert product.headline == "Nothing shows over 3 splits that the training region matters."
     said = " ".join(product.findings)
     assert "These forests differ; that says nothing of the region." in said
+    assert re.search(
+        r"The largest of 72 differences: .*, after Holm p = \S+: it does not sta", said
+    )
+    assert "stand, by size" not in said
     alone = [{"p": None, "p_holm": None}]
     assert photometry._headline(alone, 1).startswith("No p over splits with 1:")
 
@@ -165,6 +170,18 @@ def test_the_shift_is_found_where_it_is(out, survey):
     assert min(shifts["c/a", "a"], shifts["c/b", "b"]) > 0.03
     assert abs(shifts["b/a", "a"]) < 0.03
     assert "The training region matters" in document["headline"]
+    standing = sorted(
+        (row for row in over if row["p_holm"] is not None and row["p_holm"] < 0.05),
+        key=lambda row: -abs(row["difference"]),
+    )
+    named, largest = document["findings"][:2]
+    assert f"These {len(standing)} of 72 stand, by size: " in named
+    parts = named.partition(": ")[2].split("; ")
+    for row, part in zip(standing, parts, strict=True):
+        assert f"trained on {row['training']} " in part
+        assert f"{row['what']}, {100 * row['difference']:+.1f} points in {row['region']} " in part
+    first = max(over, key=lambda row: abs(row["difference"]))
+    assert ("it stands" in largest) == (first in standing)
     poster = document["tables"]["poster"]["rows"]
     home = next(row for row in poster if row["trained"] == "a/a")
     assert [name for name, value in home.items() if value is None] == ["a S", "a E"]
@@ -180,6 +197,17 @@ def test_the_shift_is_found_where_it_is(out, survey):
         assert np.array_equal(np.argmax(inside, axis=0), values["region"].numpy())
         tiles = tile_of(store.column("ra"), store.column("dec"), 3)
         assert len(set(tiles[rows])) < 0.6 * len(set(tiles))
+
+
+def test_no_more_than_four_differences_are_named():
+    row = {"training": "b/a", "region": "a", "what": "spirals found"}
+    over = [row | {"difference": k / 100, "p_holm": 1e-4} for k in range(-3, 15)]
+    over.append(row | {"difference": 0.5, "p_holm": 0.2})
+    (said,) = photometry._standing(over)
+    assert said.startswith("These 18 of 19 stand, by size: ")
+    assert re.findall(r"([+-]\S+) points in a", said) == ["+14.0", "+13.0", "+12.0", "+11.0"]
+    assert said.endswith("; and 14 more.")
+    assert photometry._standing(over[-1:]) == []
 
 
 def test_columns_and_regions_that_are_not_there_are_refused(survey, tmp_path):

@@ -263,3 +263,8 @@ def test_what_cannot_be_probed_is_refused(survey, tmp_path, name, values, said):
     settings = parse(lab.load(name).settings, values, "settings")
     with pytest.raises(InputError, match=said):
         lab.run(name, tmp_path / "out", survey, settings)
+
+
+def test_a_place_is_named_once():
+    with pytest.raises(InputError, match=r"places: .*corner, corner: name each place once"):
+        parse(blank_sky.Settings, {"places": ["corner", "corner"]}, "settings")

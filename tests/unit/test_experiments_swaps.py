@@ -199,9 +199,24 @@ def test_properties_are_set_against_the_shift():
     assert [one["apart_sd"] for one in beside[:2]] == [-0.5, -2.0]
 
 
+@pytest.mark.parametrize("text", ["200..200,0..20", "0..0,-5..5", "360..0,0..9", "360..360,0..9"])
+def test_a_region_without_sky_is_refused_as_empty(text):
+    with pytest.raises(InputError, match=r"is empty: .*; all around is 0\.\.360"):
+        Region.parse(text)
+
+
+def test_a_region_may_go_all_around_or_through_zero():
+    ra = np.array([0.0, 0.1, 180.0, 359.9])
+    assert Region.parse("0..360,-90..90").contains(ra, 0 * ra).all()
+    assert Region.parse("360..10,-5..5").contains(ra, 0 * ra).tolist() == [True, True, False, False]
+    assert Region.parse("350..0,-5..5").contains(ra, 0 * ra).tolist() == [False, False, False, True]
+
+
 def test_quantities_of_the_sky_are_told_by_their_names():
     sky = ["galaxies per square degree", "star_density", "psfMag_r", "mag_g", "seeing", "fwhm_r"]
+    sky += ["fraction spiral", "fraction E/S0"]
     others = ["run", "handedness", "bar_position_angle", "petro_radius", "absolute_mag", "votes"]
+    others += ["bulge_fraction", "vote_fraction"]
     assert all(fields.is_of_the_sky(name) for name in sky)
     assert not any(fields.is_of_the_sky(name) for name in others)
 

@@ -117,6 +117,13 @@ def points(share: Cell) -> str:
     return f"{size:.1f}" if size <= 100 else "more than 100"
 
 
+def p_beside(p: Cell, level: Cell) -> str:
+    """Return a p with so many digits that it stays on its side of a level."""
+    value, bound = float(p or 0), float(level or 0)
+    texts = [f"{value:.{digits}g}" for digits in range(2, 17)]
+    return next((text for text in texts if (float(text) < bound) == (value < bound)), texts[-1])
+
+
 def p_text(value: Cell) -> str:
     """Return ``p = ...`` for people; what is too small for a number is said to be so."""
     return "p < 1e−300" if value == 0 else f"p = {shown(value)}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.product import Cell, points
+from experiments.product import Cell, p_beside, points
 from experiments.swaps import FEWEST_SPLITS, LEVEL
 
 Rows = Sequence[Mapping[str, Cell]]
@@ -189,11 +189,12 @@ def significant(rows: Rows, name: str) -> list[Mapping[str, Cell]]:
 def largest(same: Rows) -> str:
     """Return the largest shift against the region's own training, in words."""
     most = max(same, key=lambda row: abs(float(row["balanced_difference"] or 0)))
-    shift, p = float(most["balanced_difference"] or 0), float(most["balanced_p"] or 0)
+    shift = float(most["balanced_difference"] or 0)
+    p = p_beside(most["balanced_p"], most["level"])
     return (
         f"galaxies of region {most['region']} are called spiral {points(shift)} points "
         f"{'more' if shift > 0 else 'less'} often by networks that learnt spirals/ellipticals from "
-        f"{most['training']} than by those that learnt there (p {p:.2g})"
+        f"{most['training']} than by those that learnt there (p {p})"
     )
 
 
@@ -244,7 +245,7 @@ def maps_in_words(between: Rows) -> list[str]:
         f"TNR are beyond chance (below {float(most['level'] or 0):.2g}: of these together); the "
         f"largest {most['training']}, {most['first']} minus {most['second']}, "
         f"{100 * float(most['balanced_difference'] or 0):+.1f} points (p "
-        f"{float(most['balanced_p'] or 0):.2g}); {_power(known, 'detectable')}."
+        f"{p_beside(most['balanced_p'], most['level'])}); {_power(known, 'detectable')}."
     )
     return [told]
 

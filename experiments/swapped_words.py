@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from experiments.product import Cell, points, shown
+from experiments.product import Cell, p_beside, points, shown
 from experiments.swap_words import significant
 from experiments.swaps import FEWEST_SPLITS, LEVEL
 
@@ -42,7 +42,7 @@ def _swaps(n: int) -> str:
 
 def _pair(row: Mapping[str, Cell]) -> str:
     a, b, shift = row["first"], row["second"], float(row["shift"] or 0)
-    p = "" if row["shift_p"] is None else f" (p {float(row['shift_p']):.2g})"
+    p = "" if row["shift_p"] is None else f" (p {p_beside(row['shift_p'], row['level'])})"
     return (
         f"spirals/ellipticals from {a}/{b} make {points(shift)} points "
         f"{'more' if shift > 0 else 'fewer'} spirals of the same galaxies than from {b}/{a}{p}"
@@ -86,7 +86,7 @@ def pairs_in_words(swapped: Rows, angle: Mapping[str, Cell] | None) -> list[str]
 def _with_power(row: Mapping[str, Cell]) -> str:
     reach = row["detectable"]
     power = f", {points(reach)} would have been found with 80% power" if reach else ""
-    p = "no p" if row["shift_p"] is None else f"p {float(row['shift_p']):.2g}"
+    p = "no p" if row["shift_p"] is None else f"p {p_beside(row['shift_p'], row['level'])}"
     return (
         f"{row['first']} and {row['second']} ({float(row['apart'] or 0):.0f} degrees apart) "
         f"{100 * float(row['shift'] or 0):+.1f} points ({p}{power})"

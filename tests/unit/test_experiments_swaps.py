@@ -31,7 +31,7 @@ from experiments import (
     worlds,
 )
 from experiments.networks import Store
-from experiments.product import points
+from experiments.product import p_beside, points
 from experiments.swap_plan import Settings, Split
 from experiments.swaps import Answered, Training
 from training.labels import Labels
@@ -352,6 +352,20 @@ def three_regions(random: np.random.Generator, splits: int) -> list[Answered]:
 
 
 ANGLES = {("1", "2"): 160.0, ("1", "3"): 150.0, ("2", "3"): 20.0}
+
+
+@pytest.mark.parametrize(
+    ("p", "level", "told"),
+    [
+        (0.049989, 0.05, "0.04999"),
+        (0.0500001, 0.05, "0.05"),
+        (0.0123, 0.05, "0.012"),
+        (4.6e-4, 0.0166667, "0.00046"),
+        (0.016664, 0.05 / 3, "0.01666"),
+    ],
+)
+def test_a_p_is_not_rounded_over_its_level(p, level, told):
+    assert p_beside(p, level) == told
 
 
 def test_a_bias_of_one_region_is_in_its_swaps_and_no_other():

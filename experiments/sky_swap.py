@@ -146,7 +146,7 @@ def product(
             *swap_words.maps_in_words(between),
         ],
         tables=[table for table in tables if table.rows],
-        drawings=(_draw(same),) if same else (),
+        drawings=(_draw(distances, same),) if same else (),
         method=METHOD,
         facts={
             "test_over_train": ratio,
@@ -172,24 +172,37 @@ def _told(columns: Mapping[str, str], rows: Sequence[Mapping[str, Cell]]) -> dic
     }
 
 
-def _draw(same: Sequence[dict[str, Cell]]) -> Drawing:
-    figure = Figure(figsize=(6.4, 1.0 + 0.26 * len(same)), layout="constrained", facecolor="white")
+def _draw(distances: Sequence[Mapping[str, Cell]], same: Sequence[Mapping[str, Cell]]) -> Drawing:
+    rows = [
+        ("#b5541c", f"{a}/{b} against {b}/{a}", row["shift"], row["shift_sd"])
+        for row in distances
+        for a, b in [(row["first"], row["second"])]
+    ] + [
+        (
+            "#14598c",
+            f"{row['training']} against {row['region']}/{row['region']}, on {row['region']}",
+            row["balanced_difference"],
+            row["balanced_sd"],
+        )
+        for row in same
+    ]
+    figure = Figure(figsize=(6.4, 1.0 + 0.26 * len(rows)), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    names = [f"{row['training']} on {row['region']}" for row in same]
-    values = [100 * float(row["balanced_difference"] or 0) for row in same]
-    errors = [100 * float(row["balanced_sd"] or 0) for row in same]
-    axes.errorbar(values, range(len(same)), xerr=errors, fmt="o", color="#14598c", capsize=2)
+    for k, (colour, _, value, sd) in enumerate(rows):
+        bar = None if sd is None else [100 * float(sd)]
+        axes.errorbar([100 * float(value or 0)], [k], xerr=bar, fmt="o", color=colour, capsize=2)
     axes.axvline(0, color="0.6", linewidth=1)
-    axes.set_yticks(range(len(same)), names)
+    axes.set_yticks(range(len(rows)), [name for _, name, _, _ in rows])
     axes.invert_yaxis()
-    axes.set(xlabel="called spiral, more than by networks that learnt there [points]")
-    said = "; ".join(f"{n}: {v:+.1f}" for n, v in zip(names, values, strict=True))
+    axes.set(xlabel="called spiral more [points]")
+    said = "; ".join(f"{name}: {100 * float(value or 0):+.1f}" for _, name, value, _ in rows)
     return Drawing(
         "shifts",
         "The same galaxies, two networks",
         f"Difference in points of the fraction called spiral, both classes alike. {said}.",
-        "Spirals/ellipticals learnt from, and the region that is answered; both classes weighted "
-        "alike. Bars: standard deviation over random splits.",
+        "Spirals/ellipticals learnt from; both classes weighted alike. Red: two regions swapped, "
+        "tested in both. Blue: against the region's own. Bars: standard deviation over random "
+        "splits.",
         figure,
     )
 

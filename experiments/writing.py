@@ -25,6 +25,8 @@ from experiments.steps import code_of
 
 SCHEMA_VERSION = 1
 RESULTS, PAGE = "results.json", "report.html"
+BAND = 112  # letters beside each other in 1,000 pixels, and in print
+BETWEEN, WRAPPED = 1.3, 24  # letters between columns; of a text that is broken into lines
 PACKAGES = ("catalogs", "training", "export", "engine", "experiments")
 USED = ("skytally", "numpy", "scipy", "scikit-learn", "torch", "onnxruntime", "pyarrow", "zarr")
 
@@ -102,6 +104,7 @@ def page(name: str, product: Product, made: dict[str, Any], vectors: dict[str, b
         shown=shown,
         breakable=breakable,
         numeric=numeric,
+        bands=bands,
         style=Markup(style),  # noqa: S704 - our own files, not the user's
         style_hash=f"sha256-{digest}",
         settings=json.dumps(made["settings"], indent=1),
@@ -111,6 +114,41 @@ def page(name: str, product: Product, made: dict[str, Any], vectors: dict[str, b
 def breakable(name: str) -> Markup:
     """Return a column's name, escaped, that may be broken after its underscores."""
     return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+
+
+def bands(table: Table) -> list[list[str]]:
+    """Return a table's columns in parts that fit a page, each with the columns that name its rows.
+
+    These are the first ones, of text. No column is left out.
+    """
+    names, right = list(table.columns), numeric(table)
+    leading = next((k for k, name in enumerate(names) if name in right), len(names))
+    keys = names[: max(leading, 1)]
+    widths = {name: _width(table, name) for name in names}
+    if sum(widths[name] for name in keys) > BAND / 2:
+        keys = names[:1]
+    start, rest = sum(widths[name] for name in keys), names[len(keys) :]
+
+    def cut(most: float) -> list[list[str]]:
+        parts, used = [list(keys)], start
+        for name in rest:
+            if used + widths[name] > most and len(parts[-1]) > len(keys):
+                parts.append(list(keys))
+                used = start
+            parts[-1].append(name)
+            used += widths[name]
+        return parts
+
+    count = len(cut(BAND))
+    return next(found for most in range(1, BAND + 1) if len(found := cut(most)) == count)
+
+
+def _width(table: Table, name: str) -> float:
+    """Return how wide a column must be, in letters."""
+    texts = [shown(row.get(name)) for row in table.rows]
+    words = [part for text in texts for part in text.split()] + name.split("_")
+    wrapped = max((min(len(text), WRAPPED) for text in texts), default=0)
+    return max(wrapped, *map(len, words)) + BETWEEN
 
 
 def numeric(table: Table) -> set[str]:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from browser import browser, executable
 from matplotlib.figure import Figure
 from scipy import stats
 from surveys import encode, scattered, small_image
@@ -148,6 +149,53 @@ def test_the_page_escapes_everything_and_loads_nothing(tmp_path):
     first = (tmp_path / "line.svg").read_bytes()
     writing.write(tmp_path, "<name>", hostile(), made | {"steps": {}})
     assert (tmp_path / "line.svg").read_bytes() == first
+
+
+def wide(columns: int) -> Table:
+    """A table like those of the sky swap: two columns of text, then numbers."""
+    names = ["training", "region", *(f"balanced_difference_{k}" for k in range(columns))]
+    rows = [
+        {name: "north/south" if k < 2 else -0.0125 * k for k, name in enumerate(names)}
+        for _ in range(3)
+    ]
+    return Table("wide", "A wide table", dict.fromkeys(names, "a number"), rows)
+
+
+def test_a_wide_table_is_shown_in_parts_that_name_their_rows():
+    table = wide(17)
+    first, *others = writing.bands(table)
+    assert others
+    assert {tuple(part[:2]) for part in (first, *others)} == {("training", "region")}
+    shown_once = [name for part in (first, *others) for name in part[2:]]
+    assert [*first[:2], *shown_once] == list(table.columns)
+    assert max(map(len, (first, *others))) - min(map(len, (first, *others))) <= 3
+    assert writing.bands(wide(4)) == [list(wide(4).columns)]
+    nothing = Table("t", "No rows", {"a": "x", "b": "y"}, [])
+    assert writing.bands(nothing) == [["a", "b"]]
+
+
+@pytest.mark.skipif(executable() is None, reason="no Chromium here")
+def test_no_column_of_a_wide_table_lies_beyond_the_edge_or_the_sheet(tmp_path):
+    made = {"title": "t", "settings": {}, "survey": None, "again": "a", "steps": {}}
+    writing.write(tmp_path, "sky-swap", Product("h", [], [wide(17)]), made)
+    inside = """[...document.querySelectorAll('th, td')].every(
+        cell => cell.getBoundingClientRect().right <= document.documentElement.clientWidth)"""
+    with browser(tmp_path / "profile") as page:
+        page.open(tmp_path / writing.PAGE, width=1000)
+        assert page.run("document.querySelectorAll('thead th').length") > 19
+        assert page.run(inside)
+        page.media(media="print")
+        page.size(688, 900)  # of A4 between its margins
+        assert page.run(inside)
+        page.media()
+        page.size(400, 900)
+        assert not page.run(inside)
+        name = page.run(
+            "document.querySelector('.scroll').scrollLeft = 200,"
+            "document.querySelector('tbody th').getBoundingClientRect().left"
+        )
+        assert name >= 0  # a row keeps its name
+        assert page.troubles == []
 
 
 @pytest.mark.parametrize(

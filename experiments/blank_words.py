@@ -50,7 +50,7 @@ def headline(rows: Sequence[Mapping[str, Cell]], levels: Sequence[Mapping[str, C
         said.append(f"{' and '.join(_NAMES[place] for place in told)} tell the class")
     if plain:
         names = " and ".join(_NAMES[place] for place in dict.fromkeys(plain))
-        said.append(f"grey levels of {names} differ by class, though the networks do not tell it")
+        said.append(f"grey levels of {names} differ by class, though no network tells it by these")
     if not said:
         asked = " or ".join(_NAMES[str(row["place"])] for row in rows)
         return f"Nothing shows that {asked} tell the class."
@@ -81,7 +81,9 @@ def reasons(
 ) -> list[str]:
     """Return why patches may tell the class: the galaxy's own light first where it may be seen."""
     own = [row for row in rows if row["place"] in OWN and _tells(row)]
-    bright = [row for row in differing(levels) if row["place"] in OWN]
+    bright = differing(levels)
+    beside = any(row["place"] in OWN for row in bright)
+    elsewhere = any(row["place"] == "elsewhere" for row in bright)
     differ = "; ".join(
         f"{row['of_pixels']} of {_NAMES[str(row['place'])]} {shown(row[names[0]])} and "
         f"{shown(row[names[1]])} ({p_text(row['p'])})"
@@ -90,12 +92,12 @@ def reasons(
     said = []
     if bright:
         said.append(
-            f"Grey levels differ beside {names[0]} and {names[1]} galaxies, medians: {differ}; "
+            f"Grey levels differ between {names[0]} and {names[1]} galaxies, medians: {differ}; "
             f"below {LEVEL / len(levels):.2g} counts, as {len(levels)} numbers were looked at."
         )
-    if own or bright:
-        first = [_OUTSKIRTS, _FRAME] if follow or bright else [_FRAME, _OUTSKIRTS]
-        order = [*first, _OBSERVED] if follow or bright else [_OBSERVED, *first]
+    if own or beside:
+        first = [_OUTSKIRTS, _FRAME] if follow or beside else [_FRAME, _OUTSKIRTS]
+        order = [*first, _OBSERVED] if follow or beside else [_OBSERVED, *first]
         frames = "follow the galaxies' sizes, or may" if follow else "have one scale"
         said.append(
             f"Possible reasons, which this does not tell apart (frames {frames}): "
@@ -104,9 +106,10 @@ def reasons(
     other = next((row for row in rows if row["place"] == "elsewhere"), None)
     if other is None:
         return said
-    if _tells(other):
+    if _tells(other) or elsewhere:
+        how = "tells the class" if _tells(other) else "has other grey levels by class"
         said.append(
-            "Sky beside other galaxies of the same tile tells the class: so something of that part "
+            f"Sky beside other galaxies of the same tile {how}: so something of that part "
             "of the sky goes with it, its observing conditions or how crowded it is."
         )
     elif own:

@@ -223,7 +223,8 @@ def check(survey: Survey, settings: Settings) -> None:
             f"{settings.train.label!r} has {', '.join(names)}"
         )
     if settings.truth is not None:
-        refuse_truth(survey, settings.truth, names)
+        drawn = min(1.0, settings.galaxies / survey.rows)
+        refuse_truth(survey, settings.truth, names, drawn * settings.train.split.test)
     if settings.corrected is not None:
         other = read_labels(survey, replace(settings.train, label=settings.corrected)).names
         if set(other) != set(names):

@@ -104,7 +104,8 @@ def shown(value: Cell) -> str:
         if value.is_integer():
             text = f"{value:,.0f}"
         elif abs(value) >= 1e-3:
-            text = f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
+            digits = 1 if abs(value) >= 100 else 4 if abs(value) >= 0.1 else 5
+            text = f"{value:,.{digits}f}"
         else:
             text = f"{value:.2g}"
         return text.replace("-", "−")

@@ -210,7 +210,7 @@ def run(lab: Lab, settings: Settings) -> Product:
     splits = [swap_plan.Split(seed, None) for seed in range(settings.seeds)]
     for remedy in dict.fromkeys(one.remedy for one in planned):
         swap = swap_of(settings, remedy)
-        refuse_thin(lab.survey, swap, splits)
+        refuse_thin(lab.survey, swap, splits, settings.truth)
         if swap.train.adversary is not None:
             refuse_empty_parts(lab.survey, swap, splits)
     folders = lab.steps.make([one.step for one in planned])

@@ -102,7 +102,10 @@ def judged_by(label: str, truth: str | None) -> str:
             f"Right is what the column {label} says, from which the networks learn, too: what its "
             "labels have wrong everywhere is not seen."
         )
-    return f"Networks learn from the column {label}; right is what the column {truth} says."
+    return (
+        f"Networks learn from the column {label}; right is what the column {truth} says, for the "
+        'remedy "labels", too: it stands for labels that are true.'
+    )
 
 
 def headline(summary: Rows, regions: Sequence[str]) -> str:

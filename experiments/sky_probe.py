@@ -63,7 +63,7 @@ def product(found: Mapping[str, Answered], names: tuple[str, ...], galaxies: int
             "permuted": test.mean,
             "permuted_sd": test.sd,
             "p": test.p,
-            "detectable": test.detectable(LEVEL),
+            "detectable": None if test.alike == test.folds else test.detectable(LEVEL),
             "alike": test.alike,
         }
         for probe, test in tests.items()
@@ -76,13 +76,8 @@ def product(found: Mapping[str, Answered], names: tuple[str, ...], galaxies: int
             row: dict[str, Cell] = {"probe": probe, "tile": name}
             row.update({f"as {other}": n for other, n in zip(names, counts, strict=True)})
             tables.append(row)
-    able = [PROBES[probe] for probe, test in tests.items() if test.p < LEVEL]
     return Product(
-        headline=(
-            f"The cutout tells where on the sky it is from ({' and '.join(able)})."
-            if able
-            else "Nothing shows that a cutout tells where on the sky it is from."
-        ),
+        headline=_headline(tests),
         findings=[_finding(probe, test, names) for probe, test in tests.items()],
         tables=(
             Table("probes", "Told against chance", _PROBE_COLUMNS, rows),
@@ -155,6 +150,17 @@ def _answers(found: Mapping[str, Answered], names: tuple[str, ...]) -> list[dict
         for probe, one in found.items()
         for i in range(len(one.rows))
     ]
+
+
+def _headline(tests: Mapping[str, Permuted]) -> str:
+    able = [PROBES[probe] for probe, test in tests.items() if test.p < LEVEL]
+    blind = [PROBES[probe] for probe, test in tests.items() if test.alike == test.folds]
+    if able:
+        return f"The cutout tells where on the sky it is from ({' and '.join(able)})."
+    if len(blind) == len(tests):
+        return "The probes learnt nothing: they cannot say whether a cutout tells where it is from."
+    but = f"; {' and '.join(blind)} learnt nothing" if blind else ""
+    return f"Nothing shows that a cutout tells where on the sky it is from{but}."
 
 
 def _finding(probe: str, test: Permuted, names: tuple[str, ...]) -> str:

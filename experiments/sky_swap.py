@@ -104,6 +104,8 @@ def product(
         pair = str(row["first"]), str(row["second"])
         distances.append(row | {"apart": angles[pair]})
     angle = swapped.by_angle(by_seed, angles, ratio)
+    accuracies = [(one.matrix.tpr + one.matrix.tnr) / 2 for one in by_seed]
+    skill = 2 * float(np.mean(accuracies)) - 1
     of_sky = [row for row in properties if fields.is_of_the_sky(str(row["quantity"]))]
     others = [row for row in properties if not fields.is_of_the_sky(str(row["quantity"]))]
     against = fields.against_bias(of_sky, distances)
@@ -139,11 +141,12 @@ def product(
         ),
     ]
     return Product(
-        headline=swapped_words.headline(distances),
+        headline=swapped_words.headline(distances, skill),
         findings=[
             *swapped_words.pairs_in_words(distances, angle),
             *swap_words.same_in_words(same),
             *swap_words.maps_in_words(between),
+            swap_words.accuracy_in_words(accuracies),
         ],
         tables=[table for table in tables if table.rows],
         drawings=(_draw(distances, same),) if same else (),

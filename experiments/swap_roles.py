@@ -18,7 +18,9 @@ NAMED = 3
 SAID = {TRAIN: "training"}
 
 
-def refuse_thin(survey: Survey, settings: Settings, splits: Iterable[Split]) -> None:
+def refuse_thin(
+    survey: Survey, settings: Settings, splits: Iterable[Split], truth: str | None = None
+) -> None:
     """Refuse splits in which a region lacks galaxies of a class.
 
     Every region lends either class to some training, and is answered by all of them.
@@ -28,6 +30,8 @@ def refuse_thin(survey: Survey, settings: Settings, splits: Iterable[Split]) -> 
     survey : Survey
     settings : Settings
     splits : iterable of Split
+    truth : str, optional
+        Column of the classes by which test galaxies are judged, if not by their labels.
 
     Raises
     ------
@@ -39,14 +43,15 @@ def refuse_thin(survey: Survey, settings: Settings, splits: Iterable[Split]) -> 
         name: region.contains(labels.ra, labels.dec)
         for name, region in regions_of(settings).items()
     }
+    right = labels.classes if truth is None else survey.column(truth).astype(str)[labels.rows]
     thin = []
     for split in splits:
         roles = sky_blocked(labels.ra, labels.dec, blocks(settings, split))
         for name, here in inside.items():
             for kind in (settings.spiral, settings.elliptical):
-                of_kind = roles[here & (labels.classes == kind)]
                 for role, said in ROLE_NAMES.items():
-                    count = int(np.sum(of_kind == role))
+                    classes = right if role == TEST else labels.classes
+                    count = int(np.sum(roles[here & (classes == kind)] == role))
                     fewest = FEWEST if role == TEST else FEWEST_LEARNT
                     if count < fewest:
                         thin.append(

@@ -142,19 +142,23 @@ COLUMNS: dict[str, dict[str, str]] = {
         "over splits",
         "shift_sd": "its standard deviation over splits",
         "shift_p": "its p, the split being the unit (Nadeau & Bengio 2003)",
-        "detectable": "shift that would have been found with 80% power, at that level",
-        "level": "below which a p counts: Bonferroni's, of all pairs",
+        "shift_detectable": "shift that would have been found with 80% power, at that level",
+        "anisotropy": "half of what this is in the first region more than in the second: what a "
+        "map of either network shows and the sky has not",
+        "anisotropy_sd": "its standard deviation over splits",
+        "anisotropy_p": "its p, likewise",
+        "anisotropy_detectable": "anisotropy that would have been found",
+        **_OVER_SPLITS,
     },
     "angle": {
         "pairs": "of regions",
         "nearest": "angle between the centres of the nearest two [deg]",
         "farthest": "of the farthest two [deg]",
         "splits": "that have all pairs",
-        "slope": "how much larger the shift is for each 90 degrees between the regions, by a line "
-        "through all pairs, mean over splits",
-        "slope_sd": "its standard deviation over splits",
-        "slope_p": "its p, the split being the unit (Nadeau & Bengio 2003)",
-        "detectable": "slope that would have been found with 80% power",
+        "slope": "by how much the size of the mean shift changes for each 90 degrees between the "
+        "regions, by a line through all pairs",
+        "slope_low": "lower end of its 95% interval over splits, signs of the shifts as found",
+        "slope_high": "upper end",
     },
     "beside": {
         "quantity": "a column of the survey, or a count",
@@ -202,7 +206,8 @@ def same_in_words(same: Rows) -> list[str]:
     """Return what the table of the same galaxies says, one sentence each."""
     known = _known(same, "balanced_p")
     if not known:
-        return [f"Fewer than {FEWEST_SPLITS} splits: no p over splits can be given."]
+        why = f"fewer than {FEWEST_SPLITS} splits, or answers that never differ"
+        return [f"No p over splits can be given of single trainings: {why}."]
     shifted, apart = significant(same, "balanced_p"), significant(same, "rates_p")
     chance = (
         f"Each training against the region's own, fraction called spiral: {len(shifted)} of "
@@ -231,6 +236,15 @@ def same_in_words(same: Rows) -> list[str]:
         f"{shares['mcnemar']:.0%}."
     )
     return [chance, rates, single]
+
+
+def accuracy_in_words(accuracies: Sequence[float]) -> str:
+    """Return how well the networks tell the classes, whatever the sky."""
+    mean, low, high = np.mean(accuracies), min(accuracies), max(accuracies)
+    return (
+        f"Balanced accuracy of a network on a region: {100 * mean:.1f}% on average, "
+        f"{100 * low:.1f}% to {100 * high:.1f}%."
+    )
 
 
 def maps_in_words(between: Rows) -> list[str]:
@@ -274,10 +288,11 @@ METHOD = (
         "allows for splits that share galaxies."
     ),
     (
-        "The first test is the swap of two whole regions, one number a pair. Single trainings "
-        "against the region's own are second, what one network's map shows is third. In each "
-        "family of n tests one counts below .05/n, and powers are of that level; three families "
-        "together may alarm three times as often by chance."
+        "The first test is the swap of two whole regions: the shift, the false difference between "
+        "the regions (half of what the shift is in one more than in the other), and the rates. "
+        "Single trainings against the region's own are second, what one network's map shows is "
+        "third. In each family of n tests one counts below .05/n, and powers are of that level; "
+        "three families together may alarm three times as often by chance."
     ),
     (
         "The fraction called spiral does not see mistakes of both classes that compensate, so the "

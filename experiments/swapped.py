@@ -1,47 +1,89 @@
 """Two whole regions swapped: spirals of one and ellipticals of the other, and the reverse. Pure.
 
-The sky swap's first test: one number for a pair of regions, no largest of several, and of all that
-was trained on the pair the two networks that differ most.
+The sky swap's first test. Spirals and ellipticals of a/b and of b/a are of different skies in both
+networks, and both answer the same test galaxies of both regions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from experiments.product import Cell
-from experiments.swaps import LEVEL, Answered, Training, detectable, resampled_t, sd
+from experiments.swaps import (
+    LEVEL,
+    Answered,
+    Training,
+    detectable,
+    interval,
+    rates_apart,
+    resampled_t,
+    sd,
+)
 
 Pair = tuple[str, str]
+MEASURES = ("shift", "anisotropy", "rates")
 RIGHT_ANGLE = 90.0
+LEAST_SPREAD = 30.0  # deg, between the nearest and the farthest pair; less is no lever
 
 
-def shifts(answered: Sequence[Answered]) -> dict[Pair, dict[str, float]]:
-    """Return the shift of every pair of regions in every split that has both trainings.
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What a/b answers otherwise than b/a in one split, both classes weighted alike.
 
-    The fraction called spiral by the training a/b minus that by b/a, both classes weighted alike:
-    mean over the test galaxies of both regions.
+    Attributes
+    ----------
+    split : str
+    shift : float
+        Difference of the fraction called spiral, mean of both regions.
+    anisotropy : float
+        Half of what it is in the first region more than in the second: what a map of either
+        network shows and the sky has not.
+    tpr, tnr : float
+        Differences of the rates of right spirals and right ellipticals, mean of both regions.
     """
-    at = {(one.training, one.region, one.split): one.balanced for one in answered}
+
+    split: str
+    shift: float
+    anisotropy: float
+    tpr: float
+    tnr: float
+
+
+def swaps_of(answered: Sequence[Answered]) -> dict[Pair, list[Swap]]:
+    """Return the swap of every pair of regions in every split that has both trainings."""
+    at = {(one.training, one.region, one.split): one for one in answered}
     regions = list(dict.fromkeys(one.region for one in answered))
     splits = list(dict.fromkeys(one.split for one in answered))
-    found: dict[Pair, dict[str, float]] = {}
+    found: dict[Pair, list[Swap]] = {}
     for a, b in combinations(regions, 2):
         one, other = Training(a, b), Training(b, a)
-        values = {
-            s: float(np.mean([at[one, region, s] - at[other, region, s] for region in (a, b)]))
+        made = [
+            _swap([(at[one, region, s], at[other, region, s]) for region in (a, b)])
             for s in splits
             if all((t, r, s) in at for t in (one, other) for r in (a, b))
-        }
-        if values:
-            found[a, b] = values
+        ]
+        if made:
+            found[a, b] = made
     return found
 
 
+def _swap(pairs: Sequence[tuple[Answered, Answered]]) -> Swap:
+    first, second = (one.balanced - other.balanced for one, other in pairs)
+    tpr, tnr = (
+        float(np.mean([getattr(a.matrix, name) - getattr(b.matrix, name) for a, b in pairs]))
+        for name in ("tpr", "tnr")
+    )
+    return Swap(pairs[0][0].split, (first + second) / 2, (first - second) / 2, tpr, tnr)
+
+
 def full_swaps(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cell]]:
-    """Test `shifts` over splits, for every pair of regions, at Bonferroni's level of all pairs.
+    """Test every pair of regions over splits: shift, anisotropy and rates.
+
+    The level is Bonferroni's of all pairs and the three measures; ``rates_p`` is of both rates.
 
     Parameters
     ----------
@@ -49,30 +91,31 @@ def full_swaps(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cel
     ratio : float
         Test galaxies over training galaxies, for `experiments.swaps.resampled_t`.
     """
-    compared = {pair: list(of.values()) for pair, of in shifts(answered).items()}
-    level = LEVEL / max(len(compared), 1)
-    return [
-        {
-            "first": a,
-            "second": b,
-            "splits": len(values),
-            "shift": float(np.mean(values)),
-            "shift_sd": sd(values),
-            "shift_p": resampled_t(values, ratio),
-            "detectable": detectable(values, ratio, level),
-            "level": level,
-        }
-        for (a, b), values in compared.items()
-    ]
+    compared = swaps_of(answered)
+    level = LEVEL / max(len(MEASURES) * len(compared), 1)
+    found: list[dict[str, Cell]] = []
+    for (a, b), made in compared.items():
+        row: dict[str, Cell] = {"first": a, "second": b, "splits": len(made)}
+        for name in ("shift", "anisotropy"):
+            values = [float(getattr(one, name)) for one in made]
+            row |= {
+                name: float(np.mean(values)),
+                f"{name}_sd": sd(values),
+                f"{name}_p": resampled_t(values, ratio),
+                f"{name}_detectable": detectable(values, ratio, level),
+            }
+        rates = [[one.tpr for one in made], [one.tnr for one in made]]
+        found.append(row | rates_apart(rates, ratio, level) | {"level": level})
+    return found
 
 
 def by_angle(
     answered: Sequence[Answered], angles: Mapping[Pair, float], ratio: float
 ) -> dict[str, Cell] | None:
-    """Say whether far regions shift more than near ones (Dhar & Shamir 2022, section 4.1).
+    """Say how the size of the shift goes with the angle (Dhar & Shamir 2022, section 4.1).
 
-    In every split the size of the shift is fitted with a line in the angle between the regions;
-    with one near and one far pair that is their difference. The slopes are tested over splits.
+    A line through the pairs of regions, with the signs that their mean shifts have. The interval is
+    that of the slope over splits with these signs; it is no test, as a size is never negative.
 
     Parameters
     ----------
@@ -80,27 +123,31 @@ def by_angle(
     angles : mapping of pair of str to float
         Between the centres of two regions [deg].
     ratio : float
-        For `experiments.swaps.resampled_t`.
+        For `experiments.swaps.interval`.
 
     Returns
     -------
     dict or None
-        None with fewer than two angles. ``slope`` is by 90 degrees.
+        None where the angles differ by less than 30 degrees. ``slope`` is by 90 degrees.
     """
-    of = shifts(answered)
-    x = np.array([angles[pair] for pair in of]) / RIGHT_ANGLE
-    if len(x) < 2 or np.ptp(x) == 0:
+    of = {pair: {one.split: one.shift for one in made} for pair, made in swaps_of(answered).items()}
+    degrees = np.array([angles[pair] for pair in of])
+    if len(degrees) < 2 or np.ptp(degrees) < LEAST_SPREAD:
         return None
     whole = [s for s in next(iter(of.values())) if all(s in values for values in of.values())]
-    sizes = np.array([[abs(values[s]) for values in of.values()] for s in whole])
-    slopes = (sizes @ (x - x.mean()) / np.sum((x - x.mean()) ** 2)).tolist()
+    if not whole:
+        return None
+    shifts = np.array([[values[s] for values in of.values()] for s in whole])
+    sizes = shifts * np.sign(shifts.mean(axis=0))
+    x = (degrees - degrees.mean()) / RIGHT_ANGLE
+    slopes = (sizes @ x / np.sum(x**2)).tolist()
+    ends = interval(slopes, ratio) or (None, None)
     return {
         "pairs": len(x),
-        "nearest": float(RIGHT_ANGLE * x.min()),
-        "farthest": float(RIGHT_ANGLE * x.max()),
+        "nearest": float(degrees.min()),
+        "farthest": float(degrees.max()),
         "splits": len(slopes),
-        "slope": float(np.mean(slopes)) if slopes else None,
-        "slope_sd": sd(slopes),
-        "slope_p": resampled_t(slopes, ratio),
-        "detectable": detectable(slopes, ratio),
+        "slope": float(np.mean(slopes)),
+        "slope_low": ends[0],
+        "slope_high": ends[1],
     }

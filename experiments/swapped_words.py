@@ -4,35 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from experiments.product import Cell, p_beside, points, shown
-from experiments.swap_words import significant
+from experiments.product import Cell, p_beside, points
+from experiments.remedy_shifts import CHANCE
+from experiments.swapped import LEAST_SPREAD, MEASURES
 from experiments.swaps import FEWEST_SPLITS, LEVEL
 
-Rows = Sequence[Mapping[str, Cell]]
+Row = Mapping[str, Cell]
 
 
-def headline(swapped: Rows) -> str:
-    """Return the answer of the first test in one sentence; see `experiments.swapped`."""
+def headline(swapped: Sequence[Row], skill: float) -> str:
+    """Return the answer of the first test in one sentence; see `experiments.swapped`.
+
+    Parameters
+    ----------
+    swapped : sequence of mapping
+        From `experiments.swapped.full_swaps`.
+    skill : float
+        TPR + TNR - 1, mean over all networks and regions.
+    """
     if not swapped:
         return "No two regions were swapped: in no split both trainings are there."
-    known = [row for row in swapped if row["shift_p"] is not None]
-    most = max(swapped, key=lambda row: abs(float(row["shift"] or 0)))
+    learnt = ""
+    if skill <= CHANCE:
+        learnt = f"; TPR + TNR - 1 is {skill:.2f}: these networks have learnt next to nothing"
+    known = [row for row in swapped if any(row[f"{name}_p"] is not None for name in MEASURES)]
     if not known:
         return (
-            f"Fewer than {FEWEST_SPLITS} splits do not tell whether the training sky matters; the "
-            f"largest of {_swaps(len(swapped))}: {_pair(most)}."
+            "Nothing tells whether the training sky matters: fewer than "
+            f"{FEWEST_SPLITS} splits, or answers that never differ{learnt}."
         )
-    counted = f"below {float(known[0]['level'] or 0):.2g} counts"
-    found = significant(known, "shift_p")
+    counted = f"over splits, p below {float(known[0]['level'] or 0):.2g} counts"
+    found = [row for row in known if standing(row)]
     if not found:
+        most = max(known, key=lambda row: max(abs(float(row[n] or 0)) for n in MEASURES[:2]))
         return (
             f"None of {_swaps(len(known))} is beyond what splits and seeds do by chance; the "
-            f"largest: {_pair(most)}; {counted}."
+            f"largest, {_pair(most)}: {_measures(most, MEASURES)}; {counted}{learnt}."
         )
-    said = "; ".join(map(_pair, found))
-    return (
-        f"The training sky matters in {len(found)} of {_swaps(len(known))}: {said}; mean over "
-        f"splits, {counted}."
+    said = "; ".join(f"{_pair(row)}: {_measures(row, standing(row))}" for row in found)
+    matters = f"The training sky matters in {len(found)} of {_swaps(len(known))}"
+    return f"{matters}. {said}; {counted}{learnt}."
+
+
+def standing(row: Row) -> tuple[str, ...]:
+    """Return which measures of a pair are beyond chance at their level."""
+    level = float(row["level"] or 0)
+    return tuple(
+        name
+        for name in MEASURES
+        if row[f"{name}_p"] is not None and float(row[f"{name}_p"] or 0) < level
     )
 
 
@@ -40,16 +60,28 @@ def _swaps(n: int) -> str:
     return f"{n} swap{'s' if n > 1 else ''} of two regions"
 
 
-def _pair(row: Mapping[str, Cell]) -> str:
-    a, b, shift = row["first"], row["second"], float(row["shift"] or 0)
-    p = "" if row["shift_p"] is None else f" (p {p_beside(row['shift_p'], row['level'])})"
-    return (
-        f"spirals/ellipticals from {a}/{b} make {points(shift)} points "
-        f"{'more' if shift > 0 else 'fewer'} spirals of the same galaxies than from {b}/{a}{p}"
-    )
+def _pair(row: Row) -> str:
+    a, b = row["first"], row["second"]
+    return f"spirals/ellipticals from {a}/{b} against {b}/{a}"
 
 
-def pairs_in_words(swapped: Rows, angle: Mapping[str, Cell] | None) -> list[str]:
+def _measures(row: Row, names: Sequence[str], power: bool = False) -> str:
+    return ", ".join(_measure(row, name, power) for name in names)
+
+
+def _measure(row: Row, name: str, power: bool) -> str:
+    p = row[f"{name}_p"]
+    told = "no p" if p is None else f"p {p_beside(p, row['level'])}"
+    if power and (reach := row[f"{name}_detectable"]) is not None:
+        told += f", {points(reach)} would have been found"
+    if name == "rates":
+        tpr, tnr = (100 * float(row[f"{rate}_difference"] or 0) for rate in ("tpr", "tnr"))
+        return f"TPR {tpr:+.1f} and TNR {tnr:+.1f} points ({told})"
+    of = "spirals on the same galaxies" if name == "shift" else "false difference of both regions"
+    return f"{100 * float(row[name] or 0):+.1f} points of {of} ({told})"
+
+
+def pairs_in_words(swapped: Sequence[Row], angle: Row | None) -> list[str]:
     """Return what pairs of regions say: swapped, and near or far (Dhar & Shamir 2022, 4.1).
 
     Parameters
@@ -61,33 +93,34 @@ def pairs_in_words(swapped: Rows, angle: Mapping[str, Cell] | None) -> list[str]
     """
     if not swapped:
         return []
-    known = [row for row in swapped if row["shift_p"] is not None]
-    count = f"{len(significant(known, 'shift_p'))} of {len(known)} beyond chance" if known else ""
-    at = f" (Bonferroni's {LEVEL:g} of all pairs): " if known else ""
-    said = "; ".join(map(_with_power, swapped))
-    told = [f"Both classes of two regions swapped, both tested: {count}{at}{said}."]
+    level = float(swapped[0]["level"] or 0)
+    told = [
+        (
+            f"Two regions swapped, both tested: {sum(bool(standing(row)) for row in swapped)} of "
+            f"{len(swapped)} stand (p below {level:.2g}: Bonferroni's {LEVEL:g} of all pairs and "
+            "three measures; powers are of 80% at this level)."
+        )
+    ]
+    told += [
+        f"{row['first']}/{row['second']} against {row['second']}/{row['first']} "
+        f"({float(row['apart'] or 0):.0f} degrees apart): {_measures(row, MEASURES, power=True)}."
+        for row in swapped
+    ]
     if angle is None:
         told.append(
-            "Neighbouring against opposite regions: one angle cannot tell; three regions could."
+            "Neighbouring against opposite regions: no comparison, as it takes pairs whose angles "
+            f"differ by {LEAST_SPREAD:.0f} degrees."
         )
         return told
     between = f"{float(angle['nearest'] or 0):.0f} to {float(angle['farthest'] or 0):.0f} degrees"
-    slope, p = 100 * float(angle["slope"] or 0), angle["slope_p"]
-    tested = "no p with so few splits" if p is None else f"p {shown(p)}"
-    power = "" if p is None else f"; {points(angle['detectable'])} would have been found"
+    slope = 100 * float(angle["slope"] or 0)
+    reach = ""
+    if angle["slope_low"] is not None:
+        low, high = (100 * float(angle[f"slope_{end}"] or 0) for end in ("low", "high"))
+        reach = f" ({low:+.1f} to {high:+.1f})"
     told.append(
         f"Neighbouring against opposite regions ({angle['pairs']} pairs, {between} apart): the "
-        f"shift is {slope:+.1f} points larger for each 90 degrees ({tested}{power}). What else "
-        "these regions differ in is not separated from how far they are."
+        f"size of the shift changes by {slope:+.1f} points{reach} for each 90 degrees. This is no "
+        "test, and what else these regions differ in is not separated from how far they are."
     )
     return told
-
-
-def _with_power(row: Mapping[str, Cell]) -> str:
-    reach = row["detectable"]
-    power = f", {points(reach)} would have been found with 80% power" if reach else ""
-    p = "no p" if row["shift_p"] is None else f"p {p_beside(row['shift_p'], row['level'])}"
-    return (
-        f"{row['first']} and {row['second']} ({float(row['apart'] or 0):.0f} degrees apart) "
-        f"{100 * float(row['shift'] or 0):+.1f} points ({p}{power})"
-    )

@@ -10,27 +10,43 @@ from numpy.typing import NDArray
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
 
+FEWEST = 20  # test galaxies of a class
 SHOWN = 6  # values of a column, in a message
 
 
-def refuse_truth(survey: Survey, column: str, classes: Sequence[str]) -> None:
-    """Refuse a column of true classes that are not those of the labels.
+def refuse_truth(survey: Survey, column: str, classes: Sequence[str], share: float = 1.0) -> None:
+    """Refuse a column of true classes that are not those of the labels, or of too few galaxies.
 
     It may hold other classes besides, as of galaxies that are neither; those are not judged.
+
+    Parameters
+    ----------
+    survey : Survey
+    column : str
+    classes : sequence of str
+    share : float
+        Of the survey's galaxies, that are tested.
 
     Raises
     ------
     InputError
-        There is no such column, or it lacks one of the classes.
+        There is no such column, or of one of the classes fewer than 20 would be tested.
     """
     if column not in survey.column_names:
         raise InputError(f"{survey.url} has no column {column!r}, asked for as truth")
-    values = np.unique(survey.column(column).astype(str)).tolist()
-    if not set(classes) <= set(values):
-        some = ", ".join(values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
+    values, counts = np.unique(survey.column(column).astype(str), return_counts=True)
+    tested = {str(v): share * int(n) for v, n in zip(values, counts, strict=True)}
+    if not set(classes) <= set(tested):
+        some = ", ".join(list(tested)[:SHOWN]) + (", ..." if len(tested) > SHOWN else "")
         raise InputError(
             f"truth: column {column!r} of {survey.url} holds {some}; the classes of the labels are "
             f"{' and '.join(classes)}: name a column that holds these"
+        )
+    if min(tested[kind] for kind in classes) < FEWEST:
+        few = " and ".join(f"{tested[kind]:.0f} {kind}" for kind in classes)
+        raise InputError(
+            f"truth: column {column!r} of {survey.url} would judge {few} test galaxies; {FEWEST} "
+            "of each class are needed: leave truth out, or draw and test more"
         )
 
 

@@ -55,6 +55,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns = {
         "truth": names[disk.astype(int)],
         "label": names[seen.astype(int)],
+        "seldom": np.where(np.arange(rows) < 40, names[disk.astype(int)], "").astype(object),
         "kind": np.array(["early", "late"], dtype=object)[disk.astype(int)],
         "alpha": alpha,
         "hue": disk + random.normal(0, 0.3, rows),
@@ -90,6 +91,7 @@ def drawn(out: Path) -> Survey:
     ("change", "said"),
     [
         ({"truth": "alpha"}, "truth: column 'alpha' .* the classes of the labels are"),
+        ({"truth": "seldom"}, "would judge .* test galaxies; 20 of each class are needed"),
         ({"corrected": "kind"}, "corrected: column 'kind' has early, late"),
     ],
 )

@@ -67,6 +67,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth = np.where(random.random(rows) < 0.1, "irregular", labels).astype(object)
     kind = np.where(spiral, "S", "E").astype(object)
     columns = {"label": labels, "human": human, "truth": truth, "kind": kind}
+    columns["known"] = np.where(ra < 90, labels, "").astype(object)
     table = SurveyTable(np.arange(rows), ra, dec, columns)
     write_survey(to, table, images, SurveyInfo(name="swap"))
     return to
@@ -119,6 +120,7 @@ def test_networks_of_biased_labels_are_judged_by_the_truth(survey, tmp_path):
     ("change", "said"),
     [
         ({"truth": "kind"}, "truth: column 'kind' .* holds E, S; the classes"),
+        ({"truth": "known"}, "region b has 0 test galaxies labelled"),
         ({"truth": "nothing"}, "no column 'nothing', asked for as truth"),
         ({"spiral": "S"}, "column 'label' has elliptical and spiral; name them with"),
         ({"train": {**VALUES["train"], "label": "truth"}}, "has 3 classes"),

@@ -48,3 +48,13 @@ def test_reasons_are_given_where_only_grey_levels_tell():
     assert "mean of corner patches 6.2500 and 5.7500 (p = 1e−11)" in said[0]
     assert said[1].startswith("Possible reasons")
     assert blank_words.reasons(rows("none"), levels(), NAMES, follow=False) == []
+
+
+def test_grey_levels_of_other_galaxies_sky_are_of_its_part():
+    told = rows("corner")
+    said = blank_words.reasons(told, levels(elsewhere=1e-8), NAMES, follow=False)
+    assert "mean of patches beside other galaxies" in said[0]
+    assert "has other grey levels by class: so something of that part" in said[-1]
+    assert not any("not with its part" in one for one in said)
+    said = blank_words.reasons(told, levels(), NAMES, follow=False)
+    assert "not with its part of the sky" in said[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -12,6 +13,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from catalogs.audit.comparison.chance import against_chance
 from catalogs.errors import InputError
+from experiments import sky_probe
 from experiments.chance import (
     Permuted,
     balanced_accuracy,
@@ -20,6 +22,7 @@ from experiments.chance import (
     permuted_blocks,
 )
 from experiments.patches import Geometry
+from experiments.pictures import Answered as Told
 
 
 def test_a_confusion_matrix_against_chance():
@@ -144,3 +147,24 @@ def test_patches_anywhere_are_smaller_where_they_must_be():
     assert (small.patch, small.repeated) == (9, 2)  # 18 px for a network of at least 16
     with pytest.raises(InputError, match=r"no patch of 8 px fits beside .* ask for corners"):
         Geometry(48, 16, 16.7).of_place("random")
+
+
+def test_probes_that_learnt_nothing_have_no_power_on_the_page():
+    random = np.random.default_rng(5)
+    folds = np.repeat([0, 1], 150)
+    targets = random.integers(0, 3, 300)
+    blocks = np.arange(300) // 5 * 3 + targets
+    alike = Told(np.arange(300), folds, targets, np.ones(300, np.int64), blocks)
+    spread = replace(alike, answers=random.permutation(targets))
+    for found, said in (
+        ({"network": alike, "features": alike}, "The probes learnt nothing: they cannot say"),
+        (
+            {"network": alike, "features": spread},
+            "is from; a network on the cutouts learnt nothing",
+        ),
+        ({"network": spread, "features": spread}, "Nothing shows that a cutout tells"),
+    ):
+        page = sky_probe.product(found, ("a", "b", "c"), 900)
+        assert said in page.headline
+        rows = {row["probe"]: row for row in page.facts["probes"]}
+        assert (rows["network"]["detectable"] is None) == (found["network"] is alike)

@@ -154,13 +154,13 @@ def test_probes_that_learnt_nothing_have_no_power_on_the_page():
     folds = np.repeat([0, 1], 150)
     targets = random.integers(0, 3, 300)
     blocks = np.arange(300) // 5 * 3 + targets
-    alike = Told(np.arange(300), folds, targets, np.ones(300, np.int64), blocks)
+    alike = Told(np.arange(300), blocks, targets, np.ones(300, np.int64), folds)
     spread = replace(alike, answers=random.permutation(targets))
     for found, said in (
         ({"network": alike, "features": alike}, "The probes learnt nothing: they cannot say"),
         (
             {"network": alike, "features": spread},
-            "is from; a network on the cutouts learnt nothing",
+            "; a network on the cutouts learnt nothing",
         ),
         ({"network": spread, "features": spread}, "Nothing shows that a cutout tells"),
     ):

@@ -119,7 +119,9 @@ def points(share: Cell) -> str:
 
 
 def p_beside(p: Cell, level: Cell) -> str:
-    """Return a p with so many digits that it stays on its side of a level."""
+    """Return a p with so many digits that it stays on its side of a level; a dash for none."""
+    if p is None:
+        return "–"
     value, bound = float(p or 0), float(level or 0)
     texts = [f"{value:.{digits}g}" for digits in range(2, 17)]
     return next((text for text in texts if (float(text) < bound) == (value < bound)), texts[-1])

@@ -223,8 +223,8 @@ def same_in_words(same: Rows) -> list[str]:
     if alone:
         named = ", ".join(f"{row['training']} on {row['region']}" for row in alone[:4])
         rates += (
-            f" In {len(alone)} of them the fraction itself is not shifted ({named}): mistakes of "
-            "both classes compensate."
+            f" In {len(alone)} of them the fraction alone does not show it ({named}), as where "
+            "mistakes of both classes compensate."
         )
     shares = {
         name: np.mean([float(row[f"{name}_share"] or 0) for row in known])

@@ -125,6 +125,8 @@ def tested(survey: Survey, labels: Labels, runs: Mapping[str, Path], settings: S
     rows = np.array(sorted(common), np.int64)
     if settings.truth:  # others are neither class
         rows = rows[np.isin(survey.column(settings.truth)[rows].astype(str), labels.names)]
+    if len(rows) == 0:
+        raise InputError(f"no test galaxy has a known {settings.truth or 'answer'}; draw more")
     answers = {name: np.array([p[r] for r in rows.tolist()]) for name, p in said.items()}
     answers[LABELS] = (survey.column(settings.train.label)[rows].astype(str) == disk) * 1.0
     if CORRECTED in runs:
@@ -223,8 +225,9 @@ def check(survey: Survey, settings: Settings) -> None:
             f"{settings.train.label!r} has {', '.join(names)}"
         )
     if settings.truth is not None:
-        drawn = min(1.0, settings.galaxies / survey.rows)
-        refuse_truth(survey, settings.truth, names, drawn * settings.train.split.test)
+        rows = read_labels(survey, settings.relabel.labels).rows
+        drawn = min(1.0, settings.galaxies / len(rows))
+        refuse_truth(survey, settings.truth, names, rows, drawn * settings.train.split.test)
     if settings.corrected is not None:
         other = read_labels(survey, replace(settings.train, label=settings.corrected)).names
         if set(other) != set(names):

@@ -143,22 +143,37 @@ COLUMNS: dict[str, dict[str, str]] = {
         "shift_sd": "its standard deviation over splits",
         "shift_p": "its p, the split being the unit (Nadeau & Bengio 2003)",
         "shift_detectable": "shift that would have been found with 80% power, at that level",
-        "anisotropy": "half of what this is in the first region more than in the second: what a "
-        "map of either network shows and the sky has not",
+        "anisotropy": "half of what this is in the first region more than in the second: half of "
+        "what the maps of both networks differ by",
         "anisotropy_sd": "its standard deviation over splits",
         "anisotropy_p": "its p, likewise",
         "anisotropy_detectable": "anisotropy that would have been found",
-        **_OVER_SPLITS,
+        **{
+            column: told
+            for where in ("first", "second")
+            for name, kind in (("tpr", "spirals"), ("tnr", "ellipticals"))
+            for column, told in (
+                (
+                    f"{name}_{where}_difference",
+                    f"rate of right {kind} in the {where} region less the swapped training's",
+                ),
+                (f"{name}_{where}_p", "its p, likewise"),
+            )
+        },
+        "rates_p": "p of these four together: four times the smallest",
+        "rates_detectable": "difference of any of them that would have been found",
+        "skill": "TPR + TNR - 1, mean over both trainings and regions",
+        "level": "below which a p counts: Bonferroni's, of all pairs and three measures",
     },
     "angle": {
         "pairs": "of regions",
         "nearest": "angle between the centres of the nearest two [deg]",
         "farthest": "of the farthest two [deg]",
         "splits": "that have all pairs",
-        "slope": "by how much the size of the mean shift changes for each 90 degrees between the "
-        "regions, by a line through all pairs",
-        "slope_low": "lower end of its 95% interval over splits, signs of the shifts as found",
-        "slope_high": "upper end",
+        "change": "by how much the size of the mean shift rises from the nearest to the farthest "
+        "pair, by a line through all",
+        "change_low": "lower end of its 95% interval over splits, signs of the shifts as found",
+        "change_high": "upper end",
     },
     "beside": {
         "quantity": "a column of the survey, or a count",
@@ -288,11 +303,12 @@ METHOD = (
         "allows for splits that share galaxies."
     ),
     (
-        "The first test is the swap of two whole regions: the shift, the false difference between "
-        "the regions (half of what the shift is in one more than in the other), and the rates. "
+        "The first test is the swap of two whole regions: the shift; half of what it is in one "
+        "region more than in the other, by which the maps of both networks differ from their mean; "
+        "and the rates in each region. "
         "Single trainings against the region's own are second, what one network's map shows is "
         "third. In each family of n tests one counts below .05/n, and powers are of that level; "
-        "three families together may alarm three times as often by chance."
+        "three families, and the audit, may alarm four times as often by chance."
     ),
     (
         "The fraction called spiral does not see mistakes of both classes that compensate, so the "

@@ -18,15 +18,15 @@ from experiments.swaps import (
     Answered,
     Training,
     detectable,
+    either,
     interval,
-    rates_apart,
     resampled_t,
     sd,
 )
 
 Pair = tuple[str, str]
 MEASURES = ("shift", "anisotropy", "rates")
-RIGHT_ANGLE = 90.0
+RATES = ("tpr_first", "tnr_first", "tpr_second", "tnr_second")
 LEAST_SPREAD = 30.0  # deg, between the nearest and the farthest pair; less is no lever
 
 
@@ -40,17 +40,20 @@ class Swap:
     shift : float
         Difference of the fraction called spiral, mean of both regions.
     anisotropy : float
-        Half of what it is in the first region more than in the second: what a map of either
-        network shows and the sky has not.
-    tpr, tnr : float
-        Differences of the rates of right spirals and right ellipticals, mean of both regions.
+        Half of what it is in the first region more than in the second: half of what the maps of
+        both networks differ by between these regions. The sky is the same in both maps.
+    rates : tuple of 4 float
+        Differences of the rates of right spirals and right ellipticals in the first region, then
+        in the second; between them no mistake cancels.
+    skill : float
+        TPR + TNR - 1, mean over both networks and regions.
     """
 
     split: str
     shift: float
     anisotropy: float
-    tpr: float
-    tnr: float
+    rates: tuple[float, ...]
+    skill: float
 
 
 def swaps_of(answered: Sequence[Answered]) -> dict[Pair, list[Swap]]:
@@ -73,17 +76,21 @@ def swaps_of(answered: Sequence[Answered]) -> dict[Pair, list[Swap]]:
 
 def _swap(pairs: Sequence[tuple[Answered, Answered]]) -> Swap:
     first, second = (one.balanced - other.balanced for one, other in pairs)
-    tpr, tnr = (
-        float(np.mean([getattr(a.matrix, name) - getattr(b.matrix, name) for a, b in pairs]))
+    rates = tuple(
+        getattr(one.matrix, name) - getattr(other.matrix, name)
+        for one, other in pairs
         for name in ("tpr", "tnr")
     )
-    return Swap(pairs[0][0].split, (first + second) / 2, (first - second) / 2, tpr, tnr)
+    skills = [one.matrix.tpr + one.matrix.tnr - 1 for pair in pairs for one in pair]
+    split, skill = pairs[0][0].split, float(np.mean(skills))
+    return Swap(split, (first + second) / 2, (first - second) / 2, rates, skill)
 
 
 def full_swaps(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cell]]:
     """Test every pair of regions over splits: shift, anisotropy and rates.
 
-    The level is Bonferroni's of all pairs and the three measures; ``rates_p`` is of both rates.
+    The level is Bonferroni's of all pairs and the three measures; ``rates_p`` is that of the four
+    rates together.
 
     Parameters
     ----------
@@ -104,9 +111,21 @@ def full_swaps(answered: Sequence[Answered], ratio: float) -> list[dict[str, Cel
                 f"{name}_p": resampled_t(values, ratio),
                 f"{name}_detectable": detectable(values, ratio, level),
             }
-        rates = [[one.tpr for one in made], [one.tnr for one in made]]
-        found.append(row | rates_apart(rates, ratio, level) | {"level": level})
+        skill = float(np.mean([one.skill for one in made]))
+        found.append(row | _rates(made, ratio, level) | {"skill": skill, "level": level})
     return found
+
+
+def _rates(made: Sequence[Swap], ratio: float, level: float) -> dict[str, Cell]:
+    found: dict[str, Cell] = {}
+    ps, reach = [], []
+    for k, name in enumerate(RATES):
+        values = [one.rates[k] for one in made]
+        ps.append(resampled_t(values, ratio))
+        reach.append(detectable(values, ratio, level / len(RATES)))
+        found |= {f"{name}_difference": float(np.mean(values)), f"{name}_p": ps[-1]}
+    known = [one for one in reach if one is not None]
+    return found | {"rates_p": either(*ps), "rates_detectable": max(known) if known else None}
 
 
 def by_angle(
@@ -115,7 +134,7 @@ def by_angle(
     """Say how the size of the shift goes with the angle (Dhar & Shamir 2022, section 4.1).
 
     A line through the pairs of regions, with the signs that their mean shifts have. The interval is
-    that of the slope over splits with these signs; it is no test, as a size is never negative.
+    that of the line over splits with these signs; it is no test, as a size is never negative.
 
     Parameters
     ----------
@@ -128,7 +147,8 @@ def by_angle(
     Returns
     -------
     dict or None
-        None where the angles differ by less than 30 degrees. ``slope`` is by 90 degrees.
+        None where the angles differ by less than 30 degrees. ``change`` is by how much the line
+        rises from the nearest to the farthest pair.
     """
     of = {pair: {one.split: one.shift for one in made} for pair, made in swaps_of(answered).items()}
     degrees = np.array([angles[pair] for pair in of])
@@ -139,7 +159,7 @@ def by_angle(
         return None
     shifts = np.array([[values[s] for values in of.values()] for s in whole])
     sizes = shifts * np.sign(shifts.mean(axis=0))
-    x = (degrees - degrees.mean()) / RIGHT_ANGLE
+    x = (degrees - degrees.mean()) / np.ptp(degrees)
     slopes = (sizes @ x / np.sum(x**2)).tolist()
     ends = interval(slopes, ratio) or (None, None)
     return {
@@ -147,7 +167,7 @@ def by_angle(
         "nearest": float(degrees.min()),
         "farthest": float(degrees.max()),
         "splits": len(slopes),
-        "slope": float(np.mean(slopes)),
-        "slope_low": ends[0],
-        "slope_high": ends[1],
+        "change": float(np.mean(slopes)),
+        "change_low": ends[0],
+        "change_high": ends[1],
     }

@@ -6,44 +6,53 @@ from collections.abc import Mapping, Sequence
 
 from experiments.product import Cell, p_beside, points
 from experiments.remedy_shifts import CHANCE
-from experiments.swapped import LEAST_SPREAD, MEASURES
+from experiments.swapped import LEAST_SPREAD, MEASURES, RATES
 from experiments.swaps import FEWEST_SPLITS, LEVEL
 
 Row = Mapping[str, Cell]
 
 
-def headline(swapped: Sequence[Row], skill: float) -> str:
-    """Return the answer of the first test in one sentence; see `experiments.swapped`.
-
-    Parameters
-    ----------
-    swapped : sequence of mapping
-        From `experiments.swapped.full_swaps`.
-    skill : float
-        TPR + TNR - 1, mean over all networks and regions.
-    """
+def headline(swapped: Sequence[Row]) -> str:
+    """Return the answer of the first test in a few words; see `experiments.swapped.full_swaps`."""
     if not swapped:
         return "No two regions were swapped: in no split both trainings are there."
-    learnt = ""
-    if skill <= CHANCE:
-        learnt = f"; TPR + TNR - 1 is {skill:.2f}: these networks have learnt next to nothing"
-    known = [row for row in swapped if any(row[f"{name}_p"] is not None for name in MEASURES)]
+    known = [row for row in swapped if _tested(row)]
     if not known:
-        return (
-            "Nothing tells whether the training sky matters: fewer than "
-            f"{FEWEST_SPLITS} splits, or answers that never differ{learnt}."
-        )
-    counted = f"over splits, p below {float(known[0]['level'] or 0):.2g} counts"
+        return f"Nothing tells whether the training sky matters: {_untested(swapped[0])}."
     found = [row for row in known if standing(row)]
+    most = max(found or known, key=lambda row: max(abs(float(row[n] or 0)) for n in MEASURES[:2]))
+    level = f"p below {float(most['level'] or 0):.2g} counts"
+    swaps = f"{len(known)} swap{'s' if len(known) > 1 else ''} of two regions"
     if not found:
-        most = max(known, key=lambda row: max(abs(float(row[n] or 0)) for n in MEASURES[:2]))
         return (
-            f"None of {_swaps(len(known))} is beyond what splits and seeds do by chance; the "
-            f"largest, {_pair(most)}: {_measures(most, MEASURES)}; {counted}{learnt}."
+            f"None of {swaps} is beyond what splits and seeds do by chance. The largest: "
+            f"{_pair(most)} {_measures(most, MEASURES)}; {level}.{_little(most)}"
         )
-    said = "; ".join(f"{_pair(row)}: {_measures(row, standing(row))}" for row in found)
-    matters = f"The training sky matters in {len(found)} of {_swaps(len(known))}"
-    return f"{matters}. {said}; {counted}{learnt}."
+    names = ", ".join(f"{row['first']} and {row['second']}" for row in found)
+    return (
+        f"The training sky matters: {len(found)} of {swaps} stand{'s' * (len(found) == 1)} "
+        f"({names}). The largest: {_pair(most)} {_measures(most, standing(most))}; {level}."
+        f"{_little(most)}"
+    )
+
+
+def _tested(row: Row) -> bool:
+    return any(row[f"{name}_p"] is not None for name in MEASURES)
+
+
+def _untested(row: Row) -> str:
+    if int(row["splits"] or 0) < FEWEST_SPLITS:
+        return f"fewer than {FEWEST_SPLITS} splits"
+    return "both networks answer alike in every split"
+
+
+def _little(row: Row) -> str:
+    skill = float(row["skill"] or 0)
+    if skill > CHANCE:
+        return ""
+    return (
+        f" These networks tell the classes hardly better than chance (TPR + TNR - 1: {skill:.2f})."
+    )
 
 
 def standing(row: Row) -> tuple[str, ...]:
@@ -56,13 +65,9 @@ def standing(row: Row) -> tuple[str, ...]:
     )
 
 
-def _swaps(n: int) -> str:
-    return f"{n} swap{'s' if n > 1 else ''} of two regions"
-
-
 def _pair(row: Row) -> str:
     a, b = row["first"], row["second"]
-    return f"spirals/ellipticals from {a}/{b} against {b}/{a}"
+    return f"spirals/ellipticals from {a}/{b} instead of {b}/{a} make"
 
 
 def _measures(row: Row, names: Sequence[str], power: bool = False) -> str:
@@ -75,10 +80,13 @@ def _measure(row: Row, name: str, power: bool) -> str:
     if power and (reach := row[f"{name}_detectable"]) is not None:
         told += f", {points(reach)} would have been found"
     if name == "rates":
-        tpr, tnr = (100 * float(row[f"{rate}_difference"] or 0) for rate in ("tpr", "tnr"))
-        return f"TPR {tpr:+.1f} and TNR {tnr:+.1f} points ({told})"
-    of = "spirals on the same galaxies" if name == "shift" else "false difference of both regions"
-    return f"{100 * float(row[name] or 0):+.1f} points of {of} ({told})"
+        tpr, tnr, tpr2, tnr2 = (f"{100 * float(row[f'{r}_difference'] or 0):+.1f}" for r in RATES)
+        where = f"in {row['first']} and {tpr2} and {tnr2} in {row['second']}"
+        return f"TPR and TNR {tpr} and {tnr} {where} ({told})"
+    value = f"{100 * float(row[name] or 0):+.1f} points"
+    if name == "shift":
+        return f"{value} of spirals on the same galaxies ({told})"
+    return f"{value} of the map's difference {row['first']} minus {row['second']} ({told})"
 
 
 def pairs_in_words(swapped: Sequence[Row], angle: Row | None) -> list[str]:
@@ -94,16 +102,21 @@ def pairs_in_words(swapped: Sequence[Row], angle: Row | None) -> list[str]:
     if not swapped:
         return []
     level = float(swapped[0]["level"] or 0)
+    known = [row for row in swapped if _tested(row)]
+    stand = sum(bool(standing(row)) for row in known)
     told = [
         (
-            f"Two regions swapped, both tested: {sum(bool(standing(row)) for row in swapped)} of "
-            f"{len(swapped)} stand (p below {level:.2g}: Bonferroni's {LEVEL:g} of all pairs and "
-            "three measures; powers are of 80% at this level)."
+            f"Two regions swapped, both tested: {stand} of {len(known)} stand (p below "
+            f"{level:.2g}: Bonferroni's {LEVEL:g} of all pairs and three measures; powers are of "
+            "80% at this level)."
         )
+        if known
+        else f"Two regions swapped: nothing was tested, {_untested(swapped[0])}."
     ]
     told += [
-        f"{row['first']}/{row['second']} against {row['second']}/{row['first']} "
-        f"({float(row['apart'] or 0):.0f} degrees apart): {_measures(row, MEASURES, power=True)}."
+        f"{row['first']}/{row['second']} instead of {row['second']}/{row['first']} "
+        f"({float(row['apart'] or 0):.0f} degrees apart): "
+        f"{_measures(row, MEASURES, power=float(row['skill'] or 0) > CHANCE)}.{_little(row)}"
         for row in swapped
     ]
     if angle is None:
@@ -113,14 +126,16 @@ def pairs_in_words(swapped: Sequence[Row], angle: Row | None) -> list[str]:
         )
         return told
     between = f"{float(angle['nearest'] or 0):.0f} to {float(angle['farthest'] or 0):.0f} degrees"
-    slope = 100 * float(angle["slope"] or 0)
+    change = 100 * float(angle["change"] or 0)
     reach = ""
-    if angle["slope_low"] is not None:
-        low, high = (100 * float(angle[f"slope_{end}"] or 0) for end in ("low", "high"))
+    if angle["change_low"] is not None:
+        low, high = (100 * float(angle[f"change_{end}"] or 0) for end in ("low", "high"))
         reach = f" ({low:+.1f} to {high:+.1f})"
     told.append(
-        f"Neighbouring against opposite regions ({angle['pairs']} pairs, {between} apart): the "
-        f"size of the shift changes by {slope:+.1f} points{reach} for each 90 degrees. This is no "
-        "test, and what else these regions differ in is not separated from how far they are."
+        f"Neighbouring against opposite regions ({angle['pairs']} pairs, {between} apart): from "
+        f"the nearest to the farthest the size of the shift changes by {change:+.1f} points"
+        f"{reach}. "
+        "This is no test, and what else these regions differ in is not separated from how far "
+        "they are."
     )
     return told

@@ -14,7 +14,13 @@ FEWEST = 20  # test galaxies of a class
 SHOWN = 6  # values of a column, in a message
 
 
-def refuse_truth(survey: Survey, column: str, classes: Sequence[str], share: float = 1.0) -> None:
+def refuse_truth(
+    survey: Survey,
+    column: str,
+    classes: Sequence[str],
+    rows: NDArray[np.int64] | None = None,
+    share: float = 1.0,
+) -> None:
     """Refuse a column of true classes that are not those of the labels, or of too few galaxies.
 
     It may hold other classes besides, as of galaxies that are neither; those are not judged.
@@ -24,8 +30,10 @@ def refuse_truth(survey: Survey, column: str, classes: Sequence[str], share: flo
     survey : Survey
     column : str
     classes : sequence of str
+    rows : ndarray of int64, optional
+        Of the survey, that may be tested; by default all.
     share : float
-        Of the survey's galaxies, that are tested.
+        Of these, that are tested.
 
     Raises
     ------
@@ -34,7 +42,8 @@ def refuse_truth(survey: Survey, column: str, classes: Sequence[str], share: flo
     """
     if column not in survey.column_names:
         raise InputError(f"{survey.url} has no column {column!r}, asked for as truth")
-    values, counts = np.unique(survey.column(column).astype(str), return_counts=True)
+    held = survey.column(column).astype(str)
+    values, counts = np.unique(held if rows is None else held[rows], return_counts=True)
     tested = {str(v): share * int(n) for v, n in zip(values, counts, strict=True)}
     if not set(classes) <= set(tested):
         some = ", ".join(list(tested)[:SHOWN]) + (", ..." if len(tested) > SHOWN else "")

@@ -333,16 +333,21 @@ def test_the_power_told_is_that_of_the_tests_counted():
         )
     )
     assert (swap["anisotropy"], swap["anisotropy_p"]) == pytest.approx(half)
-    for rate in ("tpr", "tnr"):
-        expected = over(
-            lambda k, rate=rate: np.mean(
-                [
+    ps = []
+    for where, r in (("first", "1"), ("second", "2")):
+        for rate in ("tpr", "tnr"):
+            expected = over(
+                lambda k, rate=rate, r=r: (
                     getattr(by["1/2", r, k].matrix, rate) - getattr(by["2/1", r, k].matrix, rate)
-                    for r in "12"
-                ]
+                )
             )
-        )
-        assert (swap[f"{rate}_difference"], swap[f"{rate}_p"]) == pytest.approx(expected)
+            name = f"{rate}_{where}"
+            assert (swap[f"{name}_difference"], swap[f"{name}_p"]) == pytest.approx(expected)
+            ps.append(expected[1])
+    assert swap["rates_p"] == pytest.approx(min(1, 4 * min(p for p in ps if p is not None)))
+    of_pair = [one for key, one in by.items() if key[0] in ("1/2", "2/1")]
+    skill = np.mean([one.matrix.tpr + one.matrix.tnr - 1 for one in of_pair])
+    assert swap["skill"] == pytest.approx(skill)
     assert swapped.by_angle(found, {("1", "2"): 90.0}, 0.25) is None
     whole = {(row["training"], row["region"]): row for row in swaps.summed(found)}
     ee = sum(one.matrix.ee for one in found if (str(one.training), one.region) == ("2/1", "2"))
@@ -397,17 +402,18 @@ def test_a_bias_of_one_region_is_in_its_swaps_and_no_other():
     assert [(row["first"], row["second"]) for row in rows] == list(ANGLES)
     assert all(row["level"] == pytest.approx(0.05 / 9) for row in rows)  # three measures each
     assert [bool(swapped_words.standing(row)) for row in rows] == [True, True, False]
-    said = swapped_words.headline(rows, 0.7)
-    assert said.startswith("The training sky matters in 2 of 3 swaps of two regions. spirals/ell")
-    assert "from 1/2 against 2/1: " in said
-    assert "from 2/3" not in said
+    said = swapped_words.headline(rows)
+    assert said.startswith(
+        "The training sky matters: 2 of 3 swaps of two regions stand (1 and 2, 1 and 3). The "
+        "largest: spirals/ellipticals from 1/"
+    )
     told = swapped_words.pairs_in_words([row | {"apart": 9.0} for row in rows], None)
     assert "2 of 3 stand" in told[0]
-    assert "1/2 against 2/1 (9 degrees apart): -" in told[1]
-    none = swapped_words.headline(rows[2:], 0.7)
+    assert "1/2 instead of 2/1 (9 degrees apart): -" in told[1]
+    none = swapped_words.headline(rows[2:])
     assert none.startswith("None of 1 swap of two regions is beyond")
     few = swapped.full_swaps(three_regions(np.random.default_rng(4), 2), 0)
-    assert "fewer than 3 splits" in swapped_words.headline(few, 0.7)
+    assert "fewer than 3 splits" in swapped_words.headline(few)
 
 
 def pair_of(moved: dict[str, tuple[int, int]], noise: int) -> list[Answered]:
@@ -430,20 +436,29 @@ def pair_of(moved: dict[str, tuple[int, int]], noise: int) -> list[Answered]:
         ({"1": (20, 20), "2": (20, 20)}, "shift"),
         ({"1": (30, 30), "2": (-30, -30)}, "anisotropy"),  # opposite in both regions
         ({"1": (-20, 20), "2": (-20, 20)}, "rates"),  # mistakes of both classes compensate
+        ({"1": (-20, 20), "2": (20, -20)}, "rates"),  # one is better in 1, the other one in 2
     ],
 )
 def test_what_cancels_in_the_mean_shift_is_tested_too(moved, stands):
     (row,) = swapped.full_swaps(pair_of(moved, 4), 0.25)
     assert stands in swapped_words.standing(row)
     assert ("shift" in swapped_words.standing(row)) == (stands == "shift")
-    assert swapped_words.headline([row], 0.6).startswith("The training sky matters in 1 of 1 swap")
+    assert swapped_words.headline([row]).startswith(
+        "The training sky matters: 1 of 1 swap of two regions stands"
+    )
 
 
 def test_networks_that_learnt_nothing_are_said_to():
     (row,) = swapped.full_swaps(pair_of({"1": (0, 0), "2": (0, 0)}, 4), 0.25)
-    assert "have learnt next to nothing" in swapped_words.headline([row], 0.01)
+    assert "hardly better than chance" not in swapped_words.headline([row])
+    nothing = row | {"skill": 0.01}
+    assert "hardly better than chance" in swapped_words.headline([nothing])
+    told = swapped_words.pairs_in_words([nothing | {"apart": 9.0}], None)
+    assert "would have been found" not in told[1]
     (row,) = swapped.full_swaps(pair_of({"1": (0, 0), "2": (0, 0)}, 0), 0.25)
-    assert "or answers that never differ" in swapped_words.headline([row], 0.6)
+    assert "both networks answer alike" in swapped_words.headline([row])
+    told = swapped_words.pairs_in_words([row | {"apart": 9.0}], None)
+    assert "nothing was tested" in told[0]
 
 
 def test_far_regions_against_near_ones_is_a_line_through_the_pairs():
@@ -451,11 +466,11 @@ def test_far_regions_against_near_ones_is_a_line_through_the_pairs():
     rows = swapped.full_swaps(found, 0.25)
     angle = swapped.by_angle(found, ANGLES, 0.25)
     sizes = [abs(row["shift"]) for row in rows]
-    line = 90 * np.polyfit(list(ANGLES.values()), sizes, 1)[0]
-    assert angle["slope"] == pytest.approx(line)
+    line = 140 * np.polyfit(list(ANGLES.values()), sizes, 1)[0]
+    assert angle["change"] == pytest.approx(line)
     of = swapped.swaps_of(found)
     slopes = [
-        90
+        140
         * np.polyfit(
             list(ANGLES.values()),
             [of[pair][k].shift * np.sign(rows[i]["shift"]) for i, pair in enumerate(ANGLES)],
@@ -463,7 +478,9 @@ def test_far_regions_against_near_ones_is_a_line_through_the_pairs():
         )[0]
         for k in range(6)
     ]
-    assert (angle["slope_low"], angle["slope_high"]) == pytest.approx(swaps.interval(slopes, 0.25))
+    assert (angle["change_low"], angle["change_high"]) == pytest.approx(
+        swaps.interval(slopes, 0.25)
+    )
     assert (angle["pairs"], angle["nearest"], angle["farthest"]) == (3, 20, pytest.approx(160))
     told = swapped_words.pairs_in_words([row | {"apart": 9.0} for row in rows], angle)
     assert f"changes by {100 * line:+.1f} points" in told[-1]

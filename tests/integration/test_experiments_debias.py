@@ -21,6 +21,7 @@ from catalogs.errors import InputError
 from experiments import debias, debias_sums, lab
 from experiments import debias_words as words
 from experiments.relabel import DEBIASED
+from experiments.truth import refuse_truth
 from training.records import read_holdout
 
 THETA = 9.0
@@ -55,7 +56,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns = {
         "truth": names[disk.astype(int)],
         "label": names[seen.astype(int)],
-        "seldom": np.where(np.arange(rows) < 40, names[disk.astype(int)], "").astype(object),
+        "seldom": np.where(np.arange(rows) < 70, names[disk.astype(int)], "").astype(object),
         "kind": np.array(["early", "late"], dtype=object)[disk.astype(int)],
         "alpha": alpha,
         "hue": disk + random.normal(0, 0.3, rows),
@@ -98,6 +99,17 @@ def drawn(out: Path) -> Survey:
 def test_columns_of_other_classes_are_refused(survey, change, said):
     with pytest.raises(InputError, match=said):
         debias.check(Survey.open(survey), parse(debias.Settings, {**VALUES, **change}, "settings"))
+
+
+def test_truth_is_counted_among_the_galaxies_that_may_be_tested(survey):
+    store, names = Survey.open(survey), ("elliptical", "spiral")
+    told = store.column("seldom").astype(str) != ""
+    known, unknown = np.flatnonzero(told), np.flatnonzero(~told)
+    refuse_truth(store, "seldom", names, known, 1.0)
+    with pytest.raises(InputError, match=r"would judge .* test galaxies"):
+        refuse_truth(store, "seldom", names, known, 0.2)
+    with pytest.raises(InputError, match="the classes of the labels are"):
+        refuse_truth(store, "seldom", names, unknown, 1.0)
 
 
 def test_theta_is_found_and_debiased_labels_are_nearer_to_the_truth(out):

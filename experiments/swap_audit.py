@@ -149,6 +149,8 @@ def in_words(document: dict[str, Any], settings: Settings, rows: int) -> list[st
         told.append(
             f"On {swap['objects']:,} of them the fraction called spiral by {first} minus that by "
             f"{second} is {100 * swap['difference']:+.1f} points; by dealing the networks anew to "
-            f"both trainings: {tests or 'no p of so few networks'}."
+            f"both trainings: {tests or 'no p of so few networks'}. All networks are of one split: "
+            "this tells them from the spread of networks, not from that of the galaxies which a "
+            "split happens to learn from; the swaps over splits do."
         )
     return told

@@ -40,6 +40,8 @@ def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
 def p_value(value: float | None) -> str:
     if value is None:
         return "–"
+    if value == 0:
+        return "below 1e-300"
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 

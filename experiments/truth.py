@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from catalogs.cutouts.store import Survey
 from catalogs.errors import InputError
-
-FEWEST = 20  # test galaxies of a class
-SHOWN = 6  # values of a column, in a message
+from experiments.networks import SHOWN
+from experiments.swap_roles import FEWEST
 
 
 def refuse_truth(
